@@ -1,0 +1,57 @@
+"""Every way edge-label stops, with its exit code. A message is one line: what, where, what to do."""
+
+from __future__ import annotations
+
+
+class EdgeLabelError(Exception):
+    """Base of all errors a user may see; ``str(error)`` is one printable line."""
+
+    exit_code = 70
+
+    def __str__(self) -> str:
+        # Names and file contents end up in messages: no control character may reach the terminal or the log.
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in super().__str__())
+
+
+class UsageError(EdgeLabelError):
+    """The command line cannot mean anything."""
+
+    exit_code = 2
+
+
+class DataError(EdgeLabelError):
+    """Input that exists but cannot be read as what it should be."""
+
+    exit_code = 65
+
+
+class NoInputError(EdgeLabelError):
+    """The named input does not exist."""
+
+    exit_code = 66
+
+
+class DeviceError(EdgeLabelError):
+    """The camera cannot be opened or stopped delivering. ``state`` is the camera state of the record."""
+
+    exit_code = 69
+
+    def __init__(self, message: str, state: str = "no_device") -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class StuckError(EdgeLabelError):
+    """Nothing more can be done from inside; a service manager should restart the process."""
+
+    exit_code = 70
+
+
+class ConfigError(EdgeLabelError):
+    """Configuration, label set or bundle is wrong; a restart would not help."""
+
+    exit_code = 78
+
+
+class BundleError(ConfigError):
+    """A model bundle is missing, altered, mismatched or not for this runtime."""

@@ -1,0 +1,1 @@
+"""From a verified bundle to scored labels: bundle, preprocess, encoder, labels. Nothing here knows a camera."""

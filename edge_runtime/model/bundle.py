@@ -1,0 +1,223 @@
+"""A model bundle: one directory, verified by sha256 before a byte of it is used.
+
+Files are read once, hashed, and handed on as those verified bytes, so nothing can change between the check and
+the use. Mixing parts of two bundles fails here, by hash and by text-space id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edge_runtime import __version__
+from edge_runtime.errors import BundleError, NoInputError
+from edge_runtime.model.onnx_bytes import refuse_external_data
+from edge_runtime.records import Modality
+
+SCHEMA = "edge-label-bundle/1"
+DEFAULT_NAME = "edge-clip"
+MAX_FILE_BYTES = 512 << 20  # a CLIP ViT-B/32 tower in float32 is 350 MB
+MAX_MANIFEST_BYTES = 1 << 20
+REQUIRED_FILES = ("encoder.onnx", "text_bank.npy", "text_bank.json")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What the encoder wants: uint8 RGB, batch 1; mean and std are folded into the graph."""
+
+    name: str
+    layout: str  # NHWC or NCHW
+    size: tuple[int, int]  # height, width
+    resize: str  # squash: whole frame to the square; crop: short side, then the centre
+    modalities: tuple[Modality, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(1, H, W, 3) or (1, 3, H, W)."""
+        height, width = self.size
+        return (1, height, width, 3) if self.layout == "NHWC" else (1, 3, height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The parts of manifest.json the runtime acts on; ``raw`` keeps all of it for ``bundle info``."""
+
+    name: str
+    version: str
+    input: InputSpec
+    embedding_name: str
+    dim: int
+    logit_scale: float
+    text_space: str
+    templates: tuple[str, ...]
+    threshold: float
+    files: dict[str, tuple[str, int]]
+    raw: dict[str, Any] = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """``name-version``, as in every record."""
+        return f"{self.name}-{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle. ``read`` gives a file's bytes, checked against the manifest each time."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """Verified bytes of one file of the manifest. Raises BundleError if missing or altered."""
+        if name not in self.manifest.files:
+            known = ", ".join(sorted(self.manifest.files))
+            raise BundleError(f"{self.path}: the manifest has no '{name}'; it lists {known}")
+        sha256, size = self.manifest.files[name]
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise BundleError(f"{path}: leads out of the bundle; reinstall it")
+        data = _read_capped(path, size)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BundleError(f"{path}: altered (sha256 does not match the manifest); reinstall the bundle")
+        return data
+
+    def encoder_bytes(self) -> bytes:
+        """encoder.onnx, verified and free of external data."""
+        data = self.read("encoder.onnx")
+        refuse_external_data(data, str(self.path / "encoder.onnx"))
+        return data
+
+    def label_sets(self) -> list[str]:
+        """Names of the label sets that ship with the bundle."""
+        return sorted(
+            PurePosixPath(name).stem for name in self.manifest.files if re.fullmatch(r"labels/[^/]+\.yaml", name)
+        )
+
+    def verify(self) -> int:
+        """Read and hash every file; returns their total size in bytes. Raises BundleError at the first fault."""
+        total = sum(len(self.read(name)) for name in self.manifest.files)
+        self.encoder_bytes()
+        return total
+
+
+def find_bundle(wanted: str | None = None) -> Path:
+    """The bundle directory: as given, else $EDGE_LABEL_BUNDLE, else the first of the usual places.
+
+    Raises NoInputError with the places looked at.
+    """
+    given = wanted or os.environ.get("EDGE_LABEL_BUNDLE")
+    if given:
+        if not Path(given).is_dir():
+            raise NoInputError(f"{given}: no such bundle directory; check --bundle")
+        return Path(given)
+    places = [
+        Path("/var/lib/edge-label/bundles/current"),
+        Path("models") / DEFAULT_NAME,
+        Path(__file__).resolve().parents[2] / "models" / DEFAULT_NAME,  # a source checkout
+        Path("/usr/share/edge-label/models") / DEFAULT_NAME,
+    ]
+    for place in places:
+        if (place / "manifest.json").is_file():
+            return place
+    raise NoInputError(
+        f"no model bundle found in {', '.join(str(p) for p in places)}; "
+        f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, or give --bundle DIR"
+    )
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and check the manifest; the files are verified as they are read. Raises BundleError."""
+    if not path.is_dir():
+        raise NoInputError(f"{path}: no such bundle directory; check --bundle")
+    where = path / "manifest.json"
+    data = _read_capped(where, None)
+    try:
+        raw = json.loads(data)
+        manifest = _manifest(raw)
+    except KeyError as error:
+        raise BundleError(f"{where}: {error} is missing; this is not a complete bundle") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{where}: {error or 'not a manifest'}; reinstall the bundle") from None
+    _check_runtime(str(raw.get("minimum_runtime", "0")), where)
+    return Bundle(path, manifest)
+
+
+def _manifest(raw: dict[str, Any]) -> Manifest:
+    if raw["schema"] != SCHEMA:
+        raise ValueError(f"schema {raw['schema']!r} is not {SCHEMA}")
+    files = {str(name): (str(entry["sha256"]), int(entry["size"])) for name, entry in dict(raw["files"]).items()}
+    for name in files:
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in name or not name.isprintable():
+            raise ValueError(f"file name {name!r} leads out of the bundle")
+    for name in REQUIRED_FILES:
+        if name not in files:
+            raise ValueError(f"'{name}' is not among its files")
+    spec = raw["input"]
+    if spec["layout"] not in ("NHWC", "NCHW") or spec["dtype"] != "uint8":
+        raise ValueError(f"input {spec['layout']} {spec['dtype']} is not uint8 NHWC or NCHW")
+    if spec["resize"] not in ("squash", "crop"):
+        raise ValueError(f"input resize {spec['resize']!r} is not squash or crop")
+    height, width = (int(side) for side in spec["size"])
+    if not (16 <= height <= 1024 and 16 <= width <= 1024):
+        raise ValueError(f"input size {height}x{width} is out of range")
+    modalities = tuple(spec["modalities"])
+    if not modalities or not set(modalities) <= {"rgb", "ir", "depth"}:
+        raise ValueError(f"input modalities {modalities} are not of rgb, ir, depth")
+    templates = tuple(str(t) for t in raw["templates"])
+    if not templates or any(t.count("{}") != 1 for t in templates):
+        raise ValueError("every template must hold {} once")
+    scale = float(raw["logit_scale"])
+    if not 0 < scale <= 1000:
+        raise ValueError(f"logit_scale {scale} is out of range")
+    return Manifest(
+        name=_word(raw["name"]),
+        version=_word(raw["version"]),
+        input=InputSpec(str(spec["name"]), spec["layout"], (height, width), spec["resize"], modalities),
+        embedding_name=str(raw["embedding"]["name"]),
+        dim=int(raw["embedding"]["dim"]),
+        logit_scale=scale,
+        text_space=str(raw["text_space"]),
+        templates=templates,
+        threshold=float(raw.get("threshold", 0.35)),
+        files=files,
+        raw=raw,
+    )
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", value):
+        raise ValueError(f"{value!r} is not a plain name or version")
+    return value
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """Semantic version to a tuple that sorts; a pre-release suffix is ignored."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else (0,)
+
+
+def _check_runtime(minimum: str, where: Path) -> None:
+    if version_tuple(minimum) > version_tuple(__version__):
+        raise BundleError(f"{where}: needs edge-label {minimum}, this is {__version__}; upgrade edge-label")
+
+
+def _read_capped(path: Path, expected: int | None) -> bytes:
+    cap = MAX_MANIFEST_BYTES if expected is None else MAX_FILE_BYTES
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if expected is not None and size != expected:
+                raise BundleError(f"{path}: {size} bytes, the manifest says {expected}; reinstall the bundle")
+            if size > cap:
+                raise BundleError(f"{path}: {size >> 20} MB is more than a bundle file may have ({cap >> 20} MB)")
+            return file.read(size)
+    except FileNotFoundError:
+        raise BundleError(f"{path}: missing; reinstall the bundle") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot read: {error.strerror}") from None

@@ -1,0 +1,255 @@
+"""Labels: from the YAML a person edits, through the text bank, to scores of one frame.
+
+``parse_label_set`` -> LabelSet (words), ``compile_labels`` -> CompiledLabels (embeddings), ``Scorer`` -> scores.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime import strict_yaml
+from edge_runtime.errors import BundleError, ConfigError, NoInputError
+from edge_runtime.model.npy import read_embeddings
+from edge_runtime.records import LabelScore
+
+if TYPE_CHECKING:
+    from edge_runtime.model.bundle import Bundle
+
+BANK_SCHEMA = "edge-label-bank/1"
+MAX_LABELS = 20_000
+MAX_PHRASE = 300  # characters; CLIP itself reads 77 tokens
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpec:
+    """One label as written: a name, and how to say it."""
+
+    name: str
+    prompts: tuple[str, ...] = ()
+    threshold: float | None = None
+    group: str = "labels"
+
+    def __post_init__(self) -> None:
+        for phrase in (self.name, self.group, *self.prompts):
+            _check_phrase(phrase)
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold of '{self.name}' must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """All labels, and the background prompts that stand for 'none of these' in every group."""
+
+    labels: tuple[LabelSpec, ...]
+    background: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise ValueError("the label set is empty; add at least one '- name: ...' under labels")
+        if len(self.labels) > MAX_LABELS:
+            raise ValueError(f"{len(self.labels)} labels are more than {MAX_LABELS}; split the set")
+        for phrase in self.background:
+            _check_phrase(phrase)
+        seen: set[str] = set()
+        for label in self.labels:
+            if normalise(label.name) in seen:
+                raise ValueError(f"label '{label.name}' is given twice; names must differ")
+            seen.add(normalise(label.name))
+
+
+def _check_phrase(phrase: str) -> None:
+    if not phrase.strip():
+        raise ValueError("a label or prompt is empty; write a word or remove it")
+    if len(phrase) > MAX_PHRASE:
+        raise ValueError(f"'{phrase[:30]}...' has {len(phrase)} characters, at most {MAX_PHRASE} make sense")
+    if not phrase.isprintable():
+        raise ValueError(f"{phrase!r} holds control characters; remove them")
+
+
+def normalise(phrase: str) -> str:
+    """Casefolded, single spaces: the form phrases are compared in."""
+    return " ".join(phrase.casefold().split())
+
+
+def parse_label_set(text: str, where: str) -> LabelSet:
+    """A LabelSet from YAML text. Raises ConfigError naming file, line and key."""
+    return strict_yaml.parse(text, where, LabelSet)
+
+
+def load_label_set(wanted: str, bundle: Bundle) -> LabelSet:
+    """A label set by path (``my.yaml``) or by the name of one that ships with the bundle (``road``)."""
+    shipped = bundle.label_sets()
+    if wanted in shipped:
+        name = f"labels/{wanted}.yaml"
+        return parse_label_set(bundle.read(name).decode(), str(bundle.path / name))
+    path = Path(wanted)
+    if not path.suffix and not path.exists():
+        near = difflib.get_close_matches(wanted, shipped, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(shipped) or 'none'}"
+        raise NoInputError(f"{wanted}: the bundle has no such label set; {hint} (or give a .yaml file)")
+    return parse_label_set(strict_yaml.read_text(path, "label set"), str(path))
+
+
+class TextBank:
+    """Precomputed text embeddings by phrase. ``rows`` is float16 (N, dim), unit norm."""
+
+    def __init__(self, names: list[str], rows: NDArray[np.float16], approximate: frozenset[int]) -> None:
+        self.names = names
+        self.rows = rows
+        self.approximate = approximate
+        self._index = {normalise(name): i for i, name in enumerate(names)}
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> TextBank:
+        """Read and cross-check text_bank.npy and text_bank.json. Raises BundleError."""
+        where = str(bundle.path / "text_bank.json")
+        rows = read_embeddings(bundle.read("text_bank.npy"), str(bundle.path / "text_bank.npy"))
+        try:
+            meta = json.loads(bundle.read("text_bank.json"))
+            names = [str(name) for name in meta["names"]]
+            approximate = frozenset(int(i) for i in meta["approximate"])
+            schema, space = meta["schema"], meta["text_space"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BundleError(f"{where}: not a text bank ({error}); reinstall the bundle") from None
+        if schema != BANK_SCHEMA or space != bundle.manifest.text_space:
+            raise BundleError(
+                f"{where}: {schema} for {space}, the bundle is for {bundle.manifest.text_space}; "
+                "parts of two bundles are mixed, reinstall one"
+            )
+        if rows.shape != (len(names), bundle.manifest.dim):
+            raise BundleError(
+                f"{where}: {len(names)} names for rows of shape {rows.shape} in dimension "
+                f"{bundle.manifest.dim}; reinstall the bundle"
+            )
+        return cls(names, rows, approximate)
+
+    def find(self, phrase: str) -> int | None:
+        """Row of a phrase: as written, else without 'a photo of' and a leading article."""
+        key = normalise(phrase)
+        row = self._index.get(key)
+        if row is None:
+            row = self._index.get(_bare(key))
+        return row
+
+    def nearest_names(self, phrase: str, n: int = 3) -> list[str]:
+        """Bank names spelt most like the phrase, for error messages."""
+        bare = _bare(normalise(phrase))
+        near = difflib.get_close_matches(bare, self._index, n=n, cutoff=0.6)
+        if not near:
+            words = set(bare.split())
+            near = [name for name in self._index if words & set(name.split())][:n]
+        return near
+
+
+def _bare(key: str) -> str:
+    key = re.sub(r"^a (photo|picture) of ", "", key)
+    return re.sub(r"^(a|an|the) ", "", key)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledLabels:
+    """A label set as embeddings: all that scoring needs, and nothing of the bank.
+
+    ``matrix`` is float32 (labels + background, dim), unit-norm rows, labels sorted by group; ``groups`` are
+    slices of it, one group after the other. ``id`` is the sha256 over everything that can change a score.
+    """
+
+    names: tuple[str, ...]
+    thresholds: NDArray[np.float32]
+    groups: tuple[tuple[str, slice], ...]
+    matrix: NDArray[np.float32]
+    id: str
+
+
+def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> CompiledLabels:
+    """Look every prompt up in the bank and average: embedding = normalise(mean of the prompts' rows).
+
+    Raises ConfigError naming the first phrase the bank does not hold, with the nearest ones that it does.
+    """
+    order = sorted(range(len(label_set.labels)), key=lambda i: label_set.labels[i].group)
+    labels = [label_set.labels[i] for i in order]
+    templates = bundle.manifest.templates
+    prompts = [label.prompts or tuple(t.format(label.name) for t in templates) for label in labels]
+    matrix = np.stack([_embed(p, bank) for p in prompts] + [_embed((phrase,), bank) for phrase in label_set.background])
+    groups: list[tuple[str, slice]] = []
+    for i, label in enumerate(labels):
+        if groups and groups[-1][0] == label.group:
+            groups[-1] = (label.group, slice(groups[-1][1].start, i + 1))
+        else:
+            groups.append((label.group, slice(i, i + 1)))
+    default = bundle.manifest.threshold
+    thresholds = np.array([default if s.threshold is None else s.threshold for s in labels], np.float32)
+    digest = hashlib.sha256(matrix.tobytes() + thresholds.tobytes())
+    digest.update(json.dumps([[s.name, s.group] for s in labels]).encode())
+    digest.update(str(bundle.manifest.logit_scale).encode())
+    return CompiledLabels(
+        tuple(s.name for s in labels), thresholds, tuple(groups), matrix, f"sha256:{digest.hexdigest()}"
+    )
+
+
+def _embed(prompts: tuple[str, ...], bank: TextBank) -> NDArray[np.float32]:
+    rows = []
+    for phrase in prompts:
+        row = bank.find(phrase)
+        if row is None:
+            near = bank.nearest_names(phrase)
+            hint = f"near it: {', '.join(near)}" if near else "edge-label labels search lists what it has"
+            raise ConfigError(
+                f"'{phrase}' is not in the bundle's text bank; {hint}. "
+                "For free text run: edge-label labels build (needs pip install 'edge-label[text]')"
+            )
+        rows.append(bank.rows[row])
+    mean = np.mean(np.asarray(rows, np.float32), axis=0)
+    return np.asarray(mean / np.linalg.norm(mean), np.float32)
+
+
+class Scorer:
+    """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine."""
+
+    def __init__(self, labels: CompiledLabels, logit_scale: float, top_k: int = 10) -> None:
+        self.labels = labels
+        self._scale = np.float32(logit_scale)
+        self._top_k = top_k
+
+    def __call__(self, embedding: NDArray[np.float32]) -> tuple[LabelScore, ...] | None:
+        """The top-k labels and every label that is on, highest score first; None if the embedding has NaN."""
+        logits = self._scale * (self.labels.matrix @ embedding)
+        if not np.isfinite(logits).all():
+            return None
+        count = len(self.labels.names)
+        background = logits[count:]
+        scores = np.empty(count, np.float32)
+        margins = np.empty(count, np.float32)
+        for _, group in self.labels.groups:
+            exp = np.concatenate((logits[group], background))
+            exp -= exp.max()
+            np.exp(exp, out=exp)
+            exp /= exp.sum()
+            scores[group] = exp[: group.stop - group.start]
+            margins[group] = scores[group] - _best_other(exp)[: group.stop - group.start]
+        on = (margins > 0) & (scores >= self.labels.thresholds)
+        ranked = np.argsort(-scores, kind="stable")
+        shown = [*ranked[: self._top_k], *(i for i in ranked[self._top_k :] if on[i])]
+        return tuple(
+            LabelScore(self.labels.names[i], round(float(scores[i]), 4), round(float(margins[i]), 4), bool(on[i]))
+            for i in shown
+        )
+
+
+def _best_other(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """For every entry the largest of the others (0 where it stands alone)."""
+    if len(values) == 1:
+        return np.zeros(1, np.float32)
+    winner = int(values.argmax())
+    best = np.full(len(values), values[winner])
+    best[winner] = np.partition(values, -2)[-2]
+    return best

@@ -1,0 +1,167 @@
+"""The nouns that travel: Frame goes into the pipeline, LabelRecord comes out.
+
+No behaviour beyond turning a record into its JSON line and into its JSON schema.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCHEMA = "edge-label/1"
+
+RecordState = Literal["ok", "unknown", "low_information", "frozen", "stale", "invalid"]
+CameraState = Literal["opening", "ok", "no_device", "busy", "denied", "no_signal", "frozen", "reconnecting"]
+Modality = Literal["rgb", "ir", "depth"]
+
+
+@dataclass(slots=True)
+class Frame:
+    """One picture on its way from a source to the pipeline.
+
+    ``pixels`` is uint8 BGR of shape (H, W, 3); infrared and depth sources give (H, W) uint8 or uint16.
+    ``jpeg`` holds the camera's own JPEG bytes where it sent any, so that a snapshot needs no second encode;
+    ``pixels`` may then have been decoded at half size. ``captured_s`` is CLOCK_MONOTONIC seconds.
+    """
+
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    captured_s: float
+    captured_at: float
+    wait_ms: float = 0.0
+    decode_ms: float = 0.0
+    dropped: int = 0
+    file: str | None = None
+    jpeg: bytes | None = None
+
+
+def _doc(text: str, **schema: Any) -> Any:
+    return field(metadata={"schema": {"description": text, **schema}})
+
+
+@dataclass(slots=True, frozen=True)
+class LabelScore:
+    """One label of one frame."""
+
+    name: str = _doc("label as written in the label set")
+    score: float = _doc("softmax probability inside the label's group", minimum=0, maximum=1)
+    margin: float = _doc("score minus the best competitor in its group", minimum=-1, maximum=1)
+    on: bool = _doc("winner of its group and above its threshold")
+
+
+@dataclass(slots=True, frozen=True)
+class StageTimes:
+    """Milliseconds one frame spent in each stage; ``total`` leaves out ``wait``."""
+
+    wait: float = _doc("waiting for the camera", minimum=0)
+    decode: float = _doc("JPEG or video decode, colour conversion", minimum=0)
+    preprocess: float = _doc("resize to the encoder's input", minimum=0)
+    encode: float = _doc("image encoder", minimum=0)
+    score: float = _doc("similarity, softmax, thresholds", minimum=0)
+    total: float = _doc("decode to score", minimum=0)
+
+
+@dataclass(slots=True, frozen=True)
+class LabelRecord:
+    """What edge-label knows of one frame; ``to_json`` is the line that is written."""
+
+    seq: int = _doc("number of this record since start, without gaps", minimum=0)
+    time: str = _doc("UTC wall time of capture; a field only, never used for timing", format="date-time")
+    mono_s: float = _doc("monotonic clock at capture, seconds", minimum=0)
+    boot_id: str = _doc("kernel boot id that mono_s belongs to")
+    camera: str = _doc("source as configured")
+    modality: Modality = _doc("what the camera sees")
+    state: RecordState = _doc("ok, or why no label is on")
+    labels: tuple[LabelScore, ...] = _doc("highest score first")
+    ms: StageTimes = _doc("stage timings in milliseconds")
+    fps: float = _doc("records per second over the last 30", minimum=0)
+    dropped: int = _doc("frames replaced by newer ones since start", minimum=0)
+    rss_mb: float = _doc("resident set, MB (1e6 bytes), sampled once a second", minimum=0)
+    pss_mb: float | None = _doc("proportional set size, MB; null where the kernel hides it")
+    temp_c: float | None = _doc("hottest thermal zone; null where there is none")
+    throttled: bool | None = _doc("firmware throttle flag; null where there is none")
+    bundle: str = _doc("name-version of the model bundle")
+    labels_id: str = _doc("sha256 of the compiled label set")
+    file: str | None = field(
+        default=None,
+        metadata={"schema": {"description": "picture, relative to the source", "optional": True}},
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, in the documented order; ``file`` only where there is one."""
+        out: dict[str, Any] = {"schema": SCHEMA}
+        for name in _RECORD_FIELDS:
+            out[name] = getattr(self, name)
+        out["labels"] = [{"name": s.name, "score": s.score, "margin": s.margin, "on": s.on} for s in self.labels]
+        out["ms"] = {name: getattr(self.ms, name) for name in _STAGES}
+        if self.file is None:
+            del out["file"]
+        return out
+
+    def to_json(self) -> str:
+        """One line of strict JSON (no NaN, no newline inside)."""
+        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+_RECORD_FIELDS = tuple(f.name for f in fields(LabelRecord))
+_STAGES = tuple(f.name for f in fields(StageTimes))
+
+
+def utc_iso(epoch_s: float) -> str:
+    """Wall time as in the record: ISO 8601, UTC, milliseconds."""
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of one record, generated from the dataclasses above."""
+    schema = _object_schema(LabelRecord)
+    schema["properties"] = {"schema": {"const": SCHEMA}, **schema["properties"]}
+    schema["required"] = ["schema", *schema["required"]]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edge-label record",
+        **schema,
+    }
+
+
+_TYPES: dict[str, Any] = {
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "str": {"type": "string"},
+    "bool": {"type": "boolean"},
+    "float | None": {"type": ["number", "null"]},
+    "bool | None": {"type": ["boolean", "null"]},
+    "str | None": {"type": ["string", "null"]},
+    "Modality": {"enum": list(get_args(Modality))},
+    "RecordState": {"enum": list(get_args(RecordState))},
+}
+
+
+def _object_schema(cls: type) -> dict[str, Any]:
+    nested: dict[str, Any] = {
+        "tuple[LabelScore, ...]": lambda: {"type": "array", "items": _object_schema(LabelScore)},
+        "StageTimes": lambda: _object_schema(StageTimes),
+    }
+    properties: dict[str, Any] = {}
+    required = []
+    for f in fields(cls):
+        extra = dict(f.metadata["schema"])
+        if not extra.pop("optional", False):
+            required.append(f.name)
+        kind = str(f.type)
+        properties[f.name] = {**(nested[kind]() if kind in nested else _TYPES[kind]), **extra}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))  # noqa: T201 - `make docs` writes docs/record.schema.json from it
