@@ -1,0 +1,1 @@
+"""What the verbs of the model factory share: teachers, students, losses, pictures, quantisation."""
