@@ -142,8 +142,7 @@ def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNe
             if key not in arrays or arrays[key].shape != tuple(target.shape):
                 got = arrays[key].shape if key in arrays else "nothing"
                 raise DataError(
-                    f"{path}: {key} should be {tuple(target.shape)}, is {got}; "
-                    "give a MobileNetV2 1.0 checkpoint"
+                    f"{path}: {key} should be {tuple(target.shape)}, is {got}; give a MobileNetV2 1.0 checkpoint"
                 )
             target.data.copy_(torch.from_numpy(arrays[key].astype(np.float32)))
     return net
