@@ -1,0 +1,175 @@
+"""Teachers: one interface, three kinds, and the offline one points where genuine CLIP points."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs edge-label[train]")
+transformers = pytest.importorskip("transformers", reason="needs edge-label[train]")
+
+from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError  # noqa: E402
+from tools.factory.teachers import (  # noqa: E402
+    CLIP_B32,
+    HuggingFaceTeacher,
+    OfflineTeacher,
+    OnnxTeacher,
+    check_text_space,
+    load_teacher,
+    mean_by_name,
+    prototypes,
+    read_shared_bank,
+)
+
+WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
+needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="../shared/weights is not here")
+PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uint8))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random CLIP of 16 dimensions, saved as transformers saves one."""
+    folder = tmp_path_factory.mktemp("tiny_clip")
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *(c + end for c in "abcdefghijklmnop" for end in ("", "</w>"))]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    transformers.CLIPProcessor(image_processor=pictures, tokenizer=tokenizer).save_pretrained(folder)
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    transformers.CLIPModel(
+        transformers.CLIPConfig(
+            text_config=tower | {"vocab_size": len(vocabulary), "bos_token_id": 0, "eos_token_id": 1},
+            vision_config=tower | {"image_size": 32, "patch_size": 16},
+            projection_dim=16,
+        )
+    ).save_pretrained(folder)
+    return folder
+
+
+def _are_unit_rows(rows: np.ndarray, count: int, dim: int) -> bool:
+    return rows.shape == (count, dim) and rows.dtype == np.float32 and np.allclose(np.linalg.norm(rows, axis=1), 1)
+
+
+def test_hugging_face_teacher_gives_what_the_model_gives(tiny_clip: Path) -> None:
+    teacher = load_teacher(str(tiny_clip))
+    assert isinstance(teacher, HuggingFaceTeacher)
+    assert teacher.text_space == str(tiny_clip)
+    pictures, texts = teacher.image_embeddings(PICTURES), teacher.text_embeddings(["a cab", "a pig with a log " * 40])
+    assert _are_unit_rows(pictures, 3, 16)
+    assert _are_unit_rows(texts, 2, 16)
+    model = transformers.CLIPModel.from_pretrained(tiny_clip).eval()
+    inputs = transformers.CLIPProcessor.from_pretrained(tiny_clip)(
+        text=["a cab"], images=PICTURES[:1], return_tensors="pt"
+    )
+    with torch.no_grad():
+        expected = model(**inputs)
+    np.testing.assert_allclose(pictures[0], expected.image_embeds[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(texts[0], expected.text_embeds[0].numpy(), atol=1e-5)
+
+
+def test_hugging_face_teacher_gives_the_same_in_any_batch(tiny_clip: Path) -> None:
+    alone = HuggingFaceTeacher(str(tiny_clip), batch=1).image_embeddings(PICTURES)
+    together = HuggingFaceTeacher(str(tiny_clip)).image_embeddings(PICTURES)
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [2, None])
+def test_onnx_teacher_is_a_tower_and_its_bank(tmp_path: Path, batch: int | None) -> None:
+    """A tower that averages each channel: what it must give is known; a fixed batch of 2 must not show."""
+    onnx = pytest.importorskip("onnx", reason="needs edge-label[train]")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)],
+        "tower",
+        [helper.make_tensor_value_info("x", kind, [batch or "n", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", kind, [batch or "n", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "tower.onnx")
+    meta = {"text_space": "toy", "mean": [0, 0, 0], "std": [1, 1, 1], "names": ["Red", "green", "red"]}
+    (tmp_path / "tower.json").write_text(json.dumps(meta))
+    np.save(tmp_path / "tower.npy", np.eye(3, dtype=np.float32)[[0, 1, 0]])
+    teacher = load_teacher(f"onnx:{tmp_path / 'tower.onnx'}")
+    assert isinstance(teacher, OnnxTeacher)
+    rows = teacher.image_embeddings(
+        [np.full((20, 10, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 9, 0), (7, 7, 7))]
+    )
+    np.testing.assert_allclose(rows, [[1, 0, 0], [0, 1, 0], [3**-0.5] * 3], atol=1e-6)
+    np.testing.assert_allclose(teacher.text_embeddings(["a photo of a red", "GREEN"]), np.eye(3)[:2])
+    with pytest.raises(DataError, match="'blue' is not in the teacher's text bank"):
+        teacher.text_embeddings(["blue"])
+    (tmp_path / "tower.json").unlink()
+    with pytest.raises(NoInputError, match=r"tower\.json: missing"):
+        load_teacher(f"onnx:{tmp_path / 'tower.onnx'}")
+
+
+@pytest.mark.parametrize("name", ["clip", "", "efficientnet"])
+def test_an_unknown_teacher_is_one_line_that_lists_what_exists(name: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"no such teacher; there are: offline, onnx:TOWER\.onnx, any Hugging Face"
+    ) as info:
+        load_teacher(name)
+    assert "\n" not in str(info.value)
+
+
+def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match="transformers cannot load it") as info:
+        load_teacher(str(tmp_path))
+    assert "\n" not in str(info.value)
+
+
+def test_mismatched_text_spaces_are_refused(tiny_clip: Path) -> None:
+    teacher = load_teacher(str(tiny_clip))
+    check_text_space(teacher, str(tiny_clip), "bank")
+    with pytest.raises(ConfigError, match=f"bank: made for text space {CLIP_B32}, the teacher speaks"):
+        check_text_space(teacher, CLIP_B32, "bank")
+
+
+def test_rows_of_one_name_become_one_unit_row() -> None:
+    bank = mean_by_name(["Traffic_Light", "dog", "traffic  light"], np.array([[1, 0], [0, 2], [0, 1]]))
+    assert bank.names == ("traffic light", "dog")
+    np.testing.assert_allclose(bank.rows, [[0.5**0.5, 0.5**0.5], [0, 1]])
+    assert bank.find(["a photo of a dog", "The Traffic light", "cat"]) == [1, 0, None]
+
+
+def test_whitened_prototypes_tell_names_apart_better_than_text_rows() -> None:
+    """Rows with one large common mean: plain cosines are all alike, whitened ones are not."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 32)) * np.geomspace(1, 0.1, 32) + 5
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def gap(directions: np.ndarray) -> float:
+        cosines = directions @ rows.T
+        own = np.diag(cosines)
+        return float(((own - cosines.mean(1)) / cosines.std(1)).mean())
+
+    assert gap(prototypes(rows, rows, 0.1)) > 1.3 * gap(prototypes(rows, rows, None))
+
+
+@needs_weights
+def test_offline_teacher_reads_genuine_rows_and_asks_for_the_rest() -> None:
+    asked: list[str] = []
+
+    def encoder(phrases: list[str]) -> np.ndarray:
+        asked.extend(phrases)
+        return np.ones((len(phrases), 512), np.float32)
+
+    teacher = OfflineTeacher(WEIGHTS, text=encoder)
+    rows = teacher.text_embeddings(["a photo of a tench", "Tinca tinca", "a tunnel at night"])
+    assert asked == ["a tunnel at night"]
+    assert _are_unit_rows(rows, 3, 512)
+    with pytest.raises(DataError, match="'a tunnel at night' is not in the teacher's text bank"):
+        OfflineTeacher(WEIGHTS).text_embeddings(["dog", "a tunnel at night"])
+
+
+@needs_weights
+def test_the_shared_bank_has_every_name_once() -> None:
+    bank, imagenet = read_shared_bank(WEIGHTS)
+    assert len(set(bank.names)) == len(bank.names) == len(bank.rows)
+    assert _are_unit_rows(bank.rows, len(bank.names), 512)
+    assert _are_unit_rows(imagenet, 1000, 512)
