@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 SCHEMA = "edge-label/1"
@@ -21,23 +20,26 @@ CameraState = Literal["opening", "ok", "no_device", "busy", "denied", "no_signal
 Modality = Literal["rgb", "ir", "depth"]
 
 
+Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16"]
+
+
 @dataclass(slots=True)
 class Frame:
-    """One picture on its way from a source to the pipeline.
+    """One picture on its way from a source to the pipeline, as the source delivered it.
 
-    ``pixels`` is uint8 BGR of shape (H, W, 3); infrared and depth sources give (H, W) uint8 or uint16.
-    ``jpeg`` holds the camera's own JPEG bytes where it sent any, so that a snapshot needs no second encode;
-    ``pixels`` may then have been decoded at half size. ``captured_s`` is CLOCK_MONOTONIC seconds.
+    ``data`` by ``encoding``: bgr uint8 (H, W, 3); grey uint8 (H, W); y16 uint16 (H, W); yuyv uint8 (H, W, 2);
+    mjpg uint8 (n,), the camera's own JPEG bytes. Decoding waits for the pipeline, so that a frame which a newer
+    one replaces costs nothing. ``captured_s`` is CLOCK_MONOTONIC seconds, ``captured_at`` the wall clock.
     """
 
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    data: NDArray[Any]
+    encoding: Encoding
     captured_s: float
     captured_at: float
     wait_ms: float = 0.0
     decode_ms: float = 0.0
     dropped: int = 0
     file: str | None = None
-    jpeg: bytes | None = None
 
 
 def _doc(text: str, **schema: Any) -> Any:

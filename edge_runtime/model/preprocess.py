@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.model.bundle import InputSpec
-
-cv2.setNumThreads(1)  # pictures this small lose more to waking threads than they gain
+from edge_runtime.opencv import cv2
 
 
 class Preprocessor:

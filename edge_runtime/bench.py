@@ -1,0 +1,241 @@
+"""How fast and how big, on this machine, now: FPS, percentiles of every stage, memory, and a verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime import __version__
+from edge_runtime.camera import Source, open_source
+from edge_runtime.config import Config
+from edge_runtime.errors import DeviceError
+from edge_runtime.opencv import cv2
+from edge_runtime.pipeline import Pipeline
+from edge_runtime.records import CameraState, Frame
+from edge_runtime.service import load_model
+from edge_runtime.telemetry import peak_rss_mb, pss_mb, rss_mb
+
+BUDGET_RSS_MB = 180.0
+BUDGET_FPS = 23.0
+WARM_UP_FRAMES = 10
+STAGES = ("wait", "decode", "preprocess", "encode", "score", "record")
+_ENOUGH_TIMES = 200_000
+
+
+class BuiltinSource:
+    """One 640x480 JPEG, made on the spot, delivered as an MJPG camera would, as fast as it is taken."""
+
+    name = "built-in 640x480 MJPG frame"
+    live = False
+    state: CameraState = "ok"
+    ended = False
+
+    def __init__(self) -> None:
+        self._jpeg = builtin_jpeg()
+
+    def read(self, timeout_s: float) -> Frame:
+        return Frame(self._jpeg, "mjpg", time.monotonic(), time.time())
+
+    def close(self) -> None:
+        pass
+
+
+def builtin_jpeg(width: int = 640, height: int = 480) -> NDArray[np.uint8]:
+    """A deterministic picture with the detail of a photograph: shapes, gradients, texture; about 70 kB of JPEG."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    picture = np.empty((height, width, 3), np.uint8)
+    boxes = [(*rng.integers(0, (width - 40, height - 40)), *rng.integers(10, 160, 2)) for _ in range(40)]
+    for channel in range(3):  # one at a time: this must not be what sets the peak memory it helps to measure
+        plane = 120 + 60 * np.sin(x / 90 + channel) + 50 * np.cos(y / (50 + 20 * channel))
+        for left, top, w, h in boxes:
+            plane[top : top + h, left : left + w] += rng.normal(0, 40)
+        plane += rng.integers(-10, 10, plane.shape, np.int8)
+        picture[..., channel] = plane.clip(0, 255)
+    ok, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    if not ok:
+        raise RuntimeError("OpenCV cannot encode JPEG")
+    flat: NDArray[np.uint8] = jpeg.reshape(-1)
+    return flat
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """Everything ``bench`` measured; ``to_dict`` is the --json output."""
+
+    source: str
+    bundle: str
+    frames: int
+    seconds: float
+    fps: float
+    ms: dict[str, dict[str, float]]
+    memory_mb: dict[str, float | None]
+    machine: dict[str, Any]
+
+    @property
+    def within_budget(self) -> bool:
+        """At most 180 MB and at least 23 FPS, here."""
+        return (self.memory_mb["peak_rss"] or 0) <= BUDGET_RSS_MB and self.fps >= BUDGET_FPS
+
+    @property
+    def overhead(self) -> float:
+        """Share of a frame's own time (wait left out) spent on anything but the encoder."""
+        parts = {stage: self.ms[stage]["mean"] for stage in STAGES if stage != "wait"}
+        return 1 - parts["encode"] / sum(parts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": "edge-label-bench/1",
+            "source": self.source,
+            "bundle": self.bundle,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 2),
+            "fps": round(self.fps, 2),
+            "ms": self.ms,
+            "overhead": round(self.overhead, 4),
+            "memory_mb": self.memory_mb,
+            "machine": self.machine,
+            "budget": {"rss_mb": BUDGET_RSS_MB, "fps": BUDGET_FPS, "within": self.within_budget},
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def to_text(self) -> str:
+        """The table a person reads."""
+        lines = [
+            f"{self.bundle} on {self.source}: {self.frames} frames in {self.seconds:.1f} s",
+            f"{self.machine['cpu']}, {self.machine['threads']} threads, governor {self.machine['governor']}, "
+            f"onnxruntime {self.machine['onnxruntime']}, OpenCV {self.machine['opencv']}",
+            "",
+            f"{'stage':<12}{'mean':>8}{'p50':>8}{'p90':>8}{'p99':>8}  ms",
+        ]
+        lines += [
+            f"{stage:<12}" + "".join(f"{self.ms[stage][key]:8.2f}" for key in ("mean", "p50", "p90", "p99"))
+            for stage in (*STAGES, "total")
+        ]
+        memory = {key: "-" if value is None else f"{value:.1f}" for key, value in self.memory_mb.items()}
+        verdict = "within" if self.within_budget else "OVER"
+        lines += [
+            "",
+            f"memory MB   before model {memory['before_model']}, model {memory['model']}, working set "
+            f"{memory['working_set']}, RSS {memory['rss']}, PSS {memory['pss']}, peak {memory['peak_rss']}",
+            f"{self.fps:.1f} FPS, peak {memory['peak_rss']} MB: {verdict} the budget of {BUDGET_FPS:.0f} FPS and "
+            f"{BUDGET_RSS_MB:.0f} MB on this machine; {100 * self.overhead:.0f} % of a frame is not the encoder",
+        ]
+        return "\n".join(lines)
+
+
+def run_bench(config: Config, *, source: str | None = None, seconds: float = 10.0) -> BenchResult:
+    """Label frames for ``seconds`` after a warm-up and measure. Without a source, the built-in frame.
+
+    Raises DeviceError when a live source gives nothing for five seconds.
+    """
+    before = rss_mb()
+    bundle, labels = load_model(config.model)
+    pipeline = Pipeline(bundle, labels, camera=source or "built-in", threads=config.model.threads)
+    loaded = rss_mb()
+    frames: Source = open_source(config.camera) if source else BuiltinSource()
+    times: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "total")}
+    try:
+        for _ in range(WARM_UP_FRAMES):
+            _one_frame(pipeline, frames, None)
+        start = time.monotonic()
+        while time.monotonic() - start < seconds and len(times["total"]) < _ENOUGH_TIMES:
+            if not _one_frame(pipeline, frames, times):
+                break
+        elapsed = time.monotonic() - start
+    finally:
+        frames.close()
+    count = len(times["total"])
+    if not count:
+        raise DeviceError(f"{frames.name}: ended within the warm-up of {WARM_UP_FRAMES} frames; add --loop")
+    return BenchResult(
+        source=frames.name,
+        bundle=bundle.manifest.id,
+        frames=count,
+        seconds=elapsed,
+        fps=count / elapsed,
+        ms={stage: _percentiles(values) for stage, values in times.items()},
+        memory_mb=_rounded(
+            before_model=before,
+            model=loaded - before,
+            working_set=rss_mb() - loaded,
+            rss=rss_mb(),
+            pss=pss_mb(),
+            peak_rss=peak_rss_mb(),
+        ),
+        machine=_machine(pipeline.threads),
+    )
+
+
+def _one_frame(pipeline: Pipeline, source: Source, times: dict[str, list[float]] | None) -> bool:
+    """Label one frame and note its times; False at the end of the source."""
+    frame = source.read(5.0)
+    if frame is None:
+        if source.ended:
+            return False
+        raise DeviceError(f"{source.name}: no frame for 5 s, camera is {source.state}", source.state)
+    record = pipeline.process(frame)
+    start = time.monotonic()
+    record.to_json()
+    if times is not None:
+        written = (time.monotonic() - start) * 1e3
+        for stage in ("wait", "decode", "preprocess", "encode", "score", "total"):
+            times[stage].append(getattr(record.ms, stage))
+        times["record"].append(written)
+    return True
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    p50, p90, p99 = np.percentile(values, (50, 90, 99))
+    named = {"mean": float(np.mean(values)), "p50": p50, "p90": p90, "p99": p99, "max": max(values)}
+    return {key: round(float(value), 3) for key, value in named.items()}
+
+
+def _rounded(**values: float | None) -> dict[str, float | None]:
+    return {key: None if value is None else round(value, 1) for key, value in values.items()}
+
+
+def _machine(threads: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    import onnxruntime
+
+    return {
+        "edge_label": __version__,
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "arch": platform.machine(),
+        "kernel": platform.release(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": threads,
+        "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or "unknown",
+    }
+
+
+def _cpu_name() -> str:
+    board = _first_line(Path("/proc/device-tree/model"))  # "Raspberry Pi 4 Model B Rev 1.4"
+    if board:
+        return board.rstrip("\0")
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown CPU"
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,45 @@
+"""Where frames come from. ``open_source`` is the one door; every kind of source answers to ``Source``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edge_runtime.camera.source import Source
+from edge_runtime.config import CameraConfig
+from edge_runtime.errors import NoInputError
+
+__all__ = ["Source", "open_source"]
+
+
+def open_source(config: CameraConfig) -> Source:
+    """A source for ``config.source``: device, index, video file, picture, folder, URL or ``demo``.
+
+    Raises NoInputError or DataError for files; a live source that is not there yet is not an error here, it
+    reports its state and keeps trying.
+    """
+    wanted = config.source
+    if wanted == "demo":
+        from edge_runtime.camera.demo import DemoCamera
+        from edge_runtime.camera.live import LiveSource
+
+        return LiveSource("demo", lambda: DemoCamera(config), config)
+    if wanted.isdecimal() or wanted.startswith("/dev/"):
+        from edge_runtime.camera.live import LiveSource
+        from edge_runtime.camera.v4l2 import V4l2Camera
+
+        path = f"/dev/video{wanted}" if wanted.isdecimal() else wanted
+        return LiveSource(wanted, lambda: V4l2Camera(path, config), config)
+    if "://" in wanted:
+        from edge_runtime.camera.live import LiveSource
+        from edge_runtime.camera.stream import StreamCamera, hide_password
+
+        return LiveSource(hide_password(wanted), lambda: StreamCamera(wanted), config)
+    from edge_runtime.camera.replay import PictureFolder, VideoFile
+
+    path_ = Path(wanted)
+    if path_.is_dir():
+        return PictureFolder(path_, config)
+    if not os.path.lexists(path_):
+        raise NoInputError(f"{wanted}: no such file, folder or camera; try /dev/video0, a video file, or demo")
+    return PictureFolder.of_one(path_, config) if PictureFolder.is_picture(path_) else VideoFile(path_, config)

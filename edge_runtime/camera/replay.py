@@ -1,0 +1,136 @@
+"""Videos and pictures from disk: every frame, in order, at full speed or paced with ``realtime``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_runtime.config import CameraConfig
+from edge_runtime.errors import DataError
+from edge_runtime.opencv import cv2
+from edge_runtime.records import CameraState, Frame
+
+log = logging.getLogger("edge_label.camera")
+
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+class _Replay:
+    """What both share: pacing on the monotonic clock, the end, and no state but ok."""
+
+    live = False
+    state: CameraState = "ok"
+
+    def __init__(self, name: str, fps: float, config: CameraConfig) -> None:
+        self.name = name
+        self.ended = False
+        self._interval_s = 1 / fps if config.realtime else 0.0
+        self._loop = config.loop
+        self._due = time.monotonic()
+
+    def _pace(self) -> float:
+        """Sleep until the next frame is due; returns the milliseconds slept."""
+        start = time.monotonic()
+        if self._interval_s:
+            self._due = max(self._due + self._interval_s, start - self._interval_s)
+            if self._due > start:
+                time.sleep(self._due - start)
+        return (time.monotonic() - start) * 1e3
+
+
+class VideoFile(_Replay):
+    """A video file. Raises DataError when no first frame can be decoded."""
+
+    def __init__(self, path: Path, config: CameraConfig) -> None:
+        self._path = path
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        if not self._capture.isOpened() or not fps:
+            self._capture.release()
+            raise DataError(f"{path}: not a video that can be read; ffprobe tells what it is")
+        super().__init__(str(path), fps, config)
+        self._frames = 0
+
+    def read(self, timeout_s: float) -> Frame | None:
+        wait_ms = self._pace()
+        start = time.monotonic()
+        ok, data = self._capture.read()
+        if not ok and self._frames and self._loop:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            ok, data = self._capture.read()
+        if not ok:
+            if not self._frames:
+                raise DataError(f"{self._path}: no frame of the video can be decoded; is it damaged?")
+            self.ended = True
+            return None
+        self._frames += 1
+        now = time.monotonic()
+        return Frame(data, "bgr", now, time.time(), wait_ms, (now - start) * 1e3)
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class PictureFolder(_Replay):
+    """The pictures of a folder and below, sorted by name. Broken ones are logged, counted and passed over."""
+
+    def __init__(self, root: Path, config: CameraConfig, paths: list[Path] | None = None) -> None:
+        self._root = root
+        self._paths = paths or sorted(p for p in root.rglob("*") if self.is_picture(p))
+        if not self._paths:
+            raise DataError(f"{root}: no pictures in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
+        super().__init__(str(root), config.fps, config)
+        self._at = 0
+        self.broken = 0
+
+    @classmethod
+    def of_one(cls, path: Path, config: CameraConfig) -> PictureFolder:
+        """A single picture as a source."""
+        return cls(path.parent, config, [path])
+
+    @staticmethod
+    def is_picture(path: Path) -> bool:
+        """By its suffix."""
+        return path.suffix.lower() in PICTURE_SUFFIXES
+
+    def read(self, timeout_s: float) -> Frame | None:
+        wait_ms = self._pace()
+        while True:
+            if self._at == len(self._paths) and self._loop and self.broken < len(self._paths):
+                self._at = self.broken = 0
+            if self._at == len(self._paths):
+                self.ended = True
+                if self.broken == len(self._paths):
+                    raise DataError(f"{self.name}: none of its {self.broken} pictures can be read")
+                return None
+            path = self._paths[self._at]
+            self._at += 1
+            start = time.monotonic()
+            try:
+                data = read_picture(path)
+            except DataError as error:
+                self.broken += 1
+                log.warning("%s", error)
+                continue
+            now = time.monotonic()
+            file = str(path.relative_to(self._root))
+            encoding = "bgr" if data.ndim == 3 else ("y16" if data.dtype == "uint16" else "grey")
+            return Frame(data, encoding, now, time.time(), wait_ms, (now - start) * 1e3, file=file)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._at = len(self._paths)
+
+
+def read_picture(path: Path) -> cv2.typing.MatLike:
+    """Decode one picture: BGR uint8 (H, W, 3). Raises DataError."""
+    read: Callable[[str, int], cv2.typing.MatLike | None] = cv2.imread
+    try:
+        data = read(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # over OPENCV_IO_MAX_IMAGE_PIXELS
+        data = None
+    if data is None:
+        reason = "no such file" if not path.exists() else "not a picture that can be decoded, or over 64 megapixels"
+        raise DataError(f"{path}: {reason}")
+    return data

@@ -1,0 +1,38 @@
+"""What every source of frames answers to."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge_runtime.records import CameraState, Frame
+
+
+class Source(Protocol):
+    """A stream of frames. Live sources drop the oldest frame, files are read completely and in order."""
+
+    name: str
+    live: bool
+
+    @property
+    def state(self) -> CameraState:
+        """What the camera is doing now."""
+
+    @property
+    def ended(self) -> bool:
+        """True when no frame will ever come again (the end of a file)."""
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame, or None when none came within ``timeout_s`` or the source has ended."""
+
+    def close(self) -> None:
+        """Release the device; idempotent."""
+
+
+class Device(Protocol):
+    """An open camera, used by the capture thread alone."""
+
+    def grab(self) -> Frame:
+        """Block for the next frame, undecoded. Raises DeviceError when the camera stops delivering."""
+
+    def close(self) -> None:
+        """Release the descriptor; a held one makes a replugged camera return under another number."""

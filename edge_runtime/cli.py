@@ -1,0 +1,199 @@
+"""Arguments in, one call out. Nothing is imported before a command needs it, so ``--help`` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime import __version__
+from edge_runtime.errors import EdgeLabelError
+
+if TYPE_CHECKING:
+    from edge_runtime.config import Config
+
+_EPILOG = """\
+commands (edge-label COMMAND --help):
+  run            label a camera until stopped (the default; the word may be left out)
+  once           label pictures
+  bench          FPS, latency and memory on this machine, against the budget
+  labels list    what can be said: label sets and the text bank
+  bundle         info and verify a model bundle
+
+examples:
+  edge-label --camera /dev/video0                      live labels on the terminal
+  edge-label --camera 0 --labels road --output run.jsonl
+  edge-label --camera drive.mp4 --labels road | jq .labels[0].name
+  edge-label --camera rtsp://user:password@10.0.0.7/stream
+  edge-label --camera demo --seconds 10                no camera needed
+
+exit codes: 0 done, 2 usage, 65 bad input data, 66 no such input, 69 camera unavailable (with
+--exit-on-device-error), 70 stuck, 78 configuration or bundle error
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code. The console script and ``python -m edge_runtime``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        arguments.insert(0, "run")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if getattr(options, "verbose", False) else logging.INFO,
+        format="edge-label: %(message)s",
+        stream=sys.stderr,
+    )
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except EdgeLabelError as error:
+        print(f"edge-label: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except BrokenPipeError:  # `edge-label ... | head` is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-label",
+        description="Zero-shot text labels for every camera frame, on a small ARM computer.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-label {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="label a camera until stopped", epilog="Options override --config.")
+    _add_source(run)
+    _add_model(run)
+    run.add_argument("--output", metavar="FILE", help="append JSON lines there (default: stdout)")
+    run.add_argument("--frames", type=_positive(int), metavar="N", help="stop after N frames")
+    run.add_argument("--seconds", type=_positive(float), metavar="S", help="stop after S seconds")
+    run.add_argument("--exit-on-device-error", action="store_true", help="exit 69 instead of waiting for the camera")
+    run.set_defaults(command=_run)
+
+    once = commands.add_parser("once", help="label pictures")
+    once.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders")
+    _add_model(once)
+    once.set_defaults(command=_once)
+
+    bench = commands.add_parser("bench", help="measure FPS, latency and memory here")
+    _add_source(bench)
+    _add_model(bench)
+    bench.add_argument("--seconds", type=_positive(float), default=10.0, metavar="S", help="how long (default 10)")
+    bench.add_argument("--json", action="store_true", help="machine-readable")
+    bench.add_argument("--check", action="store_true", help="exit 1 when over 180 MB or under 23 FPS")
+    bench.set_defaults(command=_bench)
+
+    bundle = commands.add_parser("bundle", help="look at a model bundle")
+    bundle_actions = bundle.add_subparsers(metavar="ACTION", required=True)
+    for action, text in (("info", "what is in it, and where it comes from"), ("verify", "check every file")):
+        sub = bundle_actions.add_parser(action, help=text)
+        sub.add_argument("path", nargs="?", metavar="DIR", help="bundle directory (default: the one run would use)")
+        sub.add_argument("--json", action="store_true", help="machine-readable")
+        sub.set_defaults(command=_bundle, action=action)
+
+    labels = commands.add_parser("labels", help="work with label sets")
+    label_actions = labels.add_subparsers(metavar="ACTION", required=True)
+    listing = label_actions.add_parser("list", help="label sets of the bundle, or the labels of one")
+    listing.add_argument("labels", nargs="?", metavar="SET", help="a shipped set's name or a YAML file")
+    listing.add_argument("--bundle", metavar="DIR")
+    listing.set_defaults(command=_labels_list)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="/dev/video0, 0, a /dev/v4l/by-id path, video file, picture, folder, rtsp:// or http:// URL, or demo",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file; systemd/edge-label.yaml explains every key")
+    parser.add_argument("--realtime", action="store_true", help="pace a file at its own frame rate")
+    parser.add_argument("--loop", action="store_true", help="start a file again when it ends")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--labels", metavar="SET", help="a label set of the bundle (road, everyday) or a YAML file")
+    parser.add_argument("--bundle", metavar="DIR", help="model bundle (default: $EDGE_LABEL_BUNDLE, models/edge-clip)")
+    parser.add_argument("--threads", type=_positive(int), metavar="N", help="encoder threads (default: cores, up to 4)")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+
+
+def _positive(kind: Callable[[str], int | float]) -> Callable[[str], int | float]:
+    def parse(text: str) -> int | float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not more than zero")
+        return value
+
+    parse.__name__ = f"positive {kind.__name__}"
+    return parse
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """The configuration file, if any, with the command line on top."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from edge_runtime.config import Config, load_config
+
+    config = load_config(Path(options.config)) if getattr(options, "config", None) else Config()
+    given = {name: value for name, value in vars(options).items() if value not in (None, False)}
+
+    def pick(**names: str) -> dict[str, Any]:
+        return {field: given[option] for field, option in names.items() if option in given}
+
+    camera = pick(source="camera", realtime="realtime", loop="loop", exit_on_error="exit_on_device_error")
+    model = pick(labels="labels", bundle="bundle", threads="threads")
+    return replace(
+        config,
+        camera=replace(config.camera, **camera),
+        model=replace(config.model, **model),
+        output=replace(config.output, **pick(file="output")),
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = _config(options)
+    from edge_runtime.service import Limits, run
+
+    run(config, Limits(options.frames, options.seconds))
+    return 0
+
+
+def _once(options: argparse.Namespace) -> int:
+    from edge_runtime.once import label_pictures
+
+    return label_pictures(options.pictures, _config(options).model)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    config = _config(options)
+    from edge_runtime.bench import run_bench
+
+    result = run_bench(config, source=options.camera, seconds=options.seconds)
+    print(result.to_json() if options.json else result.to_text())  # noqa: T201
+    return 1 if options.check and not result.within_budget else 0
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from edge_runtime.describe import bundle_info, bundle_verify
+
+    show = bundle_info if options.action == "info" else bundle_verify
+    print(show(options.path, as_json=options.json))  # noqa: T201
+    return 0
+
+
+def _labels_list(options: argparse.Namespace) -> int:
+    from edge_runtime.describe import list_labels
+
+    print(list_labels(options.labels, options.bundle))  # noqa: T201
+    return 0

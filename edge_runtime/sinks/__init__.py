@@ -1,0 +1,7 @@
+"""Where records go. A sink never blocks the pipeline: each runs in a thread of its own behind a bounded queue."""
+
+from __future__ import annotations
+
+from edge_runtime.sinks.base import Sink, SinkThread
+
+__all__ = ["Sink", "SinkThread"]
