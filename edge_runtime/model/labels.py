@@ -137,21 +137,22 @@ class TextBank:
         key = normalise(phrase)
         row = self._index.get(key)
         if row is None:
-            row = self._index.get(_bare(key))
+            row = self._index.get(bare(key))
         return row
 
     def nearest_names(self, phrase: str, n: int = 3) -> list[str]:
         """Bank names spelt most like the phrase, for error messages."""
-        bare = _bare(normalise(phrase))
-        near = difflib.get_close_matches(bare, self._index, n=n, cutoff=0.6)
+        key = bare(normalise(phrase))
+        near = difflib.get_close_matches(key, self._index, n=n, cutoff=0.6)
         if not near:
-            words = set(bare.split())
+            words = set(key.split())
             near = [name for name in self._index if words & set(name.split())][:n]
         return near
 
 
-def _bare(key: str) -> str:
-    key = re.sub(r"^a (photo|picture) of ", "", key)
+def bare(key: str) -> str:
+    """A normalised phrase without its leading 'a photo of' and article: what the bank's names look like."""
+    key = re.sub(r"^(a |an |the )?(photo|picture|image) of ", "", key)
     return re.sub(r"^(a|an|the) ", "", key)
 
 

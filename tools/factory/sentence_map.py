@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.model.labels import bare, normalise
+
 DEFAULT_WEIGHTS = Path("../shared/weights")
 HELD_OUT = 400
 # Chosen on 400 inner-validation names (never on the held-out ones): RBF gamma, ridge, weight of the word features.
@@ -40,9 +42,7 @@ class TextRows:
 
 def as_prompt(phrase: str) -> str:
     """Spell a phrase the way the bank's rows were spelled: "A photo of the Snowy_Road" -> "a snowy road"."""
-    text = " ".join(phrase.casefold().replace("_", " ").split())
-    text = re.sub(r"^(a |an |the )?(photo|picture|image) of ", "", text)
-    return "a " + re.sub(r"^(a|an|the) ", "", text)
+    return "a " + bare(normalise(phrase.replace("_", " ")))
 
 
 def load_text_rows(weights: Path) -> TextRows:

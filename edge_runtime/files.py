@@ -1,0 +1,26 @@
+"""Writing files so that a crash or a full disk leaves the old one whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edge_runtime.errors import DataError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside ``path``, flush to disk, rename over it. Raises DataError; what stood there is then unchanged."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot write: {error.strerror}; what stood there before is unchanged") from None
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
