@@ -61,9 +61,10 @@ class SinkThread:
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
-            log.warning("%s: still stuck, %d records not written", self.sink.name, self._queue.qsize())
-            return
+            pass
         self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            log.warning("%s: still stuck, up to %d records not written", self.sink.name, self._queue.qsize() + 1)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

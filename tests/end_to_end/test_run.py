@@ -1,0 +1,88 @@
+"""A whole run, as a user starts it: real clips, real files, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from edge_runtime.records import json_schema
+
+EDGE_LABEL = (sys.executable, "-m", "edge_runtime")
+
+
+def records_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_real_drive_gives_221_valid_records_about_a_road(videos: Path, default_bundle: Path, tmp_path: Path):
+    clip = next(videos.glob("udacity_solidWhiteRight*"))
+    output = tmp_path / "run.jsonl"
+    command = [*EDGE_LABEL, "--camera", str(clip), "--labels", "road", "--bundle", str(default_bundle)]
+    subprocess.run([*command, "--output", str(output)], check=True, timeout=300)
+    records = records_of(output)
+    assert [r["seq"] for r in records] == list(range(221))
+    validator = jsonschema.Draft202012Validator(json_schema())
+    for record in records:
+        validator.validate(record)
+        assert record["labels"] == sorted(record["labels"], key=lambda s: -s["score"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_in_order(tiny_bundle: Path, tmp_path: Path, number: int):
+    output = tmp_path / "run.jsonl"
+    command = [*EDGE_LABEL, "--camera", "demo", "--bundle", str(tiny_bundle), "--labels", "colours"]
+    process = subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "delivering frames" in process.stderr.readline()
+    process.send_signal(number)
+    rest = process.communicate(timeout=5)[1]
+    assert process.returncode == 0
+    assert "peak RSS" in rest
+    for record in records_of(output):
+        jsonschema.validate(record, json_schema())
+
+
+def test_memory_stays_flat_over_a_looped_video(videos: Path, tiny_bundle: Path, tmp_path: Path):
+    """Slope under 1 MB per 10,000 frames; EDGE_LABEL_SOAK_FRAMES=20000 runs it long."""
+    frames = int(os.environ.get("EDGE_LABEL_SOAK_FRAMES", "4000"))
+    bundle = os.environ.get("EDGE_LABEL_SOAK_BUNDLE", str(tiny_bundle))
+    labels = "road" if "EDGE_LABEL_SOAK_BUNDLE" in os.environ else "colours"
+    clip = next(videos.glob("camvid*"))
+    output = tmp_path / "run.jsonl"
+    command = [*EDGE_LABEL, "--camera", str(clip), "--loop", "--frames", str(frames), "--output", str(output)]
+    subprocess.run([*command, "--bundle", bundle, "--labels", labels], check=True, timeout=3600)
+    rss = np.array([[r["seq"], r["rss_mb"]] for r in records_of(output)[frames // 4 :]])
+    slope = np.polyfit(rss[:, 0], rss[:, 1], 1)[0] * 10_000
+    print(f"RSS {rss[0, 1]} -> {rss[-1, 1]} MB over {frames} frames: {slope:.2f} MB per 10,000")
+    assert slope < 1
+
+
+def test_a_run_writes_no_file_of_its_own_and_opens_no_socket(tiny_bundle: Path, tmp_path: Path):
+    """onnxruntime's telemetry would do both."""
+    if shutil.which("strace") is None:
+        if os.environ.get("CI"):
+            pytest.fail("strace is missing in CI")
+        pytest.skip("needs strace (apt-get install strace)")
+    home = tmp_path / "home"
+    home.mkdir()
+    trace = tmp_path / "trace"
+    calls = "trace=socket,connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat"
+    command = ["strace", "-f", "-qq", "-e", calls, "-o", str(trace)]
+    command += [*EDGE_LABEL, "--camera", "demo", "--frames", "20", "--bundle", str(tiny_bundle), "--labels", "colours"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(command, check=True, env=env, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, timeout=120)
+    lines = trace.read_text().splitlines()
+    assert any("openat(" in line for line in lines), "the trace saw nothing"
+    assert not [line for line in lines if "socket(" in line or "connect(" in line]
+    written = [line for line in lines if "O_CREAT" in line or "mkdir" in line or "O_WRONLY" in line or "O_RDWR" in line]
+    assert [line for line in written if "/dev/" not in line and "/proc/" not in line] == []
+    assert list(home.rglob("*")) == []

@@ -1,0 +1,74 @@
+"""JPEG from a camera is checked, then decoded no larger than is needed."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.bench import builtin_jpeg
+from edge_runtime.camera.decode import decode, jpeg_size
+from edge_runtime.errors import DataError
+from edge_runtime.records import Frame
+
+
+def frame(data: np.ndarray, encoding: str) -> Frame:
+    return Frame(data, encoding, 0.0, 0.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("target", "size"), [((192, 192), (240, 320)), ((300, 300), (480, 640)), ((100, 100), (120, 160))]
+)
+def test_a_jpeg_is_decoded_at_the_smallest_size_that_covers_the_target(target: tuple[int, int], size: tuple[int, int]):
+    assert decode(frame(builtin_jpeg(), "mjpg"), target).shape == (*size, 3)
+
+
+def test_the_reduced_picture_is_the_same_picture():
+    full = cv2.imdecode(builtin_jpeg(), cv2.IMREAD_COLOR)
+    half = decode(frame(builtin_jpeg(), "mjpg"), (192, 192))
+    assert np.abs(half.astype(int) - cv2.resize(full, (320, 240), interpolation=cv2.INTER_AREA)).mean() < 2
+
+
+def test_padding_after_the_end_marker_is_normal():
+    padded = np.concatenate((builtin_jpeg(), np.zeros(20, np.uint8)))
+    assert jpeg_size(padded) == (480, 640)
+
+
+def truncated() -> np.ndarray:
+    return builtin_jpeg()[:-5000]
+
+
+def headless() -> np.ndarray:
+    return builtin_jpeg()[2:]
+
+
+def no_size() -> np.ndarray:
+    data = builtin_jpeg().tobytes()
+    return np.frombuffer(data.replace(b"\xff\xc0", b"\xff\xe9", 1), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "broken", [truncated, headless, no_size, lambda: np.zeros(0, np.uint8), lambda: np.zeros(99, np.uint8)]
+)
+def test_half_a_picture_is_no_picture(broken):
+    with pytest.raises(DataError, match="broken JPEG"):
+        decode(frame(broken(), "mjpg"), (192, 192))
+
+
+def test_no_bit_flip_can_do_more_than_spoil_the_picture():
+    rng = np.random.default_rng(0)
+    good = builtin_jpeg()
+    for _ in range(200):
+        data = good.copy()
+        data[rng.integers(0, len(data), 20)] ^= rng.integers(1, 255, 20, np.uint8)
+        try:
+            pixels = decode(frame(data, "mjpg"), (192, 192))
+        except DataError:
+            continue
+        assert pixels.dtype == np.uint8
+
+
+def test_yuyv_becomes_bgr():
+    yuyv = np.zeros((4, 6, 2), np.uint8)
+    yuyv[..., 0], yuyv[..., 1] = 235, 128
+    assert decode(frame(yuyv, "yuyv"), (2, 2)).min() >= 250

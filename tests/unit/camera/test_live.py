@@ -1,0 +1,103 @@
+"""A live camera gives its newest frame, and comes back after it was gone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from edge_runtime.camera import live
+from edge_runtime.camera.live import LiveSource
+from edge_runtime.camera.stream import hide_password
+from edge_runtime.config import CameraConfig
+from edge_runtime.errors import DeviceError, NoInputError
+from edge_runtime.records import Frame
+
+
+class StepCamera:
+    """Delivers a frame whenever the test lets it; fails when told to."""
+
+    def __init__(self) -> None:
+        self.go = threading.Semaphore(0)
+        self.done = threading.Semaphore(0)
+        self.count = 0
+        self.gone = False
+        self.closed = 0
+
+    def grab(self) -> Frame:
+        self.done.release()
+        self.go.acquire()
+        if self.gone:
+            raise DeviceError("cable out", "no_device")
+        self.count += 1
+        return Frame(np.full((2, 2, 3), self.count, np.uint8), "bgr", time.monotonic(), time.time())
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def deliver(self, n: int = 1) -> None:
+        """Let n frames through, and wait until the capture thread has taken the last."""
+        for _ in range(n):
+            self.done.acquire()
+            self.go.release()
+        self.done.acquire()
+        self.done.release()
+
+
+def test_only_the_newest_frame_is_kept_and_the_others_are_counted():
+    camera = StepCamera()
+    source = LiveSource("x", lambda: camera, CameraConfig())
+    camera.deliver(5)
+    frame = source.read(5)
+    assert frame is not None
+    assert (frame.data[0, 0, 0], frame.dropped) == (5, 4)
+    assert source.read(0) is None
+    camera.go.release()
+    source.close()
+    assert camera.closed == 1
+
+
+def test_a_camera_that_left_is_opened_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(live, "BACKOFF_FIRST_S", 0.01)
+    cameras = [StepCamera(), StepCamera()]
+    opened = iter(cameras)
+    with caplog.at_level(logging.INFO):
+        source = LiveSource("x", lambda: next(opened), CameraConfig())
+        cameras[0].deliver()
+        assert source.read(5) is not None
+        cameras[0].gone = True
+        cameras[0].go.release()
+        cameras[1].deliver()
+        assert source.read(5) is not None
+    assert source.state == "ok"
+    assert cameras[0].closed == 1
+    assert [r.message.split(":")[0] for r in caplog.records] == ["camera ok", "camera no device", "camera ok"]
+    cameras[1].go.release()
+    source.close()
+
+
+def test_on_request_a_missing_camera_is_an_error():
+    def no_camera():
+        raise DeviceError("no such camera", "no_device")
+
+    source = LiveSource("x", no_camera, CameraConfig(exit_on_error=True))
+    with pytest.raises(DeviceError, match="no such camera"):
+        source.read(5)
+    source.close()
+
+
+def test_what_no_retry_can_help_is_an_error_at_once():
+    def wrong():
+        raise NoInputError("pip install 'edge-label[demo]'")
+
+    source = LiveSource("demo", wrong, CameraConfig())
+    with pytest.raises(NoInputError):
+        source.read(5)
+    source.close()
+
+
+def test_a_password_never_reaches_a_log():
+    assert hide_password("rtsp://u:secret@host/x") == "rtsp://u:***@host/x"

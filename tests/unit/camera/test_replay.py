@@ -1,0 +1,122 @@
+"""Files are read completely and in order; what cannot be read is said once and passed over."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.camera import open_source
+from edge_runtime.camera.replay import PictureFolder, VideoFile
+from edge_runtime.config import CameraConfig
+from edge_runtime.errors import DataError, NoInputError
+from edge_runtime.records import Frame
+
+
+def frames(source) -> list[Frame]:
+    out = []
+    while (frame := source.read(0)) is not None:
+        out.append(frame)
+    source.close()
+    return out
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Twelve frames, each a shade brighter, at 24 FPS."""
+    path = tmp_path / "v.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 24, (64, 48))
+    for shade in range(12):
+        writer.write(np.full((48, 64, 3), 20 * shade, np.uint8))
+    writer.release()
+    return path
+
+
+def shades(found: list[Frame]) -> list[int]:
+    return [round(float(f.data.mean()) / 20) for f in found]
+
+
+def test_every_frame_of_a_video_comes_once_in_order(video: Path):
+    source = open_source(CameraConfig(source=str(video)))
+    assert not source.live
+    assert shades(frames(source)) == list(range(12))
+    assert source.ended
+
+
+def test_loop_starts_again(video: Path):
+    source = VideoFile(video, CameraConfig(loop=True))
+    assert shades([source.read(0) for _ in range(26)]) == [*range(12), *range(12), 0, 1]
+
+
+def test_realtime_keeps_the_frame_rate(video: Path):
+    start = time.monotonic()
+    waits = [f.wait_ms for f in frames(VideoFile(video, CameraConfig(realtime=True)))]
+    assert time.monotonic() - start >= 11 / 24
+    assert sum(waits) >= 300
+
+
+def test_pictures_come_sorted_with_their_names(tmp_path: Path):
+    for name in ("b.png", "a/z.jpg", "c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("no picture")
+        else:
+            cv2.imwrite(str(tmp_path / name), np.zeros((40, 50, 3), np.uint8))
+    assert [f.file for f in frames(PictureFolder(tmp_path, CameraConfig()))] == ["a/z.jpg", "b.png"]
+
+
+def test_a_broken_picture_is_logged_counted_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 50, 3), np.uint8))
+    source = PictureFolder(tmp_path, CameraConfig())
+    with caplog.at_level(logging.WARNING):
+        assert [f.file for f in frames(source)] == ["b.png"]
+    assert source.broken == 1
+    assert "a.png: not a picture" in caplog.text
+
+
+def test_a_picture_bomb_is_refused_before_it_is_decoded(tmp_path: Path):
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    with pytest.raises(DataError, match="none of its 1 pictures"):
+        frames(PictureFolder(tmp_path, CameraConfig()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "says"),
+    [
+        ("none.mp4", None, NoInputError, "no such file"),
+        ("x.mp4", b"not a video", DataError, "not a video"),
+        ("x.mp4", b"", DataError, "not a video"),
+        ("x.png", b"", DataError, "none of its 1 pictures"),
+    ],
+)
+def test_input_that_cannot_be_read_is_one_line(
+    tmp_path: Path, name: str, content: bytes | None, error: type, says: str
+):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match=says):
+        frames(open_source(CameraConfig(source=str(path))))
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path):
+    with pytest.raises(DataError, match="no pictures in it"):
+        open_source(CameraConfig(source=str(tmp_path)))

@@ -1,0 +1,146 @@
+"""A bundle is used only as the whole it was made as."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import BundleError, EdgeLabelError, NoInputError
+from edge_runtime.model.bundle import find_bundle, load_bundle, version_tuple
+from edge_runtime.model.encoder import Encoder
+from edge_runtime.model.labels import TextBank
+from edge_runtime.model.onnx_bytes import refuse_external_data
+from tests.tiny import encoder_onnx, npy_bytes, text_rows, write_tiny_bundle
+
+
+def use(path: Path) -> None:
+    """Everything a run does with a bundle before the first frame."""
+    bundle = load_bundle(path)
+    bundle.verify()
+    TextBank.from_bundle(bundle)
+    Encoder(bundle, threads=1)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(EdgeLabelError) as error:
+        use(path)
+    assert error.value.exit_code in (66, 78)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_good_bundle_is_used(tiny_bundle: Path):
+    use(tiny_bundle)
+    assert load_bundle(tiny_bundle).manifest.id == "tiny-1.0.0"
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "text_bank.npy", "text_bank.json", "labels/colours.yaml"])
+def test_one_flipped_bit_anywhere_is_found(tiny_bundle: Path, name: str):
+    data = bytearray((tiny_bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tiny_bundle / name).write_bytes(data)
+    assert "altered" in refusal(tiny_bundle)
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "text_bank.npy", "text_bank.json", "manifest.json"])
+def test_a_missing_file_is_named(tiny_bundle: Path, name: str):
+    (tiny_bundle / name).unlink()
+    assert f"{name}: missing" in refusal(tiny_bundle)
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "text_bank.npy"])
+def test_a_truncated_file_is_told_by_its_size(tiny_bundle: Path, name: str):
+    data = (tiny_bundle / name).read_bytes()
+    (tiny_bundle / name).write_bytes(data[: len(data) // 2])
+    assert "the manifest says" in refusal(tiny_bundle)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"encoder__dot__onnx": b""}, "not an ONNX model"),
+        ({"encoder__dot__onnx": b"garbage" * 50}, "not an ONNX model"),
+        ({"encoder__dot__onnx": encoder_onnx()[:200]}, "encoder.onnx"),
+        ({"encoder__dot__onnx": encoder_onnx(shape=(1, 64, 64, 3))}, "the manifest promises"),
+        ({"encoder__dot__onnx": encoder_onnx(dim=8)}, "the manifest promises"),
+        ({"encoder__dot__onnx": encoder_onnx(space="other/clip")}, "parts of two bundles are mixed"),
+        ({"encoder__dot__onnx": encoder_onnx(external="../secrets")}, "weights live in another file"),
+        ({"text_bank__dot__npy": npy_bytes(text_rows()[:3])}, "6 names for rows of shape (3, 16)"),
+        ({"text_bank__dot__npy": npy_bytes(np.eye(6, 8, dtype=np.float16))}, "dimension 16"),
+        ({"text_bank__dot__json": b"{}"}, "not a text bank"),
+        ({"text_bank__dot__json": b"[" * 10_000}, "not a text bank"),
+        (
+            {
+                "text_bank__dot__json": json.dumps(
+                    {"schema": "edge-label-bank/1", "text_space": "other", "names": [], "approximate": []}
+                ).encode()
+            },
+            "parts of two bundles are mixed",
+        ),
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused(tmp_path: Path, files: dict[str, bytes], says: str):
+    assert says in refusal(write_tiny_bundle(tmp_path / "b", **files))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": "edge-label-bundle/9"}, "schema"),
+        ({"minimum_runtime": "99.0"}, "upgrade edge-label"),
+        ({"name": "../x"}, "not a plain name"),
+        ({"logit_scale": -1}, "logit_scale"),
+        ({"templates": ["no hole"]}, "template"),
+        ({"files": {}}, "not among its files"),
+        ({"files": {"../x": {"sha256": "", "size": 1}}}, "leads out"),
+        ({"input": {}}, "is missing"),
+        ({"embedding": None}, "manifest.json"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, object], says: str):
+    assert says in refusal(write_tiny_bundle(tmp_path / "b", manifest=change))
+
+
+@pytest.mark.parametrize(
+    "spec", [{"layout": "HWC"}, {"dtype": "float32"}, {"resize": "?"}, {"size": [9, 9]}, {"modalities": ["x"]}]
+)
+def test_an_input_the_runtime_cannot_make_is_refused(tiny_bundle: Path, spec: dict[str, object]):
+    manifest = json.loads((tiny_bundle / "manifest.json").read_text())
+    manifest["input"].update(spec)
+    (tiny_bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert "input" in refusal(tiny_bundle)
+
+
+def test_a_link_out_of_the_bundle_is_refused(tiny_bundle: Path, tmp_path: Path):
+    target = tmp_path / "elsewhere.npy"
+    (tiny_bundle / "text_bank.npy").rename(target)
+    (tiny_bundle / "text_bank.npy").symlink_to(target)
+    assert "leads out" in refusal(tiny_bundle)
+
+
+def test_the_bundle_is_found_where_it_is_said_to_be(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    assert find_bundle(str(tiny_bundle)) == tiny_bundle
+    monkeypatch.setenv("EDGE_LABEL_BUNDLE", str(tiny_bundle))
+    assert find_bundle() == tiny_bundle
+    with pytest.raises(NoInputError, match="check --bundle"):
+        find_bundle(str(tmp_path / "none"))
+    with pytest.raises(NoInputError):
+        load_bundle(tmp_path / "none")
+
+
+def test_versions_sort_as_numbers():
+    assert version_tuple("1.10.0") > version_tuple("1.9.3-rc1")
+    assert version_tuple("x") == (0,)
+
+
+def test_bytes_that_are_not_protobuf_are_refused():
+    for data in (b"\x80" * 20, b"\x3a\xff\xff\xff\xff\x0f", b"\x0f"):
+        with pytest.raises(BundleError):
+            refuse_external_data(data, "x")
+
+
+def test_the_shipped_bundle_is_whole(default_bundle: Path):
+    use(default_bundle)

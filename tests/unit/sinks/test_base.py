@@ -1,0 +1,81 @@
+"""A sink may fail or stall; the pipeline never notices."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from edge_runtime.sinks import SinkThread
+from tests.unit.test_records import record
+
+
+class Held:
+    """A sink that waits until the test lets it go on."""
+
+    name = "held"
+
+    def __init__(self, fail: int = 0) -> None:
+        self.gate = threading.Event()
+        self.got: list[int] = []
+        self.fail = fail
+        self.closed = False
+
+    def write(self, item, frame) -> None:
+        self.gate.wait(10)
+        if self.fail:
+            self.fail -= 1
+            raise OSError(28, "No space left on device")
+        self.got.append(item.seq)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_stalled_sink_loses_the_oldest_records_and_counts_them():
+    sink = Held()
+    thread = SinkThread(sink, lossless=False, capacity=4)
+    for seq in range(20):
+        thread.put(record(seq=seq), None)
+    sink.gate.set()
+    thread.close()
+    assert sink.got[-4:] == [16, 17, 18, 19]
+    assert len(sink.got) + thread.lost == 20
+    assert sink.closed
+
+
+def test_files_lose_nothing():
+    sink = Held()
+    sink.gate.set()
+    thread = SinkThread(sink, lossless=True, capacity=2)
+    for seq in range(50):
+        thread.put(record(seq=seq), None)
+    thread.close()
+    assert sink.got == list(range(50))
+
+
+def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFixture):
+    sink = Held(fail=3)
+    sink.gate.set()
+    thread = SinkThread(sink, lossless=True)
+    with caplog.at_level(logging.WARNING):
+        for seq in range(6):
+            thread.put(record(seq=seq), None)
+        thread.close()
+    assert sink.got == [3, 4, 5]
+    assert thread.lost == 3
+    assert len(caplog.records) == 2
+    assert "No space left" in caplog.text
+    assert "works again" in caplog.text
+
+
+def test_closing_gives_up_on_a_stuck_sink(caplog: pytest.LogCaptureFixture):
+    sink = Held()
+    thread = SinkThread(sink, lossless=False, capacity=2)
+    for seq in range(5):
+        thread.put(record(seq=seq), None)
+    with caplog.at_level(logging.WARNING):
+        thread.close(timeout_s=0.05)
+    assert "still stuck" in caplog.text
+    sink.gate.set()

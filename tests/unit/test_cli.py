@@ -1,0 +1,116 @@
+"""The command line: instant help, one-line errors, the promised exit codes, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_runtime import cli
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_runtime", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, edge_runtime.cli; print([m for m in ('cv2','onnxruntime','yaml','numpy') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["bench", "--help"], ["once", "--help"], ["--version"]]
+)
+def test_help_teaches(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 0
+    assert "edge-label" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--frames", "0"], 2, "more than zero"),
+        (["--nonsense"], 2, "unrecognized arguments"),
+        (["frobnicate"], 2, "invalid choice"),
+        (["--camera", "none.mp4"], 66, "no such file"),
+        (["--camera", "{bad}"], 65, "not a video"),
+        (["--camera", "/dev/video99", "--exit-on-device-error"], 69, "no such camera"),
+        (["--config", "{unknown_key}"], 78, "did you mean 'camera'?"),
+        (["--config", "none.yaml"], 66, "no such configuration file"),
+        (["--camera", "demo", "--labels", "colour"], 66, "did you mean 'colours'?"),
+        (["--camera", "demo", "--labels", "{empty_name}"], 78, "is empty"),
+        (["--camera", "demo", "--labels", "{duplicate}"], 78, "given twice"),
+        (["--camera", "demo", "--output", "/nowhere/run.jsonl"], 78, "cannot write there"),
+        (["once", "none.png"], 66, "no such file"),
+        (["bundle", "verify", "{folder}"], 78, "manifest.json: missing"),
+        (["labels", "list", "none"], 66, "no such label set"),
+    ],
+)
+def test_a_mistake_is_one_line_and_its_exit_code(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, says: str
+):
+    files = {
+        "bad": b"not a video",
+        "unknown_key": b"camrea:\n  source: demo\n",
+        "empty_name": b"labels:\n  - name: '  '\n",
+        "duplicate": b"labels:\n  - name: red\n  - name: red\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).with_suffix(".mp4" if name == "bad" else ".yaml").write_bytes(content)
+    places = {name: str((tmp_path / name).with_suffix(".mp4" if name == "bad" else ".yaml")) for name in files}
+    monkeypatch.setenv("EDGE_LABEL_BUNDLE", str(tiny_bundle))
+    if not {"--labels", "bundle", "labels", "--config"} & set(arguments):
+        arguments = [*arguments, "--labels", "colours"] if arguments[0] != "frobnicate" else arguments
+    done = run(*(a.format(folder=tmp_path, **places) for a in arguments))
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    if code != 2:
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_options_override_the_file(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    path.write_text("camera: {source: a.mp4, width: 320}\nmodel: {labels: road}\n")
+    options = cli._parser().parse_args(["run", "--config", str(path), "--camera", "b.mp4", "--loop"])
+    config = cli._config(options)
+    assert (config.camera.source, config.camera.width, config.camera.loop) == ("b.mp4", 320, True)
+    assert config.model.labels == "road"
+
+
+def test_once_labels_pictures_with_their_names(tiny_bundle: Path, tmp_path: Path):
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(tmp_path / "r.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
+    done = run(
+        "once", str(tmp_path / "r.png"), str(tmp_path / "r.png"), "--bundle", str(tiny_bundle), "--labels", "colours"
+    )
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["file"] for r in records] == [str(tmp_path / "r.png")] * 2
+    assert [r["labels"][0]["name"] for r in records] == ["red", "red"]
+    assert [r["seq"] for r in records] == [0, 1]
+
+
+def test_bundle_and_labels_describe_themselves(tiny_bundle: Path):
+    assert "all good" in run("bundle", "verify", str(tiny_bundle)).stdout
+    assert json.loads(run("bundle", "verify", str(tiny_bundle), "--json").stdout)["ok"] is True
+    assert "test/tiny" in run("bundle", "info", str(tiny_bundle)).stdout
+    assert json.loads(run("bundle", "info", str(tiny_bundle), "--json").stdout)["name"] == "tiny"
+    assert "colours" in run("labels", "list", "--bundle", str(tiny_bundle)).stdout
+    assert "colour: red, green, blue" in run("labels", "list", "colours", "--bundle", str(tiny_bundle)).stdout
+
+
+def test_a_closed_pipe_is_a_quiet_end(tiny_bundle: Path):
+    command = f"{sys.executable} -m edge_runtime --camera demo --bundle {tiny_bundle} --labels colours | head -n 2"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert len(done.stdout.splitlines()) == 2
+    assert "Traceback" not in done.stderr

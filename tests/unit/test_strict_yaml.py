@@ -1,0 +1,94 @@
+"""Whatever a person types into a YAML file, they get a value of the right type or one line with its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from edge_runtime import strict_yaml
+from edge_runtime.errors import ConfigError, NoInputError
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 1
+    kind: Literal["fast", "slow"] = "fast"
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner = field(default_factory=Inner)
+    numbers: tuple[float, ...] = ()
+    point: tuple[int, int] = (0, 0)
+    maybe: int | None = None
+    either: int | str = 0
+    flag: bool = False
+
+
+def parse(text: str) -> Outer:
+    return strict_yaml.parse(text, "x.yaml", Outer)
+
+
+def test_every_kind_of_value_is_converted():
+    got = parse("name: 5\ninner: {width: 3, kind: slow}\nnumbers: [1, 2.5]\npoint: [4, 5]\nmaybe: ~\nflag: yes\n")
+    assert got == Outer("5", Inner(3, "slow"), (1.0, 2.5), (4, 5), None, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: a\nnme: b", "x.yaml:2: unknown key 'nme'; did you mean 'name'?"),
+        ("name: a\ninner:\n  widht: 3", "x.yaml:3: unknown key 'widht' in inner; did you mean 'width'?"),
+        ("name: a\nzzz: 1", "x.yaml:2: unknown key 'zzz'; known keys: name, inner"),
+        ("name: a\nname: b", "x.yaml:2: 'name' is given twice"),
+        ("inner: {}", "'name' is missing"),
+        ("", "'name' is missing"),
+        ("name: a\ninner: 3", "x.yaml:2: inner must be a mapping"),
+        ("name: a\ninner:\n  width: wide", "x.yaml:3: inner.width must be a whole number, not 'wide'"),
+        ("name: a\ninner: {kind: fsat}", "must be one of fast, slow; did you mean 'fast'?"),
+        ("name: a\nnumbers: 3", "numbers must be a list"),
+        ("name: a\nnumbers: [.nan]", "numbers[0] must be a number"),
+        ("name: a\npoint: [1]", "point must have 2 items"),
+        ("name: a\nflag: 3", "flag must be true or false"),
+        ("name: a\neither: [1]", "either must be"),
+        ("name: a\nflag: ~", "flag must be true or false"),
+        ("name: [a]", "name must be text"),
+        ("name: &x a\nmaybe: *x", "aliases"),
+        ("name: !!python/object/apply:os.system [ls]", "tag"),
+        ("name: 'a", "x.yaml:1"),
+        ("a: " + "[" * 40 + "]" * 40, "nested deeper"),
+        ("- a", "must be a mapping"),
+        ("name: \x00", "x.yaml"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_its_place(text: str, says: str):
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_billion_laughs_is_refused_before_it_is_built():
+    lines = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{','.join(['*a' + str(i - 1)] * 9)}]" for i in range(1, 12)]
+    with pytest.raises(ConfigError, match="aliases"):
+        parse("\n".join(lines))
+
+
+def test_a_file_that_is_missing_huge_binary_or_a_folder_is_one_line(tmp_path: Path):
+    with pytest.raises(NoInputError, match="no such thing"):
+        strict_yaml.read_text(tmp_path / "none.yaml", "thing")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8 at byte 0"):
+        strict_yaml.read_text(tmp_path / "binary", "thing")
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(strict_yaml.MAX_BYTES + 1)
+    with pytest.raises(ConfigError, match="more than 8 MB"):
+        strict_yaml.read_text(tmp_path / "huge", "thing")
+    with pytest.raises(ConfigError, match="cannot read"):
+        strict_yaml.read_text(tmp_path, "thing")
+    with pytest.raises(ConfigError, match="more than 8 MB"):
+        parse("#" * (strict_yaml.MAX_BYTES + 1))
