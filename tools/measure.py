@@ -1,0 +1,119 @@
+"""Small before-and-after measurements behind docs/decisions: ``python -m tools.measure decode|session``.
+
+Variants run in turn within one process or one after the other in fresh processes, so that the ratios hold on a
+noisy machine even where the milliseconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SESSION_VARIANTS = {
+    "ONNX Runtime's defaults": {"arena": True, "pattern": True},
+    "no memory pattern": {"arena": True, "pattern": False},
+    "no arena, no pattern (chosen)": {"arena": False, "pattern": False},
+    "the same, spinning on": {"arena": False, "pattern": False, "spin": True},
+}
+
+
+def _interleaved(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each variant, called in turn ``rounds`` times."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, call in variants.items():
+            start = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure_decode() -> None:
+    """640x480 JPEG to the encoder's 192x192: decoded whole, or at half size."""
+    from edge_runtime.bench import builtin_jpeg
+    from edge_runtime.camera.decode import decode
+    from edge_runtime.model.bundle import InputSpec
+    from edge_runtime.model.preprocess import Preprocessor
+    from edge_runtime.records import Frame
+
+    frame = Frame(builtin_jpeg(), "mjpg", 0.0, 0.0)
+    preprocess = Preprocessor(InputSpec("pixels", "NHWC", (192, 192), "squash", ("rgb",)))
+    medians = _interleaved(
+        {
+            "whole, then resize": lambda: preprocess(decode(frame, (480, 640))),
+            "half size, then resize (chosen)": lambda: preprocess(decode(frame, (192, 192))),
+        },
+        300,
+    )
+    print("| 640x480 JPEG to 192x192 | ms | ratio |\n| --- | --- | --- |")
+    slowest = max(medians.values())
+    for name, ms in medians.items():
+        print(f"| {name} | {ms:.2f} | {ms / slowest:.2f} |")
+
+
+def measure_session(bundle: str) -> None:
+    """Memory, time and CPU of a paced run (30 FPS) under each set of session options, a fresh process each."""
+    print("| session options | RSS MB | peak MB | ms a frame | CPU ms a frame |\n| --- | --- | --- | --- | --- |")
+    for name, options in SESSION_VARIANTS.items():
+        command = [sys.executable, "-m", "tools.measure", "session-child", bundle, json.dumps(options)]
+        got = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        print(f"| {name} | {got['rss']:.1f} | {got['peak']:.1f} | {got['ms']:.2f} | {got['cpu']:.2f} |", flush=True)
+
+
+def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
+    import numpy as np
+
+    from edge_runtime.model import encoder
+    from edge_runtime.model.bundle import load_bundle
+    from edge_runtime.telemetry import peak_rss_mb, rss_mb
+
+    chosen = encoder.session_options
+
+    def options(threads: int) -> object:
+        made = chosen(threads)
+        made.enable_cpu_mem_arena = variant["arena"]
+        made.enable_mem_pattern = variant["pattern"]
+        if variant.get("spin"):
+            made.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        return made
+
+    encoder.session_options = options
+    bundle = load_bundle(Path(bundle_path))
+    encode = encoder.Encoder(bundle)
+    batch = np.random.default_rng(0).integers(0, 255, bundle.manifest.input.shape, np.uint8)
+    for _ in range(10):
+        encode(batch)
+    times = []
+    cpu = time.process_time()
+    for _ in range(90):
+        start = time.perf_counter()
+        encode(batch)
+        times.append((time.perf_counter() - start) * 1e3)
+        time.sleep(max(0.0, 1 / 30 - times[-1] / 1e3))
+    cpu = (time.process_time() - cpu) * 1e3 / len(times)
+    print(json.dumps({"rss": rss_mb(), "peak": peak_rss_mb(), "ms": statistics.median(times), "cpu": cpu}))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.measure", description=__doc__)
+    parser.add_argument("what", choices=["decode", "session", "session-child"])
+    parser.add_argument("bundle", nargs="?", default="models/edge-clip")
+    parser.add_argument("variant", nargs="?", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.what == "decode":
+        measure_decode()
+    elif options.what == "session":
+        measure_session(options.bundle)
+    else:
+        _session_child(options.bundle, json.loads(options.variant))
+
+
+if __name__ == "__main__":
+    main()
