@@ -29,28 +29,6 @@ needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="../shared/weigh
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uint8))
 
 
-@pytest.fixture(scope="session")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random CLIP of 16 dimensions, saved as transformers saves one."""
-    folder = tmp_path_factory.mktemp("tiny_clip")
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *(c + end for c in "abcdefghijklmnop" for end in ("", "</w>"))]
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    transformers.CLIPProcessor(image_processor=pictures, tokenizer=tokenizer).save_pretrained(folder)
-    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    transformers.CLIPModel(
-        transformers.CLIPConfig(
-            text_config=tower | {"vocab_size": len(vocabulary), "bos_token_id": 0, "eos_token_id": 1},
-            vision_config=tower | {"image_size": 32, "patch_size": 16},
-            projection_dim=16,
-        )
-    ).save_pretrained(folder)
-    return folder
-
-
 def _are_unit_rows(rows: np.ndarray, count: int, dim: int) -> bool:
     return rows.shape == (count, dim) and rows.dtype == np.float32 and np.allclose(np.linalg.norm(rows, axis=1), 1)
 

@@ -1,0 +1,353 @@
+"""Pictures and their texts: folders, CSV lists, WebDataset tar shards -> one index and one decoded cache.
+
+Decoding costs more than training on two cores, so every picture is decoded once into a memory-mapped uint8 array.
+A picture that cannot be read is counted and listed, never fatal; one that would unpack to more than MAX_PIXELS is
+refused from its header, before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import tarfile
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from edge_runtime.errors import ConfigError, DataError, NoInputError
+from edge_runtime.files import write_atomically
+from edge_runtime.model.bundle import InputSpec
+from edge_runtime.model.preprocess import Preprocessor
+from tools.factory import conditions
+from tools.factory.recipe import InputRecipe, SourceRecipe
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture before it is decoded.
+
+    key: source name and relative path, unique. file, offset, length: where its bytes stand (length 0: all).
+    prompts: the texts whose mean describes it, empty when it has none. condition: of conditions.NAMES, or "".
+    """
+
+    key: str
+    source: int
+    file: Path
+    offset: int
+    length: int
+    prompts: tuple[str, ...]
+    condition: str
+    held_out: bool
+
+    def read(self) -> bytes:
+        """The encoded picture's bytes. Raises OSError; ValueError when there are too many."""
+        with self.file.open("rb") as stream:
+            stream.seek(self.offset)
+            data = stream.read(self.length or MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"file of more than {MAX_BYTES >> 20} MB")
+        return data
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Encoded picture -> (H, W, 3) uint8 BGR, turned upright as its EXIF says.
+
+    Raises ValueError for anything that is not a whole picture, or has more than MAX_PIXELS pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of half a bomb; the limit below is ours
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million: refused")
+                if min(width, height) < 2:
+                    raise ValueError(f"{width} x {height} pixels is no picture")
+                upright = ImageOps.exif_transpose(picture)
+                if upright.mode.startswith(("I", "F")):  # 16-bit and float pictures: stretch to 8 bit
+                    grey = np.asarray(upright, np.float64)
+                    low, span = float(grey.min()), float(np.ptp(grey)) or 1.0
+                    upright = Image.fromarray(((grey - low) * (255 / span)).astype(np.uint8))
+                return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
+    except ValueError:
+        raise
+    except Exception as error:  # a decoder given rubbish may raise anything at all
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
+    """Every picture of every source, in a fixed order.
+
+    Raises NoInputError for a path that is missing, DataError for a source without pictures, ConfigError for a
+    label without a text.
+    """
+    samples: list[Sample] = []
+    for number, source in enumerate(sources):
+        path = root / source.path
+        lister = {"folder": _scan_folder, "csv": _scan_csv, "tar": _scan_tar}[source.kind]
+        found = lister(source, number, path)
+        if not found:
+            raise DataError(f"{path}: source '{source.name}' holds no pictures; check path and kind in the recipe")
+        if source.limit and len(found) > source.limit:
+            keep = np.linspace(0, len(found) - 1, source.limit).round().astype(int)
+            found = [found[i] for i in keep]
+        samples += found
+    return samples
+
+
+def _held_out(key: str, share: float) -> bool:
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+class _Texts:
+    """Label -> prompts for one source."""
+
+    def __init__(self, source: SourceRecipe, where: Path) -> None:
+        self.source, self.where = source, where
+        self.mapping: dict[str, str] | None = None
+        if source.texts:
+            try:
+                text = Path(source.texts).read_text(encoding="utf-8")
+            except OSError as error:
+                raise NoInputError(f"{source.texts}: {error.strerror}; check 'texts' of '{source.name}'") from None
+            import yaml
+
+            try:
+                mapping = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"{source.texts}: not YAML ({str(error).splitlines()[0]})") from None
+            if not isinstance(mapping, dict):
+                raise ConfigError(f"{source.texts}: must be a mapping of label: text lines")
+            self.mapping = {str(k): "" if v is None else str(v) for k, v in mapping.items()}
+
+    def __call__(self, label: str) -> tuple[str, ...]:
+        if self.mapping is None:
+            name = " ".join(label.replace("_", " ").split())
+        elif label in self.mapping:
+            name = self.mapping[label].strip()
+        else:
+            raise ConfigError(f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text; add a line")
+        if not name:
+            raise ConfigError(f"{self.source.texts or self.where}: label '{label}' has an empty text; write one")
+        return tuple(template.format(name) for template in self.source.templates)
+
+
+def _check_condition(name: str, where: str) -> str:
+    if name and name not in conditions.TEXTS:
+        raise ConfigError(f"{where}: unknown condition '{name}'; known: {', '.join(conditions.NAMES)}")
+    return name
+
+
+def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
+    if not root.is_dir():
+        raise NoInputError(f"{root}: no such folder (source '{source.name}'); check --data and the recipe")
+    texts = _Texts(source, root)
+    condition = _check_condition(source.condition, f"source '{source.name}'")
+    pattern = None
+    if source.label and source.label != "folder":
+        try:
+            pattern = re.compile(source.label)
+        except re.error as error:
+            raise ConfigError(f"source '{source.name}': label is not a regular expression ({error})") from None
+        if pattern.groups != 1:
+            raise ConfigError(f"source '{source.name}': label must hold exactly one (group)")
+    samples = []
+    for file in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+        relative = file.relative_to(root).as_posix()
+        prompts: tuple[str, ...] = ()
+        if pattern is not None:
+            match = pattern.search(relative)
+            prompts = texts(match.group(1)) if match and match.group(1) else ()
+        elif source.label == "folder" and "/" in relative:
+            prompts = texts(relative.split("/", 1)[0])
+        key = f"{source.name}/{relative}"
+        samples.append(Sample(key, number, file, 0, 0, prompts, condition, _held_out(key, source.validation)))
+    return samples
+
+
+def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
+    texts = _Texts(source, path)
+    samples = []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            columns = set(reader.fieldnames or ())
+            if "file" not in columns:
+                raise DataError(f"{path}: the first line must name the columns, 'file' among them")
+            if source.label and source.label not in columns:
+                raise DataError(f"{path}: no column '{source.label}'; there are {', '.join(sorted(columns))}")
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                if not row["file"]:
+                    raise DataError(f"{where}: no file name; every line needs one")
+                text = (row.get("text") or "").strip()
+                label = (row.get(source.label or "label") or "").strip()
+                prompts = (text,) if text else texts(label) if label else ()
+                condition = _check_condition((row.get("condition") or source.condition).strip(), where)
+                key = f"{source.name}/{row['file']}"
+                held_out = _held_out(key, source.validation)
+                samples.append(Sample(key, number, path.parent / row["file"], 0, 0, prompts, condition, held_out))
+    except OSError as error:
+        raise NoInputError(f"{path}: {error.strerror} (source '{source.name}'); check the recipe") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    return samples
+
+
+def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
+    texts = _Texts(source, path)
+    condition = _check_condition(source.condition, f"source '{source.name}'")
+    shards = sorted(path.parent.glob(path.name))
+    if not shards:
+        raise NoInputError(f"{path}: no such shards (source '{source.name}'); check the recipe")
+    samples = []
+    for shard in shards:
+        pictures: dict[str, tarfile.TarInfo] = {}
+        notes: dict[str, dict[str, str]] = {}
+        try:
+            with tarfile.open(shard, "r:") as archive:  # "r:": a compressed shard cannot be read by offset
+                for member in archive:
+                    name = PurePosixPath(member.name)
+                    stem = str(name.parent / name.name.split(".", 1)[0])
+                    if not member.isfile():
+                        continue
+                    if name.suffix.lower() in SUFFIXES:
+                        pictures[stem] = member
+                    elif name.suffix in (".txt", ".cls", ".json") and member.size < 1 << 20:
+                        stream = archive.extractfile(member)
+                        content = stream.read().decode("utf-8", "replace").strip() if stream else ""
+                        notes.setdefault(stem, {})[name.suffix] = content
+        except (tarfile.TarError, OSError) as error:
+            raise DataError(f"{shard}: not an uncompressed tar shard ({error}); unpack or make it again") from None
+        for stem, member in pictures.items():
+            note = notes.get(stem, {})
+            prompts: tuple[str, ...] = ()
+            if note.get(".txt"):
+                prompts = (note[".txt"],)
+            elif note.get(".cls"):
+                prompts = texts(note[".cls"])
+            elif ".json" in note:
+                prompts = _from_json(note[".json"], texts, f"{shard}: {stem}.json")
+            key = f"{source.name}/{shard.name}/{stem}"
+            held_out = _held_out(key, source.validation)
+            samples.append(Sample(key, number, shard, member.offset_data, member.size, prompts, condition, held_out))
+    return samples
+
+
+def _from_json(content: str, texts: _Texts, where: str) -> tuple[str, ...]:
+    try:
+        entry = json.loads(content)
+    except ValueError:
+        raise DataError(f"{where}: not JSON; mend or remove it") from None
+    if isinstance(entry, dict):
+        if entry.get("caption"):
+            return (str(entry["caption"]),)
+        if entry.get("label") is not None:
+            return texts(str(entry["label"]))
+    return ()
+
+
+class PictureCache:
+    """All readable samples, decoded: `pictures` is (N, S, S, 3) uint8 RGB, row i belongs to `samples[i]`.
+
+    `broken` lists (key, reason) of those that could not be read.
+    """
+
+    def __init__(
+        self, samples: list[Sample], pictures: NDArray[np.uint8], broken: list[tuple[str, str]], digest: str
+    ) -> None:
+        self.samples, self.pictures, self.broken, self.digest = samples, pictures, broken, digest
+
+
+def cache_pictures(samples: list[Sample], spec: InputRecipe, folder: Path, *, quiet: bool = False) -> PictureCache:
+    """Decode every sample once into `folder`, or open what an earlier run decoded.
+
+    Raises DataError when no picture at all can be read, and when the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    side = spec.cache_size
+    digest = _samples_digest(samples, spec)
+    array_path, index_path = folder / f"pictures-{digest}.u8", folder / f"pictures-{digest}.json"
+    if not index_path.exists():
+        _decode_all(samples, spec, array_path, index_path, quiet=quiet)
+    index = json.loads(index_path.read_text(encoding="utf-8"))
+    broken = [(str(key), str(reason)) for key, reason in index["broken"]]
+    lost = {key for key, _ in broken}
+    kept = [sample for sample in samples if sample.key not in lost]
+    if not kept:
+        raise DataError(f"none of {len(samples)} pictures can be read; the first: {broken[0][0]}: {broken[0][1]}")
+    pictures = np.memmap(array_path, np.uint8, "r", shape=(len(samples), side, side, 3))
+    if broken:
+        rows = np.array([i for i, sample in enumerate(samples) if sample.key not in lost])
+        # The gaps are at the end: good pictures were moved up when the cache was written.
+        pictures = pictures[: len(rows)]
+    return PictureCache(kept, pictures, broken, digest)
+
+
+def _samples_digest(samples: list[Sample], spec: InputRecipe) -> str:
+    digest = hashlib.sha256(f"1 {spec.cache_size} {spec.resize}".encode())
+    sizes: dict[Path, tuple[int, int]] = {}
+    for sample in samples:
+        if sample.file not in sizes:
+            try:
+                stat = sample.file.stat()
+                sizes[sample.file] = (stat.st_size, stat.st_mtime_ns)
+            except OSError:
+                sizes[sample.file] = (-1, 0)
+        digest.update(f"{sample.key}\0{sample.offset}\0{sizes[sample.file]}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _decode_all(samples: list[Sample], spec: InputRecipe, array_path: Path, index_path: Path, *, quiet: bool) -> None:
+    side = spec.cache_size
+    shape = InputSpec("pixels", "NHWC", (side, side), spec.resize, ("rgb",))
+
+    def load(sample: Sample) -> NDArray[np.uint8] | str:
+        try:
+            return Preprocessor(shape)(decode(sample.read()))[0].copy()
+        except (OSError, ValueError) as error:
+            return " ".join(str(error).split()) or type(error).__name__
+
+    partial = array_path.with_suffix(".partial")
+    broken: list[tuple[str, str]] = []
+    try:
+        with partial.open("wb") as out, ThreadPoolExecutor(2) as pool:
+            bar = tqdm(total=len(samples), desc="decode", unit="pic", disable=quiet)
+            for start in range(0, len(samples), 256):
+                chunk = samples[start : start + 256]
+                for sample, result in zip(chunk, pool.map(load, chunk), strict=True):
+                    if isinstance(result, str):
+                        broken.append((sample.key, result))
+                    else:
+                        out.write(result.data)
+                bar.update(len(chunk))
+            bar.close()
+            out.truncate(len(samples) * side * side * 3)
+        partial.replace(array_path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(
+            f"{array_path}: cannot keep decoded pictures: {error.strerror}; give --cache more room"
+        ) from None
+    write_atomically(index_path, json.dumps({"broken": broken}).encode())
+
+
+def write_broken_list(broken: list[tuple[str, str]], path: Path) -> None:
+    """CSV of what could not be read: key, reason."""
+    out = io.StringIO()
+    csv.writer(out).writerows([("file", "reason"), *broken])
+    write_atomically(path, out.getvalue().encode())

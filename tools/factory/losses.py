@@ -1,0 +1,71 @@
+"""The objective: what each term compares, as plain functions of unit embeddings.
+
+Clip4Retrofit names a contrastive objective and a cross-modal feature-alignment loss, optimised together; the
+relational term is DIME-FM's (Sun et al. 2023, equation 4): teacher and student must agree on how a picture relates
+to every sentence of a frozen text bank.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tools.factory.recipe import LossRecipe
+
+
+def contrastive(student: Tensor, texts: Tensor, wanted: Tensor, scale: float) -> Tensor:
+    """Cross entropy of softmax(scale * cosine) over `texts`; rows with wanted < 0 have no text and do not count.
+
+    Args: student (B, D) and texts (V, D), unit norm; wanted (B,) rows of `texts`.
+    """
+    if not (wanted >= 0).any():
+        return student.sum() * 0
+    return F.cross_entropy(scale * student @ texts.T, wanted, ignore_index=-1)
+
+
+def alignment(student: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Distance between unit embeddings (B, D): 1 - cosine, squared error or absolute error, per picture."""
+    if kind == "cosine":
+        return (1 - (student * target).sum(1)).mean()
+    if kind == "mse":
+        return (student - target).square().sum(1).mean()
+    return (student - target).abs().sum(1).mean()
+
+
+def relational(student: Tensor, target: Tensor, bank: Tensor, student_scale: float, teacher_scale: float) -> Tensor:
+    """KL(teacher || student) between softmaxes over the text bank (N, D), averaged over the batch."""
+    wanted = F.log_softmax(teacher_scale * target @ bank.T, dim=1)
+    found = F.log_softmax(student_scale * student @ bank.T, dim=1)
+    return F.kl_div(found, wanted, reduction="batchmean", log_target=True)
+
+
+def objective(
+    recipe: LossRecipe,
+    student: Tensor,
+    target: Tensor,
+    *,
+    bank: Tensor,
+    texts: Tensor,
+    wanted_text: Tensor,
+    conditions: Tensor,
+    wanted_condition: Tensor,
+) -> tuple[Tensor, dict[str, float]]:
+    """Weighted sum of the terms whose weight is not zero, and each term's value.
+
+    Args: student, target (B, D) unit norm; bank (N, D), texts (V, D), conditions (C, D) unit-norm text rows;
+        wanted_text, wanted_condition (B,) rows of these, -1 where unknown.
+    """
+    terms: dict[str, Tensor] = {}
+    if recipe.contrastive:
+        terms["contrastive"] = contrastive(student, texts, wanted_text, recipe.contrastive_scale)
+    if recipe.condition:
+        terms["condition"] = contrastive(student, conditions, wanted_condition, recipe.contrastive_scale)
+    if recipe.alignment:
+        terms["alignment"] = alignment(student, target, recipe.alignment_kind)
+    if recipe.relational:
+        terms["relational"] = relational(student, target, bank, recipe.student_scale, recipe.teacher_scale)
+    total = torch.zeros((), device=student.device)
+    for name, value in terms.items():
+        total = total + getattr(recipe, name) * value
+    return total, {name: float(value.detach()) for name, value in terms.items()}

@@ -1,0 +1,250 @@
+"""A recipe: one YAML file that says everything about a distillation, as frozen dataclasses.
+
+Unknown keys, wrong types and impossible values are refused with the line number and the nearest known key.
+Paths in a recipe are relative to the directory the verb is started in; those of `data` to its `--data` folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edge_runtime.strict_yaml import parse, read_text
+
+TEXT_BANK = "../shared/weights/clip_vitb32_text_bank.npy"
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """Who teaches. `name` is what teachers.load_teacher takes; `weights` is the folder the offline one reads."""
+
+    name: str
+    weights: str = "../shared/weights"
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """The MLP projection head: `depth` linear layers (1 = no hidden layer), `width` wide in between."""
+
+    depth: int = 2
+    width: int = 1024
+    activation: Literal["relu", "relu6", "gelu", "silu"] = "relu"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within("head.depth", self.depth, 1, 8)
+        _within("head.width", self.width, 8, 16384)
+        _within("head.dropout", self.dropout, 0, 0.9)
+
+
+@dataclass(frozen=True)
+class StudentRecipe:
+    """Who learns. `pretrained` is a file or a hub name; the first `frozen` layers are not trained.
+
+    flavour: which MobileNetV2 checkpoint an .npz is, see mobilenet.py; it decides normalisation and padding.
+    """
+
+    name: str
+    pretrained: str = ""
+    flavour: Literal["torchvision", "tfslim"] = "torchvision"
+    head: HeadRecipe = field(default_factory=HeadRecipe)
+    frozen: int = 0
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """One set of pictures.
+
+    kind: "folder" (searched for pictures), "csv" (columns file, and optionally label, text, condition) or "tar"
+        (WebDataset shards, `path` may hold * and ?; NAME.txt is the text of NAME.jpg, NAME.cls its label).
+    label: "" for none, "folder" for the first folder of the relative path, else a regular expression with one
+        group, searched for in the relative path.
+    texts: a YAML or JSON mapping from label to what goes into the templates; without it, the label itself.
+    templates: the text of a picture is the mean of these prompts.
+    weight: how often a picture of this source is drawn, relative to the others.
+    conditions: whether synthetic camera conditions may be laid over these pictures.
+    condition: what all these pictures really show, e.g. "fog".
+    validation: the share held out; 1 for a source that is never trained on.
+    targets: an .npz of genuine teacher embeddings (`image_embeddings`, `file_name`) in place of the teacher's.
+    limit: take at most this many pictures, spread evenly; 0 takes all.
+    """
+
+    name: str
+    path: str
+    kind: Literal["folder", "csv", "tar"] = "folder"
+    label: str = ""
+    texts: str = ""
+    templates: tuple[str, ...] = ("a photo of a {}",)
+    weight: float = 1.0
+    conditions: bool = False
+    condition: str = ""
+    validation: float = 0.03
+    targets: str = ""
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        _within("weight", self.weight, 0, 1000)
+        _within("validation", self.validation, 0, 1)
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"template '{template}' must hold {{}} exactly once")
+
+
+@dataclass(frozen=True)
+class InputRecipe:
+    """What the student sees: `size` x `size` pixels; pictures are kept decoded at `cache_size`."""
+
+    size: int = 192
+    cache_size: int = 192
+    resize: Literal["squash", "crop"] = "squash"
+
+    def __post_init__(self) -> None:
+        _within("size", self.size, 16, 1024)
+        _within("cache_size", self.cache_size, 16, 1024)
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """Strength of the augmentation; each `*_probability` is the share of views it touches.
+
+    scale: smallest and largest share of the picture's area a crop keeps; aspect: widest change of its shape.
+    small: a view is scaled down to between this many pixels and the input size, then up again.
+    conditions: share of the views of sources that allow it that get one synthetic camera condition.
+    """
+
+    scale: tuple[float, float] = (0.35, 1.0)
+    aspect: float = 1.33
+    flip_probability: float = 0.5
+    colour: float = 0.3
+    grey_probability: float = 0.05
+    small: int = 24
+    small_probability: float = 0.3
+    noise: float = 4.0
+    erase_probability: float = 0.0
+    conditions: float = 0.5
+
+    def __post_init__(self) -> None:
+        _within("scale", self.scale[0], 0.01, self.scale[1])
+        _within("scale", self.scale[1], self.scale[0], 1)
+        _within("aspect", self.aspect, 1, 4)
+        for name in ("flip_probability", "grey_probability", "small_probability", "erase_probability", "conditions"):
+            _within(name, getattr(self, name), 0, 1)
+
+
+@dataclass(frozen=True)
+class TargetsRecipe:
+    """How the teacher's embeddings are cached (MobileCLIP's dataset reinforcement).
+
+    views: augmented views of each training picture that the teacher embeds, replayed to the student in turn;
+        0: the teacher embeds the whole picture once and the student sees fresh crops of it.
+    teacher_sees: "geometry" (crop and flip) or "all" (colour, small scale and conditions too).
+    condition_mix: with "geometry", how much of the condition's text goes into the target of a view with one.
+    """
+
+    views: int = 0
+    teacher_sees: Literal["geometry", "all"] = "geometry"
+    condition_mix: float = 0.3
+
+    def __post_init__(self) -> None:
+        _within("views", self.views, 0, 64)
+        _within("condition_mix", self.condition_mix, 0, 1)
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Weights and temperatures of the terms; see losses.py for what each is. Weight 0 switches a term off."""
+
+    contrastive: float = 1.0
+    contrastive_scale: float = 50.0
+    condition: float = 0.5
+    alignment: float = 1.0
+    alignment_kind: Literal["cosine", "mse", "l1"] = "cosine"
+    relational: float = 1.0
+    teacher_scale: float = 50.0
+    student_scale: float = 50.0
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """A stretch of training at one input size (small pictures first make two cores go further)."""
+
+    epochs: float
+    size: int = 0  # 0: the input size
+    frozen: int = -1  # -1: as the student says
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """The optimiser: AdamW, linear warm-up, cosine decay to `final_lr`, averaged weights (`ema`)."""
+
+    stages: tuple[StageRecipe, ...] = (StageRecipe(epochs=4.0),)
+    batch: int = 64
+    lr: float = 1e-3
+    backbone_lr: float = 1e-4
+    final_lr: float = 1e-6
+    warmup: int = 100
+    weight_decay: float = 0.02
+    clip: float = 5.0
+    ema: float = 0.998
+    norm_batches: int = 8
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        _within("batch", self.batch, 1, 65536)
+        _within("ema", self.ema, 0, 0.99999)
+        if not self.stages:
+            raise ValueError("train.stages is empty; give at least one, e.g. - epochs: 4")
+
+
+@dataclass(frozen=True)
+class BankRecipe:
+    """The sentences of the relational loss: an .npy of embeddings (with its text space), or a .txt of phrases."""
+
+    path: str = TEXT_BANK
+    text_space: str = "openai/clip-vit-base-patch32"
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what weights come out, but the pictures themselves."""
+
+    name: str
+    teacher: TeacherRecipe
+    student: StudentRecipe
+    data: tuple[SourceRecipe, ...]
+    version: str = "0.1.0"
+    seed: int = 0
+    input: InputRecipe = field(default_factory=InputRecipe)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    targets: TargetsRecipe = field(default_factory=TargetsRecipe)
+    bank: BankRecipe = field(default_factory=BankRecipe)
+    losses: LossRecipe = field(default_factory=LossRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data is empty; give at least one source of pictures")
+        names = [source.name for source in self.data]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are called '{name}'; rename one")
+
+    def digest(self, *parts: str) -> str:
+        """12 hex digits over the named parts ("data", "input", ...), or over the whole recipe."""
+        values = asdict(self)
+        chosen = {part: values[part] for part in parts} if parts else values
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, not {value}")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe. Raises NoInputError when it is missing, ConfigError (with the line) when it is wrong."""
+    return parse(read_text(Path(path), "recipe"), str(path), Recipe)
