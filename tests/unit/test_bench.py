@@ -27,15 +27,19 @@ def test_every_stage_and_memory_figure_is_there(result: bench.BenchResult):
     assert got["fps"] == pytest.approx(got["frames"] / got["seconds"], rel=0.1)
 
 
+def faked(result: bench.BenchResult, fps: float, rss: float) -> bench.BenchResult:
+    return dataclasses.replace(result, fps=fps, memory_mb={**result.memory_mb, "peak_rss": rss})
+
+
 def test_the_table_has_the_verdict(result: bench.BenchResult):
-    assert "within the budget" in result.to_text()
+    assert "30.0 FPS, peak 90.0 MB: within the budget" in faked(result, 30.0, 90.0).to_text()
+    assert "OVER the budget" in faked(result, 10.0, 90.0).to_text()
 
 
 @pytest.mark.parametrize(("fps", "rss", "code"), [(30.0, 100.0, 0), (22.9, 100.0, 1), (30.0, 180.5, 1)])
 def test_check_exits_1_over_either_budget(
     result: bench.BenchResult, monkeypatch: pytest.MonkeyPatch, fps: float, rss: float, code: int
 ):
-    faked = dataclasses.replace(result, fps=fps, memory_mb={**result.memory_mb, "peak_rss": rss})
-    monkeypatch.setattr(bench, "run_bench", lambda *_a, **_k: faked)
+    monkeypatch.setattr(bench, "run_bench", lambda *_a, **_k: faked(result, fps, rss))
     assert cli.main(["bench", "--check"]) == code
     assert cli.main(["bench"]) == 0
