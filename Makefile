@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs install uninstall clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,29 @@ lint: $(VENV)/test.stamp  ## style and types
 
 docs: $(VENV)/test.stamp  ## write the generated documents again
 	$(BIN)/python -m edge_runtime.records > docs/record.schema.json
+
+# Where `make install` puts things; DESTDIR goes before all of them (packages, images).
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(SYSCONFDIR)/systemd/system
+STATEDIR ?= /var/lib/edge-label
+EDGE_LABEL ?= $(PREFIX)/bin/edge-label
+
+install:  ## unit, configuration, state directory (DESTDIR, PREFIX honoured); an edited configuration stays
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/edge-label
+	sed -e 's|/usr/local/bin/edge-label|$(EDGE_LABEL)|' -e 's|/etc/edge-label|$(SYSCONFDIR)/edge-label|' \
+		systemd/edge-label.service > $(DESTDIR)$(UNITDIR)/edge-label.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/edge-label.service
+	test -e $(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml || \
+		install -m 644 systemd/edge-label.yaml $(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml
+	test -e $(DESTDIR)$(STATEDIR) || install -d -m 750 $(DESTDIR)$(STATEDIR)
+	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl daemon-reload || true
+	@echo "next: edge-label doctor, then systemctl enable --now edge-label"
+
+uninstall:  ## take all of that away again, recordings included
+	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl disable --now edge-label || true
+	rm -rf $(DESTDIR)$(UNITDIR)/edge-label.service $(DESTDIR)$(SYSCONFDIR)/edge-label \
+		$(DESTDIR)$(STATEDIR) $(DESTDIR)$(dir $(STATEDIR))private/$(notdir $(STATEDIR))
 
 clean:  ## remove what make made
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -20,7 +20,7 @@ from edge_runtime.errors import DeviceError
 from edge_runtime.opencv import cv2
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import CameraState, Frame
-from edge_runtime.service import load_model
+from edge_runtime.service import load_engine
 from edge_runtime.telemetry import peak_rss_mb, pss_mb, rss_mb
 
 BUDGET_RSS_MB = 180.0
@@ -140,8 +140,7 @@ def run_bench(config: Config, *, source: str | None = None, seconds: float = 10.
     Raises DeviceError when a live source gives nothing for five seconds.
     """
     before = rss_mb()
-    bundle, labels = load_model(config.model)
-    pipeline = Pipeline(bundle, labels, camera=source or "built-in", threads=config.model.threads)
+    pipeline = Pipeline(load_engine(config.model), camera=source or "built-in")
     loaded = rss_mb()
     frames: Source = open_source(config.camera) if source else BuiltinSource()
     times: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "total")}
@@ -160,7 +159,7 @@ def run_bench(config: Config, *, source: str | None = None, seconds: float = 10.
         raise DeviceError(f"{frames.name}: ended within the warm-up of {WARM_UP_FRAMES} frames; add --loop")
     return BenchResult(
         source=frames.name,
-        bundle=bundle.manifest.id,
+        bundle=pipeline.engine.manifest.id,
         frames=count,
         seconds=elapsed,
         fps=count / elapsed,

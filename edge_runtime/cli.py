@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
     config = _config(options)
     from edge_runtime.service import Limits, run
 
-    run(config, Limits(options.frames, options.seconds))
+    run(config, Limits(options.frames, options.seconds), read_again=lambda: _config(options))
     return 0
 
 

@@ -10,7 +10,7 @@ from edge_runtime.camera import open_source
 from edge_runtime.config import CameraConfig, ModelConfig
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import LabelRecord
-from edge_runtime.service import load_model
+from edge_runtime.service import load_engine
 
 
 def label_pictures(pictures: list[str], model: ModelConfig) -> int:
@@ -19,8 +19,7 @@ def label_pictures(pictures: list[str], model: ModelConfig) -> int:
     Raises NoInputError, or DataError when an argument holds no readable picture at all.
     """
     sources = [open_source(CameraConfig(source=str(Path(p).absolute()))) for p in pictures]
-    bundle, labels = load_model(model)
-    pipeline = Pipeline(bundle, labels, camera="once", threads=model.threads, top_k=model.top_k)
+    pipeline = Pipeline(load_engine(model), camera="once")
     for given, source in zip(pictures, sources, strict=True):
         while (frame := source.read(0)) is not None:
             if Path(given).is_file():

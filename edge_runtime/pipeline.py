@@ -14,52 +14,65 @@ from edge_runtime.records import Frame, LabelRecord, LabelScore, RecordState, St
 from edge_runtime.telemetry import FpsMeter, VitalsSampler, boot_id
 
 
-class Pipeline:
-    """decode -> preprocess -> encode -> score, timed. Not thread-safe: one pipeline, one thread."""
+class Engine:
+    """One bundle and one label set, loaded. A reload makes a new one beside the old, then switches."""
 
     def __init__(
         self,
         bundle: Bundle,
         labels: CompiledLabels,
-        *,
-        camera: str,
         threads: int | None = None,
         top_k: int = 10,
+        old: Engine | None = None,
     ) -> None:
-        manifest = bundle.manifest
-        self._size = manifest.input.size
-        self._preprocess = Preprocessor(manifest.input)
-        self._encode = Encoder(bundle, threads)
-        self._score = Scorer(labels, manifest.logit_scale, top_k)
-        self._camera = camera
-        self._bundle_id = manifest.id
+        """``old`` lends its encoder where bundle and threads are the same: new labels then cost no second model."""
+        self.manifest = bundle.manifest
+        self.wanted_threads = threads
+        if old is None or (old.manifest, old.wanted_threads) != (bundle.manifest, threads):
+            self.preprocess, self.encode = Preprocessor(bundle.manifest.input), Encoder(bundle, threads)
+        else:
+            self.preprocess, self.encode = old.preprocess, old.encode
+        self.score = Scorer(labels, bundle.manifest.logit_scale, top_k)
+
+
+class Pipeline:
+    """decode -> preprocess -> encode -> score, timed. Not thread-safe: one pipeline, one thread."""
+
+    def __init__(self, engine: Engine, *, camera: str) -> None:
+        self.switch(engine, camera)
         self._boot_id = boot_id()
         self._fps = FpsMeter()
         self._vitals = VitalsSampler()
         self._seq = 0
 
+    def switch(self, engine: Engine, camera: str) -> None:
+        """Go on with another engine and camera; the numbering of records goes on too."""
+        self.engine = engine
+        self._camera = camera
+
     @property
     def threads(self) -> int:
         """Threads the encoder runs on."""
-        return self._encode.threads
+        return self.engine.encode.threads
 
     def process(self, frame: Frame) -> LabelRecord:
         """Label one frame. A frame that cannot be decoded or scored gives a record of state ``invalid``."""
+        engine = self.engine
         clock = time.monotonic
         start = clock()
         decoded = prepared = encoded = start
         labels: tuple[LabelScore, ...] | None = None
         try:
-            pixels = decode(frame, self._size)
+            pixels = decode(frame, engine.manifest.input.size)
         except DataError:
             decoded = prepared = encoded = clock()
         else:
             decoded = clock()
-            batch = self._preprocess(pixels)
+            batch = engine.preprocess(pixels)
             prepared = clock()
-            embedding = self._encode(batch)
+            embedding = engine.encode(batch)
             encoded = clock()
-            labels = self._score(embedding)
+            labels = engine.score(embedding)
         end = clock()
         decode_ms = frame.decode_ms + (decoded - start) * 1e3
         times = StageTimes(
@@ -95,8 +108,8 @@ class Pipeline:
             pss_mb=None if vitals.pss_mb is None else round(vitals.pss_mb, 1),
             temp_c=vitals.temp_c,
             throttled=vitals.throttled,
-            bundle=self._bundle_id,
-            labels_id=self._score.labels.id,
+            bundle=self.engine.manifest.id,
+            labels_id=self.engine.score.labels.id,
             file=frame.file,
         )
         self._seq += 1

@@ -1,4 +1,4 @@
-"""The daemon: one source, one pipeline, its sinks, and an orderly end."""
+"""The daemon: one source, one pipeline, its sinks; signals, watchdog, reload, and an orderly end."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from edge_runtime.camera import Source, open_source
-from edge_runtime.config import Config, ModelConfig
+from edge_runtime.camera import open_source
+from edge_runtime.config import CameraConfig, Config, ModelConfig
+from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, TextBank, compile_labels, load_label_set
-from edge_runtime.pipeline import Pipeline
+from edge_runtime.notify import Notifier
+from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.records import LabelRecord
 from edge_runtime.sinks import Sink, SinkThread
-from edge_runtime.sinks.console import ConsoleSink
+from edge_runtime.sinks.console import ConsoleSink, live_line
 from edge_runtime.sinks.jsonl import JsonlSink
 from edge_runtime.telemetry import peak_rss_mb
 
 log = logging.getLogger("edge_label")
 
 _POLL_S = 1.0  # how often the loop looks up from a silent camera
+_CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM to exit stays under 5 s
 
 
 def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
@@ -33,6 +37,11 @@ def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
     bundle = load_bundle(find_bundle(config.bundle))
     label_set = load_label_set(config.labels, bundle)
     return bundle, compile_labels(label_set, bundle, TextBank.from_bundle(bundle))
+
+
+def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
+    """Bundle and labels, ready to label; ``old`` lends what has not changed."""
+    return Engine(*load_model(config), config.threads, config.top_k, old)
 
 
 @dataclass(slots=True)
@@ -43,29 +52,114 @@ class Limits:
     seconds: float | None = None
 
 
-def run(config: Config, limits: Limits) -> None:
-    """Label until the source ends, a limit is reached, or SIGTERM or SIGINT arrives; all sinks flushed."""
-    stop = threading.Event()
+class Signals:
+    """SIGTERM and SIGINT ask for the end, SIGHUP for a reload. The handlers set flags and nothing else."""
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.reload = threading.Event()
+        for number, event in (
+            (signal.SIGTERM, self.stop),
+            (signal.SIGINT, self.stop),
+            (signal.SIGHUP, self.reload),
+        ):
+            signal.signal(number, self._handler(event))
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    bundle, labels = load_model(config.model)
-    source = open_source(config.camera)
-    sinks: list[SinkThread] = []
-    summary = Summary()
+    @staticmethod
+    def _handler(event: threading.Event) -> Callable[[int, FrameType | None], None]:
+        return lambda _number, _frame: event.set()
+
+
+def run(config: Config, limits: Limits, read_again: Callable[[], Config] | None = None) -> None:
+    """Label until the source ends, a limit is reached, or SIGTERM or SIGINT arrives; all sinks flushed.
+
+    ``read_again`` reads the configuration anew for SIGHUP. Raises EdgeLabelError for what stops a start.
+    """
+    signals = Signals()
+    notifier = Notifier()
+    daemon = Daemon(config)
     try:
-        pipeline = Pipeline(bundle, labels, camera=source.name, threads=config.model.threads, top_k=config.model.top_k)
-        sinks = [SinkThread(sink, lossless=not source.live) for sink in _make_sinks(config)]
-        _loop(source, pipeline, sinks, limits, stop, summary)
+        notifier.ready("loaded, opening the camera")
+        daemon.loop(limits, signals, notifier, read_again or (lambda: config))
     finally:
-        source.close()
-        for sink in sinks:
-            sink.close()
-        if summary.records:
-            log.info("%s", summary.text(sum(sink.lost for sink in sinks)))
+        notifier.stopping("writing what is queued")
+        daemon.close()
+
+
+class Daemon:
+    """The running parts: ``source``, ``pipeline`` and ``sinks``, built from one Config and exchanged by a reload."""
+
+    def __init__(self, config: Config) -> None:
+        engine = load_engine(config.model)
+        self.config = config
+        self.source = open_source(config.camera)
+        self.pipeline = Pipeline(engine, camera=self.source.name)
+        self.sinks = self._start_sinks(config)
+        self.summary = Summary()
+
+    def loop(self, limits: Limits, signals: Signals, notifier: Notifier, read_again: Callable[[], Config]) -> None:
+        """Frame by frame until the end. Everything happens between frames, so a reload never meets an inference."""
+        deadline = time.monotonic() + limits.seconds if limits.seconds else float("inf")
+        while not signals.stop.is_set() and time.monotonic() < deadline:
+            if signals.reload.is_set():
+                signals.reload.clear()
+                self._reload(read_again, notifier)
+            frame = self.source.read(_POLL_S)
+            if frame is None:
+                if self.source.ended:
+                    return
+                notifier.alive(self._camera_status())
+                continue
+            record = self.pipeline.process(frame)
+            for sink in self.sinks:
+                sink.put(record, frame)
+            self.summary.add(record)
+            notifier.alive(live_line(record))
+            if limits.frames and self.summary.records >= limits.frames:
+                return
+
+    def _camera_status(self) -> str:
+        return f"camera {self.source.state.replace('_', ' ')}"
+
+    def close(self) -> None:
+        """Stop the camera, flush every sink, say in one line what the run was."""
+        self.source.close()
+        lost = _close_sinks(self.sinks)
+        if self.summary.records:
+            log.info("%s", self.summary.text(lost))
+
+    def _reload(self, read_again: Callable[[], Config], notifier: Notifier) -> None:
+        notifier.reloading()
+        try:
+            self._switch_to(read_again())
+        except EdgeLabelError as error:
+            log.warning("reload refused, the old configuration stays: %s", error)
+            notifier.ready(f"reload refused: {error}")
+        else:
+            log.info("reloaded")
+            notifier.ready("reloaded")
+
+    def _switch_to(self, config: Config) -> None:
+        """Build everything new first; what can fail fails here, before anything old is touched."""
+        old = self.config
+        engine = load_engine(config.model, self.pipeline.engine)
+        source = self.source if config.camera == old.camera else open_source(config.camera)
+        sinks = self.sinks if _outputs(config) == _outputs(old) else self._start_sinks(config, live=source.live)
+        if source is not self.source:
+            self.source.close()  # the new one opens its device at the first read
+        if sinks is not self.sinks:
+            _close_sinks(self.sinks)
+        self.config, self.source, self.sinks = config, source, sinks
+        self.pipeline.switch(engine, camera=source.name)
+
+    def _start_sinks(self, config: Config, live: bool | None = None) -> list[SinkThread]:
+        live = self.source.live if live is None else live
+        return [SinkThread(sink, lossless=not live) for sink in _make_sinks(config)]
+
+
+def _outputs(config: Config) -> Config:
+    """The part of a configuration that sinks are made of."""
+    return replace(config, camera=CameraConfig(), model=ModelConfig())
 
 
 def _make_sinks(config: Config) -> list[Sink]:
@@ -74,27 +168,12 @@ def _make_sinks(config: Config) -> list[Sink]:
     return [ConsoleSink() if sys.stdout.isatty() else JsonlSink(None)]
 
 
-def _loop(
-    source: Source,
-    pipeline: Pipeline,
-    sinks: list[SinkThread],
-    limits: Limits,
-    stop: threading.Event,
-    summary: Summary,
-) -> None:
-    deadline = time.monotonic() + limits.seconds if limits.seconds else float("inf")
-    while not stop.is_set() and time.monotonic() < deadline:
-        frame = source.read(_POLL_S)
-        if frame is None:
-            if source.ended:
-                return
-            continue
-        record = pipeline.process(frame)
-        for sink in sinks:
-            sink.put(record, frame)
-        summary.add(record)
-        if limits.frames and summary.records >= limits.frames:
-            return
+def _close_sinks(sinks: list[SinkThread]) -> int:
+    """Flush all sinks within ``_CLOSE_S`` together; returns how many records they lost."""
+    deadline = time.monotonic() + _CLOSE_S
+    for sink in sinks:
+        sink.close(max(0.1, deadline - time.monotonic()))
+    return sum(sink.lost for sink in sinks)
 
 
 class Summary:

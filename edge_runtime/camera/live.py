@@ -16,6 +16,7 @@ log = logging.getLogger("edge_label.camera")
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0
+_JOIN_S = 1.0  # a thread stuck in a driver is left behind; it dies with the process
 
 
 class LiveSource:
@@ -38,7 +39,6 @@ class LiveSource:
         self._fresh = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
 
     @property
     def state(self) -> CameraState:
@@ -51,6 +51,7 @@ class LiveSource:
     def read(self, timeout_s: float) -> Frame | None:
         """The newest frame not read before, waiting at most ``timeout_s``. Raises what stopped the camera for good."""
         start = time.monotonic()
+        self.start()
         with self._fresh:
             self._fresh.wait_for(lambda: self._newest is not None or self._error is not None, timeout_s)
             if self._error is not None:
@@ -60,9 +61,15 @@ class LiveSource:
             frame.wait_ms = (time.monotonic() - start) * 1e3
         return frame
 
+    def start(self) -> None:
+        """Begin to open the device; the first ``read`` does it too."""
+        if self._thread.ident is None and not self._stop.is_set():
+            self._thread.start()
+
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=_JOIN_S)
 
     def _run(self) -> None:
         backoff = BACKOFF_FIRST_S

@@ -12,13 +12,12 @@ import pytest
 from edge_runtime.config import ModelConfig
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, json_schema
-from edge_runtime.service import load_model
+from edge_runtime.service import load_engine
 
 
 @pytest.fixture
 def pipeline(tiny_bundle: Path) -> Pipeline:
-    bundle, labels = load_model(ModelConfig(bundle=str(tiny_bundle), labels="colours"))
-    return Pipeline(bundle, labels, camera="test", threads=1)
+    return Pipeline(load_engine(ModelConfig(bundle=str(tiny_bundle), labels="colours", threads=1)), camera="test")
 
 
 def coloured(*bgr: int) -> Frame:

@@ -50,6 +50,7 @@ class StepCamera:
 def test_only_the_newest_frame_is_kept_and_the_others_are_counted():
     camera = StepCamera()
     source = LiveSource("x", lambda: camera, CameraConfig())
+    source.start()
     camera.deliver(5)
     frame = source.read(5)
     assert frame is not None
@@ -66,6 +67,7 @@ def test_a_camera_that_left_is_opened_again(monkeypatch: pytest.MonkeyPatch, cap
     opened = iter(cameras)
     with caplog.at_level(logging.INFO):
         source = LiveSource("x", lambda: next(opened), CameraConfig())
+        source.start()
         cameras[0].deliver()
         assert source.read(5) is not None
         cameras[0].gone = True

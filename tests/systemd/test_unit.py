@@ -1,0 +1,95 @@
+"""The unit is accepted by systemd without a word, hardened, and `make install` puts it where it belongs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import REPOSITORY
+
+UNIT = REPOSITORY / "systemd" / "edge-label.service"
+
+
+@pytest.fixture(scope="module")
+def systemd_analyze() -> str:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("systemd-analyze is missing in CI")
+        pytest.skip("needs systemd-analyze (apt-get install systemd)")
+    return program
+
+
+def make(target: str, root: Path, *variables: str) -> None:
+    subprocess.run(["make", "-s", target, f"DESTDIR={root}", *variables], cwd=REPOSITORY, check=True, timeout=60)
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_systemd_accepts_the_unit_without_a_word(systemd_analyze: str, tmp_path: Path):
+    make("install", tmp_path, "EDGE_LABEL=/bin/true")  # verify wants a program that is there
+    unit = tmp_path / "etc/systemd/system/edge-label.service"
+    done = subprocess.run([systemd_analyze, "verify", "--man=no", unit], capture_output=True, text=True, timeout=60)
+    # systemd speaks of the host's other units too, when it has any; ours is what counts.
+    assert [line for line in done.stderr.splitlines() if "edge-label" in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_unit_is_hardened_to_2_0_or_better(systemd_analyze: str):
+    done = subprocess.run(
+        [systemd_analyze, "security", "--offline=true", "--threshold=20", UNIT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    print(f"exposure {found[1]}")
+    assert float(found[1]) <= 2.0
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Type=notify",
+        "WatchdogSec=30",
+        "RestartPreventExitStatus=78",
+        "MemoryMax=256M",
+        "DeviceAllow=char-video4linux rw",
+        "Environment=ORT_DISABLE_TELEMETRY=1",
+    ],
+)
+def test_the_unit_keeps_what_the_daemon_relies_on(line: str):
+    assert any(written.startswith(line) for written in UNIT.read_text().splitlines())
+
+
+def test_private_devices_would_hide_the_camera():
+    assert not re.search(r"^PrivateDevices=(yes|true|1)", UNIT.read_text(), re.MULTILINE)
+
+
+def test_install_and_uninstall_are_inverse(tmp_path: Path):
+    make("install", tmp_path)
+    unit = tmp_path / "etc/systemd/system/edge-label.service"
+    assert "ExecStart=/usr/local/bin/edge-label run --config /etc/edge-label/edge-label.yaml" in unit.read_text()
+    assert (tmp_path / "var/lib/edge-label").is_dir()
+    assert files(tmp_path) == {"etc/systemd/system/edge-label.service", "etc/edge-label/edge-label.yaml"}
+    make("uninstall", tmp_path)
+    assert files(tmp_path) == set()
+    assert not (tmp_path / "var/lib/edge-label").exists()
+
+
+def test_installing_again_keeps_an_edited_configuration(tmp_path: Path):
+    make("install", tmp_path)
+    edited = tmp_path / "etc/edge-label/edge-label.yaml"
+    edited.write_text("camera: {source: demo}\n")
+    make("install", tmp_path, "PREFIX=/usr")
+    assert edited.read_text() == "camera: {source: demo}\n"
+    assert "ExecStart=/usr/bin/edge-label " in (tmp_path / "etc/systemd/system/edge-label.service").read_text()
