@@ -11,6 +11,7 @@ import argparse
 import functools
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from edge_runtime.files import write_atomically
 from tools.factory.datasets import cache_pictures, scan, write_broken_list
 from tools.factory.recipe import Recipe, load_recipe
 from tools.factory.sentence_map import SentenceMap
+from tools.factory.stems import cache_stems
 from tools.factory.students import build_student
 from tools.factory.targets import cache_targets, embed_texts, load_bank
 from tools.factory.teachers import Teacher, load_teacher
@@ -98,10 +100,14 @@ def distill(
     teacher = make_teacher(recipe)
     if not first:  # process 0 fills the caches, the others then find them
         dist.barrier()
-    materials = prepare(recipe, teacher, data, cache, quiet=quiet or not first)
+    quiet_here = quiet or not first
+    materials = prepare(recipe, teacher, data, cache, quiet=quiet_here)
+    student = build_student(recipe.student, materials.bank.shape[1])
+    if recipe.targets.stem:
+        stems = cache_stems(student, recipe, materials.cache, materials.targets.views, cache, device, quiet=quiet_here)
+        materials = replace(materials, stems=stems)
     if first and dist.is_initialized():
         dist.barrier()
-    student = build_student(recipe.student, materials.bank.shape[1])
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(student, materials, output, device, quiet=quiet)
     if resume:

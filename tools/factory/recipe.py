@@ -140,11 +140,13 @@ class TargetsRecipe:
 
     views: augmented views of each training picture that the teacher embeds, replayed to the student in turn;
         0: the teacher embeds the whole picture once and the student sees fresh crops of it.
+    stem: keep what the frozen layers make of each view and start training steps there; views are then replayed whole.
     teacher_sees: "geometry" (crop and flip) or "all" (colour, small scale and conditions too).
     condition_mix: with "geometry", how much of the condition's text goes into the target of a view with one.
     """
 
     views: int = 0
+    stem: bool = False
     teacher_sees: Literal["geometry", "all"] = "geometry"
     condition_mix: float = 0.3
 

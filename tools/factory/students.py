@@ -16,8 +16,10 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_runtime.errors import DataError, NoInputError, UsageError
@@ -91,14 +93,22 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) as (x - 114) / 57 -> (B, width); the first `frozen` layers take no gradient."""
+        return self.rest(self.stem(x), self.frozen)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """The frozen layers alone, without a gradient: (B, 3, H, W) -> (B, C, h, w)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             for layer in self.layers[: self.frozen]:
                 x = layer(x)
-        for layer in self.layers[self.frozen :]:
+        return x
+
+    def rest(self, x: Tensor, start: int) -> Tensor:
+        """Layers from `start` on, the mean over the picture and the tail: (B, C, h, w) -> (B, width)."""
+        for layer in self.layers[start:]:
             x = layer(x)
         return self.tail(x.mean((2, 3), keepdim=True)).flatten(1)
 
-    def stem(self) -> tuple[nn.Conv2d, nn.BatchNorm2d | None]:
+    def first(self) -> tuple[nn.Conv2d, nn.BatchNorm2d | None]:
         """The first convolution and its BatchNorm, if it has one."""
         first = next(m for m in self.layers.modules() if isinstance(m, nn.Conv2d))
         norm = next((m for m in self.layers[0].modules() if isinstance(m, nn.BatchNorm2d)), None)
@@ -221,10 +231,22 @@ class Student(nn.Module):
             layer.eval()
         return self
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32."""
-        features = self.backbone((pixels - PIXEL_OFFSET) / PIXEL_SCALE)
+    def forward(self, x: Tensor, after: int = 0) -> Tensor:
+        """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32.
+
+        With `after` > 0, `x` is what `stem` gave when that many layers were frozen.
+        """
+        features = self.backbone.rest(x, after) if after else self.backbone((x - PIXEL_OFFSET) / PIXEL_SCALE)
         return F.normalize(self.head(features).float(), dim=1)
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB values 0 ... 255 -> activations after the frozen layers."""
+        return self.backbone.stem((pixels - PIXEL_OFFSET) / PIXEL_SCALE)
+
+
+def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in channels-last memory, values 0 ... 255."""
+    return torch.from_numpy(pictures).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
 
 
 def build_student(recipe: StudentRecipe, dim: int) -> Student:
@@ -266,7 +288,7 @@ def fold_normalisation(backbone: Backbone, mean: tuple[float, ...], std: tuple[f
 
     Exact but for the padded border, which now shows grey 114 in place of the mean colour.
     """
-    conv, norm = backbone.stem()
+    conv, norm = backbone.first()
     mean_, std_ = torch.tensor(mean), torch.tensor(std)
     scale = PIXEL_SCALE / 255 / std_
     shift = (PIXEL_OFFSET / 255 - mean_) / std_

@@ -34,7 +34,8 @@ from tools.factory.datasets import PictureCache
 from tools.factory.losses import objective
 from tools.factory.mobilenet import Conv, insert_batch_norm
 from tools.factory.recipe import Recipe, StageRecipe
-from tools.factory.students import PIXEL_OFFSET, PIXEL_SCALE, Student
+from tools.factory.stems import Stems
+from tools.factory.students import Student, to_pixels
 from tools.factory.targets import Targets, Texts, may_get_condition
 
 LOG_EVERY = 20
@@ -44,20 +45,23 @@ SCHEMA = "edge-label-checkpoint/1"
 
 @dataclass(frozen=True)
 class Materials:
-    """All that a run reads. `bank` is (N, D) float32."""
+    """All that a run reads. `bank` is (N, D) float32; `stems`, where there are any, stand in for pixels."""
 
     recipe: Recipe
     cache: PictureCache
     targets: Targets
     texts: Texts
     bank: NDArray[np.float32]
+    stems: Stems | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """pixels (B, size, size, 3) uint8 RGB; target (B, D); text and condition rows (B,), -1 for none."""
+    """pixels (B, size, size, 3) uint8 RGB, or stem (B, C, h, w) int8; target (B, D); text and condition rows (B,),
+    -1 for none."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | None
+    stem: NDArray[np.int8] | None
     target: NDArray[np.float32]
     text: NDArray[np.int64]
     condition: NDArray[np.int64]
@@ -83,8 +87,8 @@ class Batches:
         rows = np.minimum(np.searchsorted(self._ends, points, side="right"), len(self._ends) - 1)
         return rng.permutation(rows)
 
-    def batch(self, step: int, size: int) -> Batch:
-        """The batch of a step, at an input size."""
+    def batch(self, step: int, size: int, *, stem: bool = False) -> Batch:
+        """The batch of a step, at an input size, or as activations of the frozen layers."""
         recipe = self.m.recipe
         epoch, within = divmod(step, self.steps_per_epoch)
         share = recipe.train.batch
@@ -95,8 +99,8 @@ class Batches:
         views = np.zeros(share, VIEW)
         planes = np.zeros(share, np.int64)
         for i, (row, position) in enumerate(zip(rows, positions, strict=True)):
-            views[i], planes[i] = self._view(int(row), epoch, int(position), size)
-        return self._assemble(rows, views, planes, size)
+            views[i], planes[i] = self._view(int(row), epoch, int(position), size, stem=stem)
+        return self._assemble(rows, views, planes, size, stem=stem)
 
     def _cached_order(self, epoch: int) -> NDArray[np.int64]:
         held = getattr(self, "_order", None)
@@ -104,13 +108,13 @@ class Batches:
             held = self._order = (epoch, self.order(epoch))
         return held[1]
 
-    def _view(self, row: int, epoch: int, position: int, size: int) -> tuple[np.void, int]:
+    def _view(self, row: int, epoch: int, position: int, size: int, *, stem: bool) -> tuple[np.void, int]:
         recipe, stored = self.m.recipe, self.m.targets.views
         key = (recipe.seed, 3, epoch, position)
         plane = 0
         if stored is not None:
             plane = int(np.random.default_rng((*key, 4)).integers(len(stored)))
-            if recipe.targets.teacher_sees == "all":
+            if stem or recipe.targets.teacher_sees == "all":
                 return stored[plane, row], plane
         allowed = may_get_condition(recipe, self.m.cache, row)
         view = draw(key, recipe.augment, size, conditions=allowed)
@@ -121,10 +125,11 @@ class Batches:
         return view, plane
 
     def _assemble(
-        self, rows: NDArray[np.int64], views: NDArray[np.void], planes: NDArray[np.int64], size: int
+        self, rows: NDArray[np.int64], views: NDArray[np.void], planes: NDArray[np.int64], size: int, *, stem: bool
     ) -> Batch:
         m = self.m
-        pixels = stack_views(m.cache.pictures, rows, views, size)
+        pixels = None if stem else stack_views(m.cache.pictures, rows, views, size)
+        stems = m.stems.values[planes, rows] if stem and m.stems else None
         target = m.targets.embeddings[planes, rows].astype(np.float32)
         condition = np.empty(len(rows), np.int64)
         for i, row in enumerate(rows):
@@ -135,7 +140,7 @@ class Batches:
         if mix and mixed.any():
             target[mixed] = (1 - mix) * target[mixed] + mix * m.texts.conditions[condition[mixed]]
             target[mixed] /= np.linalg.norm(target[mixed], axis=1, keepdims=True)
-        return Batch(pixels, target, m.texts.of_sample[rows], condition)
+        return Batch(pixels, stems, target, m.texts.of_sample[rows], condition)
 
 
 def known_condition(m: Materials, row: int) -> int:
@@ -146,18 +151,13 @@ def known_condition(m: Materials, row: int) -> int:
     return 0 if m.recipe.data[sample.source].conditions else -1
 
 
-def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in channels-last memory, values 0 ... 255."""
-    return torch.from_numpy(pictures).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-
-
-def prefetch(batches: Batches, steps: range, sizes: list[int], workers: int) -> Iterator[Batch]:
+def prefetch(batches: Batches, steps: range, plan: Plan, workers: int) -> Iterator[Batch]:
     """Batches of consecutive steps, made by `workers` threads ahead of their use."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: list[Future[Batch]] = []
         try:
             for step in steps:
-                waiting.append(pool.submit(batches.batch, step, sizes[step]))
+                waiting.append(pool.submit(batches.batch, step, plan.sizes[step], stem=plan.from_stem(step)))
                 if len(waiting) > workers:
                     yield waiting.pop(0).result()
             while waiting:
@@ -182,6 +182,11 @@ class Plan:
         """How many layers are frozen at a step."""
         stage = self.stage_of[step]
         return self.recipe.student.frozen if stage.frozen < 0 else stage.frozen
+
+    def from_stem(self, step: int) -> bool:
+        """Whether a step starts at the stored activations of the frozen layers."""
+        stored = self.recipe.targets.stem and self.frozen(step) >= self.recipe.student.frozen
+        return stored and self.sizes[step] == self.recipe.input.size
 
     def rate(self, step: int, peak: float) -> float:
         """Linear warm-up, then cosine decay to final_lr."""
@@ -232,15 +237,13 @@ class Trainer:
         if not count or not convs or any(isinstance(c.norm, nn.BatchNorm2d) for c in convs):
             return
         frozen = min(self.plan.frozen(step) for step in range(self.plan.steps))
+        self.student.freeze(frozen)
         trained = nn.Sequential(*backbone.layers[frozen:])
         with torch.no_grad():
             shown = []
             for step in range(count):
-                x = to_pixels(self.batches.batch(step, self.plan.sizes[0]).pixels, self.device)
-                x = (x - PIXEL_OFFSET) / PIXEL_SCALE
-                for layer in backbone.layers[:frozen]:
-                    x = layer(x)
-                shown.append(x)
+                batch = self.batches.batch(step, self.plan.sizes[0])
+                shown.append(self.student.stem(to_pixels(batch.pixels, self.device)))
         insert_batch_norm(trained, shown)
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -264,7 +267,7 @@ class Trainer:
         bar = tqdm(total=self.plan.steps, initial=self.step, desc=self.recipe.name, unit="step", disable=self.quiet)
         model, frozen = None, -1
         try:
-            for batch in prefetch(self.batches, range(self.step, last), self.plan.sizes, workers):
+            for batch in prefetch(self.batches, range(self.step, last), self.plan, workers):
                 if model is None or self.plan.frozen(self.step) != frozen:
                     frozen = self.plan.frozen(self.step)
                     model = self._wrap(frozen)
@@ -312,7 +315,11 @@ class Trainer:
             group["lr"] = self.plan.rate(self.step, group["peak"])
         texts, wanted = self._vocabulary(batch.text)
         with self.autocast:
-            embedding = model(to_pixels(batch.pixels, self.device))
+            if batch.stem is not None and self.m.stems:
+                stem = self.m.stems.restore(batch.stem, self.device)
+                embedding = model(stem, self.recipe.student.frozen)
+            else:
+                embedding = model(to_pixels(batch.pixels, self.device))
         loss, terms = objective(
             self.recipe.losses,
             embedding,
