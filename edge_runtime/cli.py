@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import __version__
-from edge_runtime.errors import EdgeLabelError
+from edge_runtime.errors import ConfigError, EdgeLabelError
 
 if TYPE_CHECKING:
     from edge_runtime.config import Config
@@ -20,7 +20,7 @@ commands (edge-label COMMAND --help):
   run            label a camera until stopped (the default; the word may be left out)
   once           label pictures
   bench          FPS, latency and memory on this machine, against the budget
-  labels list    what can be said: label sets and the text bank
+  labels         list, search, check and build: what can be said, in plain words
   bundle         info and verify a model bundle
 
 examples:
@@ -106,6 +106,27 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("labels", nargs="?", metavar="SET", help="a shipped set's name or a YAML file")
     listing.add_argument("--bundle", metavar="DIR")
     listing.set_defaults(command=_labels_list)
+    build = label_actions.add_parser(
+        "build", help="embed the phrases the text bank lacks, so the camera needs no encoder"
+    )
+    build.add_argument("labels", metavar="FILE", help="a label set, YAML; FILE.embeddings is written beside it")
+    build.add_argument("--bundle", metavar="DIR")
+    build.add_argument(
+        "--text-encoder",
+        metavar="PATH",
+        help="folder with a CLIP text tower in ONNX and its tokenizer.json, or a CLIP that transformers can load; "
+        "makes exact rows (default: models/text-encoder, which makes approximate ones)",
+    )
+    build.add_argument("--force", action="store_true", help="encode again even if nothing changed")
+    build.set_defaults(command=_labels_build)
+    checking = label_actions.add_parser("check", help="where each embedding comes from, which labels are too alike")
+    checking.add_argument("labels", metavar="SET", help="a shipped set's name or a YAML file")
+    checking.add_argument("--bundle", metavar="DIR")
+    checking.set_defaults(command=_labels_check)
+    searching = label_actions.add_parser("search", help="find words in the text bank, by spelling and by meaning")
+    searching.add_argument("words", metavar="WORDS")
+    searching.add_argument("--bundle", metavar="DIR")
+    searching.set_defaults(command=_labels_search)
     return parser
 
 
@@ -196,4 +217,26 @@ def _labels_list(options: argparse.Namespace) -> int:
     from edge_runtime.describe import list_labels
 
     print(list_labels(options.labels, options.bundle))  # noqa: T201
+    return 0
+
+
+def _labels_build(options: argparse.Namespace) -> int:
+    from edge_runtime.label_sets import build
+
+    print(build(options.labels, options.bundle, options.text_encoder, force=options.force))  # noqa: T201
+    return 0
+
+
+def _labels_check(options: argparse.Namespace) -> int:
+    from edge_runtime.label_sets import check
+
+    report, usable = check(options.labels, options.bundle)
+    print(report)  # noqa: T201
+    return 0 if usable else ConfigError.exit_code
+
+
+def _labels_search(options: argparse.Namespace) -> int:
+    from edge_runtime.label_sets import search
+
+    print(search(options.words, options.bundle))  # noqa: T201
     return 0

@@ -17,7 +17,7 @@ from edge_runtime.camera import open_source
 from edge_runtime.config import CameraConfig, Config, ModelConfig
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
-from edge_runtime.model.labels import CompiledLabels, TextBank, compile_labels, load_label_set
+from edge_runtime.model.labels import CompiledLabels, load_labels
 from edge_runtime.notify import Notifier
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.records import LabelRecord
@@ -35,8 +35,7 @@ _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM t
 def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
     """The verified bundle and the compiled label set; the text bank is freed again on return."""
     bundle = load_bundle(find_bundle(config.bundle))
-    label_set = load_label_set(config.labels, bundle)
-    return bundle, compile_labels(label_set, bundle, TextBank.from_bundle(bundle))
+    return bundle, load_labels(config.labels, bundle)
 
 
 def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:

@@ -77,14 +77,7 @@ class Bundle:
         if name not in self.manifest.files:
             known = ", ".join(sorted(self.manifest.files))
             raise BundleError(f"{self.path}: the manifest has no '{name}'; it lists {known}")
-        sha256, size = self.manifest.files[name]
-        path = self.path / name
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise BundleError(f"{path}: leads out of the bundle; reinstall it")
-        data = _read_capped(path, size)
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise BundleError(f"{path}: altered (sha256 does not match the manifest); reinstall the bundle")
-        return data
+        return read_verified(self.path, name, *self.manifest.files[name])
 
     def encoder_bytes(self) -> bytes:
         """encoder.onnx, verified and free of external data."""
@@ -103,6 +96,17 @@ class Bundle:
         total = sum(len(self.read(name)) for name in self.manifest.files)
         self.encoder_bytes()
         return total
+
+
+def read_verified(folder: Path, name: str, sha256: str, size: int) -> bytes:
+    """Bytes of ``folder/name``, checked against size and hash. Raises BundleError if missing or altered."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{path}: leads out of its folder; reinstall it")
+    data = _read_capped(path, size)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BundleError(f"{path}: altered (sha256 does not match the manifest); reinstall the bundle")
+    return data
 
 
 def find_bundle(wanted: str | None = None) -> Path:

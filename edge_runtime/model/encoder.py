@@ -40,6 +40,15 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
+def open_session(data: bytes, threads: int, where: str) -> Any:
+    """An inference session over ONNX bytes. Raises BundleError when ONNX Runtime refuses them."""
+    try:
+        return onnxruntime.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises its own unexported types
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{where}: ONNX Runtime refuses it ({reason}); reinstall it") from None
+
+
 class Encoder:
     """Callable: uint8 input of ``spec.shape`` -> float32 unit-norm embedding of shape (dim,)."""
 
@@ -47,15 +56,7 @@ class Encoder:
         manifest = bundle.manifest
         where = str(bundle.path / "encoder.onnx")
         self.threads = threads or default_threads()
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                bundle.encoder_bytes(), session_options(self.threads), providers=["CPUExecutionProvider"]
-            )
-        except BundleError:
-            raise
-        except Exception as error:  # ONNX Runtime raises its own unexported types
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"{where}: ONNX Runtime refuses it ({reason}); reinstall the bundle") from None
+        self._session = open_session(bundle.encoder_bytes(), self.threads, where)
         _check_ports(self._session, bundle, where)
         space = self._session.get_modelmeta().custom_metadata_map.get(TEXT_SPACE_KEY)
         if space != manifest.text_space:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime import strict_yaml
 from edge_runtime.errors import BundleError, ConfigError, NoInputError
 from edge_runtime.model.npy import read_embeddings
+from edge_runtime.model.phrase_rows import PhraseRows, rows_path
 from edge_runtime.records import LabelScore
 
 if TYPE_CHECKING:
@@ -51,19 +52,32 @@ class LabelSet:
 
     labels: tuple[LabelSpec, ...]
     background: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()  # around the names of labels without prompts; default: the bundle's
 
     def __post_init__(self) -> None:
         if not self.labels:
             raise ValueError("the label set is empty; add at least one '- name: ...' under labels")
         if len(self.labels) > MAX_LABELS:
             raise ValueError(f"{len(self.labels)} labels are more than {MAX_LABELS}; split the set")
-        for phrase in self.background:
+        for phrase in (*self.background, *self.templates):
             _check_phrase(phrase)
+        for template in self.templates:
+            if template.count("{}") != 1 or template.replace("{}", "").count("{") or "}" in template.replace("{}", ""):
+                raise ValueError(f"template '{template}' must hold {{}} once, where the name goes")
         seen: set[str] = set()
         for label in self.labels:
             if normalise(label.name) in seen:
                 raise ValueError(f"label '{label.name}' is given twice; names must differ")
             seen.add(normalise(label.name))
+
+    def prompts(self, label: LabelSpec, templates: tuple[str, ...]) -> tuple[str, ...]:
+        """What is said of one label: its own prompts, else its name in the set's or the bundle's templates."""
+        return label.prompts or tuple(t.replace("{}", label.name) for t in self.templates or templates)
+
+    def phrases(self, templates: tuple[str, ...]) -> list[str]:
+        """Every prompt and background, in order, each once."""
+        said = [phrase for label in self.labels for phrase in self.prompts(label, templates)]
+        return list(dict.fromkeys((*said, *self.background)))
 
 
 def _check_phrase(phrase: str) -> None:
@@ -71,8 +85,9 @@ def _check_phrase(phrase: str) -> None:
         raise ValueError("a label or prompt is empty; write a word or remove it")
     if len(phrase) > MAX_PHRASE:
         raise ValueError(f"'{phrase[:30]}...' has {len(phrase)} characters, at most {MAX_PHRASE} make sense")
-    if not phrase.isprintable():
-        raise ValueError(f"{phrase!r} holds control characters; remove them")
+    # Joiners hold emoji and several scripts together; what turns the writing direction can hide text.
+    if not phrase.replace("\u200c", "").replace("\u200d", "").isprintable():
+        raise ValueError(f"{phrase!a} holds control characters; remove them")
 
 
 def normalise(phrase: str) -> str:
@@ -102,11 +117,23 @@ def load_label_set(wanted: str, bundle: Bundle) -> LabelSet:
 class TextBank:
     """Precomputed text embeddings by phrase. ``rows`` is float16 (N, dim), unit norm."""
 
-    def __init__(self, names: list[str], rows: NDArray[np.float16], approximate: frozenset[int]) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        rows: NDArray[np.float16],
+        approximate: frozenset[int],
+        makers: dict[int, str] | None = None,
+    ) -> None:
         self.names = names
         self.rows = rows
         self.approximate = approximate
-        self._index = {normalise(name): i for i, name in enumerate(names)}
+        self._makers = makers or {}
+        self._index: dict[str, int] = {}
+        for i, name in enumerate(names):
+            # An exact row is never replaced; an exact one that comes later replaces an approximate one.
+            old = self._index.setdefault(normalise(name), i)
+            if old in approximate and i not in approximate:
+                self._index[normalise(name)] = i
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> TextBank:
@@ -132,13 +159,27 @@ class TextBank:
             )
         return cls(names, rows, approximate)
 
+    def extended(self, more: PhraseRows) -> TextBank:
+        """This bank and the rows a text encoder made for a label set; exact rows of the bank win."""
+        first = len(self.names)
+        added = range(first, first + len(more.phrases))
+        return TextBank(
+            [*self.names, *more.phrases],
+            np.concatenate((self.rows, more.rows)),
+            self.approximate | (frozenset(added) if more.approximate else frozenset()),
+            self._makers | dict.fromkeys(added, more.encoder),
+        )
+
+    def maker(self, row: int) -> str:
+        """Who made a row: the bank or a text encoder, and whether it is exact."""
+        quality = "approximate" if row in self.approximate else "exact"
+        return f"{self._makers.get(row, 'bank')}, {quality}"
+
     def find(self, phrase: str) -> int | None:
         """Row of a phrase: as written, else without 'a photo of' and a leading article."""
         key = normalise(phrase)
         row = self._index.get(key)
-        if row is None:
-            row = self._index.get(bare(key))
-        return row
+        return self._index.get(bare(key)) if row is None else row
 
     def nearest_names(self, phrase: str, n: int = 3) -> list[str]:
         """Bank names spelt most like the phrase, for error messages."""
@@ -171,6 +212,26 @@ class CompiledLabels:
     id: str
 
 
+def load_labels(wanted: str, bundle: Bundle) -> CompiledLabels:
+    """A label set by path or shipped name, compiled; rows of ``my.embeddings`` beside it are used where they exist."""
+    label_set = load_label_set(wanted, bundle)
+    bank = TextBank.from_bundle(bundle)
+    return compile_labels(label_set, bundle, with_built_rows(bank, wanted, bundle))
+
+
+def with_built_rows(bank: TextBank, wanted: str, bundle: Bundle) -> TextBank:
+    """The bank, extended by what ``edge-label labels build`` made for this label set, if anything."""
+    built = None if wanted in bundle.label_sets() else PhraseRows.read(rows_path(Path(wanted)))
+    if built is None:
+        return bank
+    if built.text_space != bundle.manifest.text_space or built.rows.shape[1] != bundle.manifest.dim:
+        raise ConfigError(
+            f"{rows_path(Path(wanted))}: made for text space {built.text_space}, the bundle speaks "
+            f"{bundle.manifest.text_space}; run: edge-label labels build {wanted}"
+        )
+    return bank.extended(built)
+
+
 def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> CompiledLabels:
     """Look every prompt up in the bank and average: embedding = normalise(mean of the prompts' rows).
 
@@ -179,7 +240,7 @@ def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> Compi
     order = sorted(range(len(label_set.labels)), key=lambda i: label_set.labels[i].group)
     labels = [label_set.labels[i] for i in order]
     templates = bundle.manifest.templates
-    prompts = [label.prompts or tuple(t.format(label.name) for t in templates) for label in labels]
+    prompts = [label_set.prompts(label, templates) for label in labels]
     matrix = np.stack([_embed(p, bank) for p in prompts] + [_embed((phrase,), bank) for phrase in label_set.background])
     groups: list[tuple[str, slice]] = []
     for i, label in enumerate(labels):

@@ -1,0 +1,212 @@
+"""Work on a label set before a camera sees it: build what the text bank lacks, check it, search the bank.
+
+Nothing here runs in the daemon. All answers are text for a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError, UsageError
+from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
+from edge_runtime.model.labels import (
+    CompiledLabels,
+    LabelSet,
+    TextBank,
+    bare,
+    compile_labels,
+    load_label_set,
+    normalise,
+    with_built_rows,
+)
+from edge_runtime.model.phrase_rows import PhraseRows, rows_path
+from edge_runtime.model.text_encoder import encode_phrases, encoder_hash, find_text_encoder
+
+# Cosines between label embeddings after the bank's mean is taken off both.
+SAME = 0.9
+CLOSE = 0.7
+_PROBES = 24
+_SPEAKS = 0.8
+_SHOWN = 20
+
+
+def build(path: str, bundle_path: str | None, text_encoder: str | None, *, force: bool = False) -> str:
+    """Encode every phrase the bank does not hold exactly, and write ``my.embeddings`` beside ``my.yaml``.
+
+    Raises ConfigError for a bad label set or an encoder of another text space, DataError when the encoder fails;
+    what stood there before is then unchanged.
+    """
+    bundle = load_bundle(find_bundle(bundle_path))
+    if path in bundle.label_sets():
+        raise UsageError(f"{path} ships with the bundle and needs no build; give the path of a YAML file of yours")
+    label_set = load_label_set(path, bundle)
+    bank = TextBank.from_bundle(bundle)
+    wanted = _inexact(label_set, bundle, bank)
+    target = rows_path(Path(path))
+    if all(bank.find(phrase) is not None for phrase in wanted.values()) and text_encoder is None:
+        target.unlink(missing_ok=True)
+        note = f", {len(wanted)} of them approximately" if wanted else ""
+        outcome = f"{path}: the text bank holds every phrase{note}; nothing to build"
+    else:
+        outcome = _encode_missing(target, wanted, bundle, bank, find_text_encoder(text_encoder), force)
+    bank = with_built_rows(bank, path, bundle)
+    return "\n".join([outcome, *_sources(label_set, bundle, bank), *_confusions(label_set, bundle, bank)])
+
+
+def _encode_missing(
+    target: Path, wanted: dict[str, str], bundle: Bundle, bank: TextBank, encoder: str, force: bool
+) -> str:
+    request = _request(wanted, encoder, bundle)
+    if not force and _request_of(target) == request:
+        return f"{target}: up to date"
+    probes = [i for i in np.linspace(0, len(bank.names) - 1, _PROBES).astype(int) if i not in bank.approximate]
+    encoded = encode_phrases([*wanted.values(), *(bank.names[i] for i in probes)], encoder)
+    if encoded.rows.shape[1] != bundle.manifest.dim or _agreement(encoded.rows[len(wanted) :], bank, probes) < _SPEAKS:
+        raise ConfigError(
+            f"text encoder {encoder}: does not speak the bundle's text space {bundle.manifest.text_space} "
+            "(it disagrees with the bank on names both know); use the tower that the bundle was made with"
+        )
+    # Where both are estimates, the bank's own stays: the same phrase then scores the same with and without a build.
+    kept = [i for i, phrase in enumerate(wanted.values()) if not encoded.approximate or bank.find(phrase) is None]
+    names = list(wanted)
+    PhraseRows(
+        phrases=tuple(names[i] for i in kept),
+        rows=encoded.rows[kept].astype(np.float16),
+        encoder=encoded.encoder,
+        approximate=encoded.approximate,
+        text_space=bundle.manifest.text_space,
+        request=request,
+    ).write(target)
+    quality = "approximate" if encoded.approximate else "exact"
+    return f"{target}: {len(kept)} phrases by {encoded.encoder}, {quality}"
+
+
+def _inexact(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, str]:
+    """Normalised phrase -> phrase, for all that the bank does not hold exactly."""
+    wanted = {}
+    for phrase in label_set.phrases(bundle.manifest.templates):
+        row = bank.find(phrase)
+        if row is None or row in bank.approximate:
+            wanted[normalise(phrase)] = phrase
+    return wanted
+
+
+def _request(wanted: dict[str, str], encoder: str, bundle: Bundle) -> str:
+    bank_hash, _ = bundle.manifest.files["text_bank.npy"]
+    parts = [sorted(wanted), encoder_hash(encoder), bundle.manifest.text_space, bank_hash]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _request_of(target: Path) -> str | None:
+    try:
+        built = PhraseRows.read(target)
+    except ConfigError:
+        return None  # damaged: built again
+    return built.request if built else None
+
+
+def _agreement(rows: NDArray[np.float32], bank: TextBank, probes: list[int]) -> float:
+    """Mean cosine between an encoder's rows and the bank's, on names the bank holds exactly."""
+    if not probes:
+        return 1.0
+    truth = bank.rows[probes].astype(np.float32)
+    return float((rows * truth).sum(axis=1).mean())
+
+
+def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
+    """(report, usable): where each embedding comes from, and which labels would be taken for one another."""
+    bundle = load_bundle(find_bundle(bundle_path))
+    label_set = load_label_set(path, bundle)
+    bank = with_built_rows(TextBank.from_bundle(bundle), path, bundle)
+    missing = [p for p in label_set.phrases(bundle.manifest.templates) if bank.find(p) is None]
+    lines = [f"{path}: {len(label_set.labels)} labels, {len(label_set.background)} background prompts"]
+    if missing:
+        lines.append(f"not in the text bank: {len(missing)} phrases; run: edge-label labels build {path}")
+        for phrase in missing[:_SHOWN]:
+            near = bank.nearest_names(phrase)
+            lines.append(f"  '{phrase}': " + (f"near it: {', '.join(near)}" if near else "nothing is spelt like it"))
+        return "\n".join([*lines, *_rest(missing)]), False
+    return "\n".join([*lines, *_sources(label_set, bundle, bank), *_confusions(label_set, bundle, bank)]), True
+
+
+def search(words: str, bundle_path: str | None, *, count: int = 10) -> str:
+    """Names of the text bank that hold the words, then those that mean nearly the same."""
+    bundle = load_bundle(find_bundle(bundle_path))
+    bank = TextBank.from_bundle(bundle)
+    key = bare(normalise(words))
+    row = bank.find(words)
+    spelt = sorted((n for n in bank.names if key and key in normalise(n)), key=lambda n: (len(n), n))[:count]
+    lines = [f"{name}  ({bank.maker(found)})" for name in spelt if (found := bank.find(name)) is not None]
+    if row is not None:
+        rows = _centred(bank.rows.astype(np.float32), bank)
+        cosines = rows @ rows[row]
+        order = [i for i in np.argsort(-cosines, kind="stable") if i != row][:count]
+        lines += [f"means nearly '{bank.names[row]}':", *(f"  {cosines[i]:.2f}  {bank.names[i]}" for i in order)]
+    if not lines:
+        near = bank.nearest_names(words, count)
+        lines = [f"'{words}' is not in the text bank" + (f"; near it: {', '.join(near)}" if near else "")]
+    return "\n".join(lines)
+
+
+def sources(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, list[str]]:
+    """Who made the rows of a set ("bank, exact", ...) -> the phrases that stand on them."""
+    made: dict[str, list[str]] = {}
+    for phrase in label_set.phrases(bundle.manifest.templates):
+        row = bank.find(phrase)
+        if row is not None:
+            made.setdefault(bank.maker(row), []).append(phrase)
+    return made
+
+
+def _sources(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:
+    made = sources(label_set, bundle, bank)
+    lines = [f"  {len(made[maker]):>5} phrases: {maker}" for maker in sorted(made)]
+    guessed = [p for maker, said in made.items() if "approximate" in maker for p in said]
+    foreign = [p for p in guessed if not any(c.isascii() and c.isalpha() for c in bare(normalise(p)))]
+    if foreign:
+        lines.append("  warning: the text encoder reads English; these rows are guesses:")
+        lines += [f"    '{p}'" for p in foreign[:_SHOWN]] + _rest(foreign)
+    return lines
+
+
+def _confusions(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:
+    """For each group, the pairs of labels that lie close, closest first."""
+    compiled = compile_labels(label_set, bundle, bank)
+    pairs = close_pairs(compiled, bank)
+    lines = []
+    for same, title in ((True, "say the same; keep one of each pair:"), (False, "often taken for one another:")):
+        found = [pair for pair in pairs if (pair[0] >= SAME) == same]
+        if found:
+            lines.append(f"  {title}")
+            lines += [f"    {cosine:.2f}  {one} / {other}" for cosine, one, other in found[:_SHOWN]] + _rest(found)
+    return lines or [f"  all labels are well apart (no two of a group above {CLOSE})"]
+
+
+def close_pairs(compiled: CompiledLabels, bank: TextBank) -> list[tuple[float, str, str]]:
+    """(cosine, label, label) of one group above CLOSE, closest first. Blockwise: 10,000 labels need no 10,000^2."""
+    rows = _centred(compiled.matrix, bank)
+    pairs = []
+    for _, group in compiled.groups:
+        members = rows[group]
+        for start in range(0, len(members), 512):
+            cosines = members[start : start + 512] @ members.T
+            for i, j in zip(*np.nonzero(cosines > CLOSE), strict=True):
+                if start + i < j:
+                    names = compiled.names[group.start + start + i], compiled.names[group.start + j]
+                    pairs.append((float(cosines[i, j]), *names))
+    return sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))
+
+
+def _centred(rows: NDArray[np.float32], bank: TextBank) -> NDArray[np.float32]:
+    """CLIP's text rows share a large mean that says nothing; without it cosines tell words apart."""
+    moved = rows - bank.rows.mean(axis=0, dtype=np.float32)
+    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def _rest(items: list[str] | list[tuple[float, str, str]]) -> list[str]:
+    return [f"    and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []

@@ -1,0 +1,229 @@
+"""Any phrase -> an embedding in the bundle's text space, in a short-lived process of its own.
+
+The caller's side is ``encode_phrases``; ``python -m edge_runtime.model.text_encoder`` is the child that loads the
+tokenizer and the network and is gone again when the rows are made. The daemon never imports either.
+
+Three kinds of encoder, told apart by what is given:
+- a folder with our manifest.json (models/text-encoder): files verified by sha256;
+- a folder with a CLIP text tower in ONNX (text_model.onnx or model.onnx) and its tokenizer.json;
+- anything else: a CLIP that the transformers library can load, by folder or by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import BundleError, ConfigError, DataError, NoInputError
+from edge_runtime.model.bundle import read_verified
+from edge_runtime.model.npy import read_embeddings
+
+SCHEMA = "edge-label-text-encoder/1"
+DEFAULT_NAME = "text-encoder"
+_TOWERS = ("text_model.onnx", "onnx/text_model.onnx", "model.onnx")
+_BATCH = 32
+_TIMEOUT_S = 900
+
+Rows = NDArray[np.float32]
+Encode = Callable[[Sequence[str]], Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """``rows`` is float32 (phrases, dim), unit norm; ``encoder`` says who made them, with a hash where there is one."""
+
+    rows: NDArray[np.float32]
+    encoder: str
+    approximate: bool
+
+
+def find_text_encoder(wanted: str | None = None) -> str:
+    """The encoder as given, else $EDGE_LABEL_TEXT_ENCODER, else the first of the usual places."""
+    given = wanted or os.environ.get("EDGE_LABEL_TEXT_ENCODER")
+    if given:
+        return given
+    places = [
+        Path("/var/lib/edge-label") / DEFAULT_NAME,
+        Path("models") / DEFAULT_NAME,
+        Path(__file__).resolve().parents[2] / "models" / DEFAULT_NAME,  # a source checkout
+        Path("/usr/share/edge-label/models") / DEFAULT_NAME,
+    ]
+    for place in places:
+        if (place / "manifest.json").is_file():
+            return str(place)
+    raise NoInputError(
+        f"no text encoder found in {', '.join(str(p) for p in places)}; "
+        f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, or give --text-encoder PATH"
+    )
+
+
+def encoder_hash(encoder: str) -> str:
+    """What identifies an encoder's answers: a hash over its manifest or its files; the name itself for a hub name."""
+    folder = Path(encoder)
+    digest = hashlib.sha256(encoder.encode() if not folder.is_dir() else b"")
+    if (folder / "manifest.json").is_file():
+        digest.update((folder / "manifest.json").read_bytes())
+    elif folder.is_dir():
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            stat = file.stat()
+            digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
+    """Run the child on the phrases. Raises DataError with the child's own line when it fails."""
+    try:
+        child = subprocess.run(  # noqa: S603 - this interpreter and this module; the encoder is one argument
+            [sys.executable, "-m", "edge_runtime.model.text_encoder", encoder],
+            input=json.dumps(list(phrases)).encode(),
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            env={**os.environ, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")},
+        )
+    except subprocess.TimeoutExpired:
+        raise DataError(f"text encoder {encoder}: no answer within {_TIMEOUT_S} s; give it fewer phrases") from None
+    if child.returncode:
+        lines = child.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {child.returncode}"]
+        raise DataError(f"text encoder {encoder}: {lines[-1]}")
+    head, _, array = child.stdout.partition(b"\n")
+    meta = json.loads(head)
+    rows = read_embeddings(array, f"text encoder {encoder}").astype(np.float32)
+    return Encoded(rows, str(meta["encoder"]), bool(meta["approximate"]))
+
+
+# --- the child ---
+
+
+def main() -> int:
+    """JSON list of phrases on stdin; one JSON line and ``.npy`` float32 (N, dim) on stdout."""
+    encoder = sys.argv[1]
+    try:
+        phrases = json.load(sys.stdin)
+        encode, name, approximate = _open(encoder)
+        rows = encode(phrases)
+    except Exception as error:  # whatever a foreign tower or tokenizer raises becomes the parent's one line
+        message = str(error).strip().splitlines() or [""]
+        print(f"{message[0] or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        return 1
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    array = io.BytesIO()
+    np.save(array, rows.astype(np.float32), allow_pickle=False)
+    out = sys.stdout.buffer
+    out.write(json.dumps({"encoder": name, "approximate": approximate}).encode() + b"\n" + array.getvalue())
+    return 0
+
+
+def _open(encoder: str) -> tuple[Encode, str, bool]:
+    folder = Path(encoder)
+    if (folder / "manifest.json").is_file():
+        return _open_shipped(folder)
+    for tower in _TOWERS:
+        if (folder / tower).is_file():
+            data = (folder / tower).read_bytes()
+            tokenizer = (folder / "tokenizer.json").read_bytes()
+            name = f"{folder.name} {hashlib.sha256(data + tokenizer).hexdigest()[:16]}"
+            return _onnx_tower(data, tokenizer, str(folder / tower), 77, str), name, False
+    return _transformers_tower(encoder), encoder, False
+
+
+def _open_shipped(folder: Path) -> tuple[Encode, str, bool]:
+    where = folder / "manifest.json"
+    try:
+        meta: dict[str, Any] = json.loads(where.read_bytes())
+        if meta["schema"] != SCHEMA:
+            raise BundleError(f"{where}: schema {meta['schema']!r} is not {SCHEMA}")
+        model, tokenizer = (
+            read_verified(folder, name, str(meta["files"][name]["sha256"]), int(meta["files"][name]["size"]))
+            for name in ("encoder.onnx", "tokenizer.json")
+        )
+        spelling, longest = str(meta["spelling"]), int(meta["max_tokens"])
+        name = f"{meta['name']}-{meta['version']} {meta['files']['encoder.onnx']['sha256'][:16]}"
+        approximate = bool(meta["approximate"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise BundleError(f"{where}: not a text encoder ({error}); reinstall it") from None
+    from edge_runtime.model.labels import bare, normalise
+
+    def spell(phrase: str) -> str:
+        return spelling.format(bare(normalise(phrase)))
+
+    return _onnx_tower(model, tokenizer, str(folder), longest, spell), name, approximate
+
+
+def _onnx_tower(model: bytes, tokenizer_json: bytes, where: str, longest: int, spell: Callable[[str], str]) -> Encode:
+    """Tokenize, run, and take the one output with a row a phrase. Phrases of like length share a batch."""
+    try:
+        tokenizer = importlib.import_module("tokenizers").Tokenizer.from_buffer(tokenizer_json)
+    except ModuleNotFoundError:
+        raise ConfigError("needs the tokenizers library; pip install 'edge-label[text]'") from None
+    from edge_runtime.model.encoder import default_threads, open_session
+
+    session = open_session(model, default_threads(), where)
+    inputs = {port.name: np.int32 if "int32" in port.type else np.int64 for port in session.get_inputs()}
+    outputs = [port.name for port in session.get_outputs() if len(port.shape) == 2]
+    if not outputs or "input_ids" not in inputs:
+        raise BundleError(f"{where}: takes no input_ids or gives no embedding of two axes; not a text tower")
+    output = next((name for name in ("embedding", "text_embeds") if name in outputs), outputs[0])
+    tokenizer.enable_truncation(longest)
+    tokenizer.no_padding()
+    pad = tokenizer.token_to_id("[PAD]") or tokenizer.token_to_id("<|endoftext|>") or 0
+
+    def encode(phrases: Sequence[str]) -> Rows:
+        ids = [encoding.ids for encoding in tokenizer.encode_batch([spell(phrase) for phrase in phrases])]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        parts: dict[int, Rows] = {}
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            width = max(len(ids[i]) for i in batch)
+            tokens = np.array([ids[i] + [pad] * (width - len(ids[i])) for i in batch])
+            mask = np.array([[1] * len(ids[i]) + [0] * (width - len(ids[i])) for i in batch])
+            feeds = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros_like(tokens)}
+            rows = session.run([output], {n: feeds[n].astype(kind) for n, kind in inputs.items()})[0]
+            parts.update(zip(batch, rows, strict=True))
+        return np.stack([parts[i] for i in range(len(ids))]).astype(np.float32)
+
+    return encode
+
+
+def _transformers_tower(name: str) -> Encode:
+    """A CLIP from transformers. Imported by name: it exists on a workstation, and only this child ever asks for it."""
+    try:
+        transformers, torch = (importlib.import_module(library) for library in ("transformers", "torch"))
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "neither a text encoder folder nor is transformers installed to load it by name; check the path"
+        ) from None
+    transformers.logging.set_verbosity_error()
+    model = transformers.AutoModel.from_pretrained(name).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    if not hasattr(model, "get_text_features"):
+        raise ConfigError(f"a {type(model).__name__} has no text tower; name a CLIP")
+
+    def encode(phrases: Sequence[str]) -> Rows:
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(phrases), _BATCH):
+                batch = list(phrases[start : start + _BATCH])
+                features = model.get_text_features(
+                    **tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
+                )
+                parts.append(getattr(features, "pooler_output", features).float().numpy())
+        return np.concatenate(parts).astype(np.float32)
+
+    return encode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
