@@ -70,7 +70,7 @@ class Pipeline:
             decoded = clock()
             batch = engine.preprocess(pixels)
             prepared = clock()
-            embedding = engine.encode(batch)
+            embedding = frame.embedding = engine.encode(batch)
             encoded = clock()
             labels = engine.score(embedding)
         end = clock()

@@ -30,6 +30,7 @@ class Frame:
     ``data`` by ``encoding``: bgr uint8 (H, W, 3); grey uint8 (H, W); y16 uint16 (H, W); yuyv uint8 (H, W, 2);
     mjpg uint8 (n,), the camera's own JPEG bytes. Decoding waits for the pipeline, so that a frame which a newer
     one replaces costs nothing. ``captured_s`` is CLOCK_MONOTONIC seconds, ``captured_at`` the wall clock.
+    ``embedding``, float32 (dim,) of unit norm, is set by the pipeline, for sinks that compare frames.
     """
 
     data: NDArray[Any]
@@ -40,6 +41,7 @@ class Frame:
     decode_ms: float = 0.0
     dropped: int = 0
     file: str | None = None
+    embedding: NDArray[Any] | None = None
 
 
 def _doc(text: str, **schema: Any) -> Any:

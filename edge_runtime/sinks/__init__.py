@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edge_runtime.sinks.base import Sink, SinkThread
+from edge_runtime.sinks.base import InlineSink, Outlet, Sink, SinkThread
 
-__all__ = ["Sink", "SinkThread"]
+__all__ = ["InlineSink", "Outlet", "Sink", "SinkThread"]

@@ -13,6 +13,8 @@ from edge_runtime.records import Frame, LabelRecord
 log = logging.getLogger("edge_label.sinks")
 
 CAPACITY = 256
+SETTLED_S = 5.0
+PICTURES_CAPACITY = 4  # a raw 640x480 frame is 0.9 MB
 
 
 class Sink(Protocol):
@@ -20,32 +22,49 @@ class Sink(Protocol):
 
     name: str
 
-    def write(self, record: LabelRecord, frame: Frame) -> None:
-        """Deliver one record; ``frame`` is what it was made from."""
+    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+        """Deliver one record; ``frame`` is what it was made from, None unless the sink runs with ``pictures``."""
 
     def close(self) -> None:
         """Flush and release. Called once, from the sink's own thread."""
 
 
+class Outlet(Protocol):
+    """How the pipeline's loop sees a sink, whichever way it runs."""
+
+    sink: Sink
+    lost: int
+
+    def put(self, record: LabelRecord, frame: Frame) -> None:
+        """Hand a record over without waiting."""
+
+    def close(self, timeout_s: float = 3.0) -> None:
+        """Flush what is left and close the sink, within ``timeout_s``."""
+
+
 class SinkThread:
     """Runs one sink. ``put`` never waits on a live source: when the queue is full the oldest record is lost and
     counted. For files (``lossless``) it waits, because there every frame is to be labelled and written.
+
+    Only with ``pictures`` does the queue hold the frames' pixels: 256 raw frames would be more than all our memory.
     """
 
-    def __init__(self, sink: Sink, *, lossless: bool, capacity: int = CAPACITY) -> None:
+    def __init__(self, sink: Sink, *, lossless: bool, pictures: bool = False, capacity: int | None = None) -> None:
         self.sink = sink
         self.lost = 0
         self._lossless = lossless
-        self._queue: queue.Queue[tuple[LabelRecord, Frame] | None] = queue.Queue(capacity)
-        self._failing = False
+        self._pictures = pictures
+        default = PICTURES_CAPACITY if pictures else CAPACITY
+        self._queue: queue.Queue[tuple[LabelRecord, Frame | None] | None] = queue.Queue(capacity or default)
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
         self._thread.start()
 
     def put(self, record: LabelRecord, frame: Frame) -> None:
         """Queue a record for the sink."""
+        item = (record, frame if self._pictures else None)
         while True:
             try:
-                self._queue.put((record, frame), block=self._lossless)
+                self._queue.put(item, block=self._lossless)
             except queue.Full:
                 try:
                     self._queue.get_nowait()
@@ -67,16 +86,34 @@ class SinkThread:
             log.warning("%s: still stuck, up to %d records not written", self.sink.name, self._queue.qsize() + 1)
 
     def _run(self) -> None:
+        failed_at: float | None = None
         while (item := self._queue.get()) is not None:
             try:
                 self.sink.write(*item)
             except OSError as error:
                 self.lost += 1
-                if not self._failing:
+                if failed_at is None:
                     log.warning("%s: %s; labelling goes on, records are lost", self.sink.name, error.strerror or error)
-                self._failing = True
+                failed_at = time.monotonic()
             else:
-                if self._failing:
+                # A sink that fails every now and then must not fill the log with its ups and downs.
+                if failed_at is not None and time.monotonic() - failed_at >= SETTLED_S:
                     log.warning("%s: works again after %d lost records", self.sink.name, self.lost)
-                self._failing = False
+                    failed_at = None
+        self.sink.close()
+
+
+class InlineSink:
+    """Runs a sink whose ``write`` only takes a note (microseconds, no system call): no queue, no thread to wake."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.lost = 0
+
+    def put(self, record: LabelRecord, frame: Frame) -> None:
+        """Let the sink take its note, here and now."""
+        self.sink.write(record, frame)
+
+    def close(self, timeout_s: float = 3.0) -> None:
+        """Close the sink."""
         self.sink.close()

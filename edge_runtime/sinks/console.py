@@ -19,7 +19,7 @@ class ConsoleSink:
     def __init__(self) -> None:
         self._next = 0.0
 
-    def write(self, record: LabelRecord, frame: Frame) -> None:
+    def write(self, record: LabelRecord, frame: Frame | None) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _INTERVAL_S

@@ -25,7 +25,7 @@ class JsonlSink:
         except OSError as error:
             raise ConfigError(f"{path}: cannot write there: {error.strerror}; choose another --output") from None
 
-    def write(self, record: LabelRecord, frame: Frame) -> None:
+    def write(self, record: LabelRecord, frame: Frame | None) -> None:
         line = memoryview(record.to_json().encode() + b"\n")
         try:
             while line:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
+import numpy as np
 import pytest
 
-from edge_runtime.sinks import SinkThread
+from edge_runtime.records import Frame
+from edge_runtime.sinks import SinkThread, base
 from tests.unit.test_records import record
 
 
@@ -55,7 +58,8 @@ def test_files_lose_nothing():
     assert sink.got == list(range(50))
 
 
-def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFixture):
+def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(base, "SETTLED_S", 0.0)
     sink = Held(fail=3)
     sink.gate.set()
     thread = SinkThread(sink, lossless=True)
@@ -68,6 +72,35 @@ def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFix
     assert len(caplog.records) == 2
     assert "No space left" in caplog.text
     assert "works again" in caplog.text
+
+
+def test_a_sink_that_fails_now_and_then_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):
+    sink = Held()
+    sink.gate.set()
+    thread = SinkThread(sink, lossless=True)
+    with caplog.at_level(logging.WARNING):
+        for seq in range(50):
+            sink.fail = seq % 2
+            thread.put(record(seq=seq), None)
+            time.sleep(0.002)
+        thread.close()
+    assert thread.lost > 10
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_only_sinks_that_want_pictures_hold_them(pictures: bool):
+    """256 raw frames in the queue of a stalled sink would be 236 MB."""
+    frame = Frame(np.zeros((480, 640, 3), np.uint8), "bgr", 0.0, 0.0)
+    sink = Held()
+    thread = SinkThread(sink, lossless=False, pictures=pictures)
+    for seq in range(300):
+        thread.put(record(seq=seq), frame)
+    held = [item[1] for item in thread._queue.queue if item]
+    assert len(held) == (4 if pictures else 256)
+    assert all((item is frame) == pictures for item in held)
+    sink.gate.set()
+    thread.close()
 
 
 def test_closing_gives_up_on_a_stuck_sink(caplog: pytest.LogCaptureFixture):
