@@ -5,6 +5,8 @@ One dataclass a section; a field's default is the product's default. Command-lin
 
 from __future__ import annotations
 
+import platform
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -54,12 +56,50 @@ class OutputConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """Publish to an MQTT broker. Needs ``pip install 'edge-label[mqtt]'``."""
+
+    host: str
+    port: int | None = None  # 1883, or 8883 with tls
+    device: str = field(default_factory=lambda: plain_name(platform.node()) or "edge-label")
+    topic: str = "edge-label"
+    credentials_file: str | None = None
+    tls: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    every_s: float = 10.0
+    queue: int = 100
+    discovery: bool = True
+    discovery_prefix: str = "homeassistant"
+
+    def __post_init__(self) -> None:
+        if self.port is not None:
+            _within("mqtt.port", self.port, 1, 65535)
+        _within("mqtt.every_s", self.every_s, 0.1, 86400)
+        _within("mqtt.queue", self.queue, 10, 10_000)
+        for name, topic in (("topic", self.topic), ("discovery_prefix", self.discovery_prefix)):
+            if not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", topic):
+                raise ValueError(f"mqtt.{name} may hold letters, digits, - and _ between single slashes, not {topic!r}")
+        if self.device != plain_name(self.device):
+            raise ValueError(f"mqtt.device may hold letters, digits, - and _, not {self.device!r}")
+        if not self.tls and (self.ca_file or self.cert_file or self.key_file):
+            raise ValueError("mqtt.ca_file, cert_file and key_file mean nothing without tls: true; add it")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """All of it."""
+    """All of it. A section that is None is off."""
 
     camera: CameraConfig = field(default_factory=CameraConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    mqtt: MqttConfig | None = None
+
+
+def plain_name(text: str) -> str:
+    """``text`` with only what is safe in a topic, a file name and a URL: letters, digits, ``-`` and ``_``."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

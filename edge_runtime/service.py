@@ -19,9 +19,10 @@ from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, load_labels
 from edge_runtime.notify import Notifier
+from edge_runtime.outlets import Running, optional_outlets
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.records import LabelRecord
-from edge_runtime.sinks import Sink, SinkThread
+from edge_runtime.sinks import Outlet, Sink, SinkThread
 from edge_runtime.sinks.console import ConsoleSink, live_line
 from edge_runtime.sinks.jsonl import JsonlSink
 from edge_runtime.telemetry import peak_rss_mb
@@ -151,9 +152,14 @@ class Daemon:
         self.config, self.source, self.sinks = config, source, sinks
         self.pipeline.switch(engine, camera=source.name)
 
-    def _start_sinks(self, config: Config, live: bool | None = None) -> list[SinkThread]:
+    def _start_sinks(self, config: Config, live: bool | None = None) -> list[Outlet]:
         live = self.source.live if live is None else live
-        return [SinkThread(sink, lossless=not live) for sink in _make_sinks(config)]
+        running = Running(
+            labels=lambda: self.pipeline.engine.score.labels,
+            camera_state=lambda: self.source.state,
+        )
+        main = [SinkThread(sink, lossless=not live) for sink in _make_sinks(config)]
+        return [*main, *optional_outlets(config, running)]
 
 
 def _outputs(config: Config) -> Config:
@@ -167,7 +173,7 @@ def _make_sinks(config: Config) -> list[Sink]:
     return [ConsoleSink() if sys.stdout.isatty() else JsonlSink(None)]
 
 
-def _close_sinks(sinks: list[SinkThread]) -> int:
+def _close_sinks(sinks: list[Outlet]) -> int:
     """Flush all sinks within ``_CLOSE_S`` together; returns how many records they lost."""
     deadline = time.monotonic() + _CLOSE_S
     for sink in sinks:

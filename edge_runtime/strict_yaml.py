@@ -49,10 +49,10 @@ def parse(text: str, where: str, cls: type[T]) -> T:
     return _build(root, cls, where, "")
 
 
-def _empty_mapping() -> Any:
+def _empty_mapping(at: Any = None) -> Any:
     import yaml
 
-    return yaml.MappingNode("tag:yaml.org,2002:map", [])
+    return yaml.MappingNode("tag:yaml.org,2002:map", [], at.start_mark if at else None)
 
 
 def _compose(text: str, where: str) -> Any:
@@ -104,7 +104,8 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{_at(node, where)}: {path or 'the file'} must be a mapping (key: value lines)")
     hints = _hints(typing.cast("typing.Hashable", cls))
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    # A field whose YAML key is a word Python keeps for itself (not) carries the key in its metadata.
+    fields = {f.metadata.get("key", f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
@@ -113,13 +114,18 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
             hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
             in_path = f" in {path}" if path else ""
             raise ConfigError(f"{_at(key_node, where)}: unknown key '{key}'{in_path}; {hint}")
-        if key in values:
+        name = fields[key].name
+        if name in values:
             raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice; keep one")
-        values[key] = _convert(value_node, hints[key], where, f"{path}.{key}" if path else key)
-    for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        values[name] = _convert(value_node, hints[name], where, f"{path}.{key}" if path else key)
+    for key, field in fields.items():
+        if (
+            field.name not in values
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        ):
             in_path = f" in {path}" if path else ""
-            raise ConfigError(f"{_at(node, where)}: '{name}' is missing{in_path}; add '{name}: ...'")
+            raise ConfigError(f"{_at(node, where)}: '{key}' is missing{in_path}; add '{key}: ...'")
     try:
         return cls(**values)
     except ValueError as error:  # a dataclass's own __post_init__ range checks
@@ -133,6 +139,9 @@ def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
     if origin in (Union, types.UnionType):
         options = [a for a in typing.get_args(hint) if a is not type(None)]
         if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null"):
+            if len(options) == 1 and dataclasses.is_dataclass(options[0]):
+                # "preview:" with nothing below it switches the section on, with its defaults
+                return _build(_empty_mapping(node), typing.cast("type[Any]", options[0]), where, path)
             if type(None) in typing.get_args(hint):
                 return None
             raise ConfigError(f"{_at(node, where)}: {path} is empty; give it a value or remove the line")

@@ -92,3 +92,20 @@ def test_a_file_that_is_missing_huge_binary_or_a_folder_is_one_line(tmp_path: Pa
         strict_yaml.read_text(tmp_path, "thing")
     with pytest.raises(ConfigError, match="more than 8 MB"):
         parse("#" * (strict_yaml.MAX_BYTES + 1))
+
+
+@dataclass(frozen=True)
+class Section:
+    inner: Inner | None = None
+    negated: str = field(default="", metadata={"key": "not"})
+
+
+def test_a_section_with_nothing_below_it_is_the_section_with_its_defaults():
+    assert strict_yaml.parse("inner:\n", "x.yaml", Section).inner == Inner()
+    assert strict_yaml.parse("", "x.yaml", Section).inner is None
+
+
+def test_a_key_may_be_a_word_that_python_keeps():
+    assert strict_yaml.parse("not: a\n", "x.yaml", Section).negated == "a"
+    with pytest.raises(ConfigError, match="unknown key 'negated'"):
+        strict_yaml.parse("negated: a\n", "x.yaml", Section)

@@ -1,0 +1,18 @@
+"""Programs that tests drive. One that is missing skips the test for a user and fails it in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def need(command: str, package: str) -> str:
+    """Path of a program from a Debian package."""
+    path = shutil.which(command, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{command} is missing in CI")
+        pytest.skip(f"needs {command} (apt-get install {package})")
+    return path

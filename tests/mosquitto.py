@@ -1,0 +1,72 @@
+"""A real Mosquitto on loopback, for tests and for measuring: start, stop, freeze, restart on the same port."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tests.commands import need
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Broker:
+    """One Mosquitto; ``settings`` are lines of its configuration file. Use as a context manager."""
+
+    def __init__(self, folder: Path, *settings: str, port: int | None = None) -> None:
+        self._program = need("mosquitto", "mosquitto")
+        need("mosquitto_sub", "mosquitto-clients")
+        self.port = port or free_port()
+        self._config = folder / "mosquitto.conf"
+        lines = [f"listener {self.port} 127.0.0.1", *(settings or ["allow_anonymous true"])]
+        self._config.write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen | None = None
+        self.start()
+
+    def start(self) -> None:
+        command = [self._program, "-c", str(self._config)]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError("Mosquitto does not start")
+
+    def stop(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """Its connections stay open, but nobody reads them any more."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Broker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def listen(self, count: int, *options: str, topic: str = "#", timeout_s: int = 10) -> list[tuple[str, str]]:
+        """``count`` messages as (topic, payload), by mosquitto_sub; fewer when they do not come in time."""
+        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.port), "-t", topic, "-W", str(timeout_s)]
+        command += ["-C", str(count), "-F", '{"t":"%t","p":"%x"}', *options]
+        out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        lines = [json.loads(line) for line in out.splitlines()]
+        return [(line["t"], bytes.fromhex(line["p"]).decode()) for line in lines]

@@ -1,0 +1,306 @@
+"""Against a real Mosquitto: retained state, discovery, last will; and a broker that is down, slow, or says no."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_runtime import strict_yaml
+from edge_runtime.config import Config, MqttConfig
+from edge_runtime.errors import ConfigError
+from edge_runtime.records import LabelScore
+from edge_runtime.sinks import SinkThread
+from edge_runtime.sinks import mqtt as mqtt_module
+from edge_runtime.sinks.mqtt import MqttSink, read_credentials, topic_level
+from tests.commands import need
+from tests.mosquitto import Broker, free_port
+from tests.unit.test_records import record
+
+NAMES = ("snowy road", "tunnel")
+
+
+def of(on: str | None, seq: int = 0, **changes: object):
+    labels = tuple(LabelScore(name, 0.9 if name == on else 0.1, 0.1, name == on) for name in NAMES)
+    return record(labels=labels, seq=seq, state="ok" if on else "unknown", **changes)
+
+
+def connect(broker: Broker | int, names=NAMES, **settings: object) -> MqttSink:
+    port = broker if isinstance(broker, int) else broker.port
+    config = MqttConfig(host="127.0.0.1", port=port, device="pi", **settings)
+    sink = MqttSink(config, lambda: names)
+    sink.write(of(None), None)  # the first record starts the connection
+    return sink
+
+
+def wait(condition, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def connected(sink: MqttSink) -> bool:
+    return sink._client.is_connected()
+
+
+@pytest.fixture
+def broker(tmp_path: Path):
+    with Broker(tmp_path) as running:
+        yield running
+
+
+def test_a_subscriber_that_comes_later_gets_status_state_labels_and_discovery(broker: Broker):
+    sink = connect(broker)
+    wait(lambda: connected(sink))
+    sink.write(of("tunnel"), None)
+    got = dict(broker.listen(5))
+    assert got["edge-label/pi/status"] == "online"
+    assert got["edge-label/pi/state"] == of("tunnel").to_json()
+    assert (got["edge-label/pi/label/tunnel"], got["edge-label/pi/label/snowy-road"]) == ("ON", "OFF")
+    discovery = json.loads(got["homeassistant/device/edge-label-pi/config"])
+    assert discovery["device"]["identifiers"]
+    assert discovery["origin"]["name"] == "edge-label"
+    assert discovery["availability"] == [{"topic": "edge-label/pi/status"}]
+    components = discovery["components"].values()
+    assert {c["state_topic"] for c in components if c["platform"] == "binary_sensor"} <= set(got)
+    assert len({c["unique_id"] for c in components}) == len(components)
+    assert all(c["platform"] in ("sensor", "binary_sensor") for c in components)
+    sink.close()
+    assert dict(broker.listen(5))["edge-label/pi/status"] == "offline"
+
+
+def test_only_changes_are_published_and_the_interval_repeats_them(broker: Broker):
+    sink = connect(broker, every_s=1.0, discovery=False)
+    wait(lambda: connected(sink))
+    watcher = subprocess.Popen(
+        ["mosquitto_sub", "-p", str(broker.port), "-t", "edge-label/pi/state", "-W", "2", "-F", "%p"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(0.3)
+    for seq in range(60):
+        sink.write(of("tunnel" if seq < 30 else "snowy road", seq), None)
+        time.sleep(0.01)
+    time.sleep(0.6)
+    sink.write(of("snowy road", 60), None)
+    time.sleep(0.3)
+    sink.write(of("snowy road", 61), None)
+    seen = [json.loads(line)["seq"] for line in watcher.communicate()[0].splitlines()]
+    sink.close()
+    assert seen[:2] == [0, 30]
+    assert seen[2:] in ([60], [61])
+
+
+def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
+    script = (
+        "import os, time\n"
+        "from tests.unit.sinks.test_mqtt import *\n"
+        f"sink = connect({broker.port})\n"
+        "wait(lambda: connected(sink))\n"
+        "sink.write(of('tunnel'), None)\n"
+        "time.sleep(0.5)\n"
+        "os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False, timeout=30)
+    assert dict(broker.listen(5, timeout_s=3))["edge-label/pi/status"] == "offline"
+
+
+def test_a_broker_that_is_down_costs_nothing_and_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    thread = SinkThread(sink := connect(port), lossless=False)
+    start = time.monotonic()
+    for seq in range(1000):
+        thread.put(of("tunnel", seq), None)
+    assert time.monotonic() - start < 3  # on a busy machine; a connection attempt alone takes longer
+    wait(lambda: "does not answer" in caplog.text)
+    with Broker(tmp_path, port=port) as broker:
+        wait(lambda: connected(sink))
+        thread.put(of("snowy road", 1001), None)
+        assert json.loads(dict(broker.listen(5))["edge-label/pi/state"])["seq"] == 1001
+        thread.close()
+    assert caplog.text.count("does not answer") == 1
+
+
+def test_a_restarted_broker_that_forgot_everything_gets_it_all_again(tmp_path: Path):
+    with Broker(tmp_path) as broker:
+        sink = connect(broker)
+        wait(lambda: connected(sink))
+        sink.write(of("tunnel", 1), None)
+        assert len(broker.listen(5)) == 5
+        broker.stop()
+        wait(lambda: not connected(sink))
+        sink.write(of("snowy road", 2), None)
+        broker.start()
+        wait(lambda: connected(sink))
+        sink.write(of("snowy road", 3), None)
+        got = dict(broker.listen(5))
+        assert json.loads(got["edge-label/pi/state"])["seq"] == 3
+        assert got["edge-label/pi/label/snowy-road"] == "ON"
+        assert "homeassistant/device/edge-label-pi/config" in got
+        sink.close()
+
+
+def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broker, caplog: pytest.LogCaptureFixture):
+    thread = SinkThread(sink := connect(broker, queue=50), lossless=False)
+    wait(lambda: connected(sink))
+    thread.put(of("tunnel", 0), None)
+    assert len(broker.listen(5)) == 5
+    broker.freeze()
+    for seq in range(1, 2001):
+        start = time.monotonic()
+        thread.put(of(NAMES[seq % 2], seq), None)
+        assert time.monotonic() - start < 1
+        if seq % 100 == 0:
+            time.sleep(0.02)
+    wait(lambda: thread._queue.empty())
+    assert len(sink._client._out_messages) <= 50
+    assert thread.lost > 500
+    assert caplog.text.count("is slow") == 1
+    broker.thaw()
+    wait(lambda: not sink._client._out_messages)
+    for on in NAMES:
+        thread.put(of(on, 9999), None)
+    wait(lambda: json.loads(dict(broker.listen(4, topic="edge-label/#"))["edge-label/pi/state"])["seq"] == 9999)
+    thread.close()
+
+
+def test_closing_while_the_broker_is_frozen_takes_no_longer_than_promised(broker: Broker):
+    thread = SinkThread(sink := connect(broker), lossless=False)
+    wait(lambda: connected(sink))
+    broker.freeze()
+    thread.put(of("tunnel"), None)
+    start = time.monotonic()
+    thread.close()
+    assert time.monotonic() - start < 5
+
+
+def test_a_wrong_password_is_said_once_and_the_right_one_works(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    need("mosquitto_passwd", "mosquitto")
+    passwords, credentials = tmp_path / "passwords", tmp_path / "credentials"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "pi", "right:one"], check=True)
+    passwords.chmod(0o644)
+    for path in (tmp_path, *tmp_path.parents[:3]):
+        path.chmod(0o755)  # Mosquitto drops root before it reads the file
+    credentials.touch(0o600)
+    with Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}") as broker:
+        credentials.write_text("pi:wrong\n")
+        sink = connect(broker, credentials_file=str(credentials))
+        wait(lambda: "refuses us" in caplog.text)
+        time.sleep(2.5)
+        assert caplog.text.count("refuses us") == 1
+        sink.close()
+        credentials.write_text("pi:right:one\n")
+        sink = connect(broker, credentials_file=str(credentials))
+        wait(lambda: connected(sink))
+        sink.close()
+
+
+def test_tls_verifies_the_broker(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    need("openssl", "openssl")
+    ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    make = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {ca} -days 1 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*make.split(), *names], check=True, capture_output=True)
+    key.chmod(0o644)
+    for path in (tmp_path, *tmp_path.parents[:3]):
+        path.chmod(0o755)
+    with Broker(tmp_path, "allow_anonymous true", f"certfile {ca}", f"keyfile {key}") as broker:
+        trusting = connect(broker, tls=True, ca_file=str(ca))
+        wait(lambda: connected(trusting))
+        trusting.write(of("tunnel"), None)
+        got = broker.listen(5, "--cafile", str(ca))
+        assert ("edge-label/pi/status", "online") in got
+        trusting.close()
+        doubting = connect(broker, tls=True)
+        wait(lambda: "mqtt" in caplog.text)
+        assert not connected(doubting)
+        doubting.close()
+
+
+@pytest.mark.parametrize("name", ["a/b", "#", "+", "c++", "wet\nroad", "\x1b[31m", '"quoted"', "$SYS", "日本語", "ÄÖ"])
+def test_a_hostile_label_name_is_one_plain_topic_level(name: str):
+    level = topic_level(name)
+    assert level
+    assert all(c.isascii() and (c.isalnum() or c in "-_") for c in level)
+
+
+def test_label_names_never_share_a_topic():
+    names = ["a b", "a-b", "a/b", "a+b", "A  B?", "a_b", "日本", "日本語", "c", "c++", "C#"]
+    assert len({topic_level(name) for name in names}) == len(names)
+    assert topic_level("Snowy road") == "snowy-road"
+
+
+def test_a_large_label_set_gets_no_topic_a_label(broker: Broker):
+    sink = connect(broker, names=[f"label {i}" for i in range(65)])
+    wait(lambda: connected(sink))
+    sink.write(of("tunnel"), None)
+    got = dict(broker.listen(3))
+    assert set(got) == {"edge-label/pi/status", "edge-label/pi/state", "homeassistant/device/edge-label-pi/config"}
+    sink.close()
+
+
+def test_a_new_label_set_is_announced(broker: Broker):
+    names = ["old"]
+    sink = connect(broker, names=names)
+    wait(lambda: connected(sink))
+    sink.write(of(None), None)
+    names[:] = NAMES
+    sink.write(of("tunnel", labels_id="sha256:11"), None)
+    wait(lambda: not sink._client._out_messages)
+    got = dict(broker.listen(10, timeout_s=1))
+    components = json.loads(got["homeassistant/device/edge-label-pi/config"])["components"].values()
+    assert [c["name"] for c in components if c["platform"] == "binary_sensor"] == list(NAMES)
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "problem"),
+    [
+        ("pi:secret\n", 0o604, "chmod 600"),
+        ("secret\n", 0o600, "one line, user:password"),
+        (":secret\n", 0o600, "one line, user:password"),
+        ("pi:a\nb\n", 0o600, "one line, user:password"),
+    ],
+)
+def test_bad_credentials_are_one_clear_line(tmp_path: Path, content: str, mode: int, problem: str):
+    path = tmp_path / "credentials"
+    path.write_text(content)
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match=problem):
+        read_credentials(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("mqtt:\n", "'host' is missing in mqtt"),
+        ("mqtt: {host: h, topic: 'a/#'}", "mqtt.topic may hold"),
+        ("mqtt: {host: h, device: 'a b'}", "mqtt.device may hold"),
+        ("mqtt: {host: h, ca_file: x}", "without tls"),
+        ("mqtt: {host: h, port: 0}", "between 1 and 65535"),
+        ("mqtt: {host: h, pasword: x}", "unknown key 'pasword'"),
+    ],
+)
+def test_a_wrong_section_is_one_clear_line(text: str, problem: str):
+    with pytest.raises(ConfigError, match=problem):
+        strict_yaml.parse(text, "x.yaml", Config)
+
+
+def test_without_paho_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
+    with pytest.raises(ConfigError, match=r"pip install 'edge-label\[mqtt\]'"):
+        connect(1)
+
+
+def test_the_backoff_is_capped():
+    sink = connect(free_port())
+    assert sink._client._reconnect_max_delay == mqtt_module.BACKOFF_MAX_S
+    sink.close()
