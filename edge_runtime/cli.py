@@ -144,6 +144,11 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="SET", help="a label set of the bundle (road, everyday) or a YAML file")
     parser.add_argument("--bundle", metavar="DIR", help="model bundle (default: $EDGE_LABEL_BUNDLE, models/edge-clip)")
+    parser.add_argument(
+        "--modality",
+        choices=("auto", "rgb", "ir", "depth"),
+        help="what the frames are (default auto: 8-bit colour is rgb, one 8-bit channel ir, one of 16 bits depth)",
+    )
     parser.add_argument("--threads", type=_positive(int), metavar="N", help="encoder threads (default: cores, up to 4)")
     parser.add_argument("--verbose", action="store_true", help="log more")
 
@@ -173,7 +178,7 @@ def _config(options: argparse.Namespace) -> Config:
         return {field: given[option] for field, option in names.items() if option in given}
 
     camera = pick(source="camera", realtime="realtime", loop="loop", exit_on_error="exit_on_device_error")
-    model = pick(labels="labels", bundle="bundle", threads="threads")
+    model = pick(labels="labels", bundle="bundle", modality="modality", threads="threads")
     return replace(
         config,
         camera=replace(config.camera, **camera),

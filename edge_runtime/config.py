@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime import strict_yaml
+from edge_runtime.records import WantedModality
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class CameraConfig:
     width: int = 640
     height: int = 480
     fps: int = 30
-    fourcc: Literal["auto", "MJPG", "YUYV"] = "auto"
+    fourcc: Literal["auto", "MJPG", "YUYV", "GREY", "Y16"] = "auto"
     realtime: bool = False
     loop: bool = False
     exit_on_error: bool = False
@@ -39,6 +40,7 @@ class ModelConfig:
 
     bundle: str | None = None
     labels: str = "everyday"
+    modality: WantedModality = "auto"
     threads: int | None = None
     top_k: int = 10
 

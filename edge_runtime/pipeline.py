@@ -5,34 +5,33 @@ from __future__ import annotations
 import time
 
 from edge_runtime.camera.decode import decode
+from edge_runtime.config import ModelConfig
 from edge_runtime.errors import DataError
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import CompiledLabels, Scorer
+from edge_runtime.model.modality import check_trained, resolve
 from edge_runtime.model.preprocess import Preprocessor
-from edge_runtime.records import Frame, LabelRecord, LabelScore, RecordState, StageTimes, utc_iso
+from edge_runtime.records import Frame, LabelRecord, LabelScore, Modality, RecordState, StageTimes, utc_iso
 from edge_runtime.telemetry import FpsMeter, VitalsSampler, boot_id
 
 
 class Engine:
     """One bundle and one label set, loaded. A reload makes a new one beside the old, then switches."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        labels: CompiledLabels,
-        threads: int | None = None,
-        top_k: int = 10,
-        old: Engine | None = None,
-    ) -> None:
-        """``old`` lends its encoder where bundle and threads are the same: new labels then cost no second model."""
+    def __init__(self, bundle: Bundle, labels: CompiledLabels, config: ModelConfig, old: Engine | None = None) -> None:
+        """``old`` lends its encoder where bundle and threads are the same: new labels then cost no second model.
+
+        Raises ConfigError when the bundle was not trained for the configured modality.
+        """
+        check_trained(config.modality, bundle.manifest)
         self.manifest = bundle.manifest
-        self.wanted_threads = threads
-        if old is None or (old.manifest, old.wanted_threads) != (bundle.manifest, threads):
-            self.preprocess, self.encode = Preprocessor(bundle.manifest.input), Encoder(bundle, threads)
+        self.config = config
+        if old is None or (old.manifest, old.config.threads) != (bundle.manifest, config.threads):
+            self.preprocess, self.encode = Preprocessor(bundle.manifest.input), Encoder(bundle, config.threads)
         else:
             self.preprocess, self.encode = old.preprocess, old.encode
-        self.score = Scorer(labels, bundle.manifest.logit_scale, top_k)
+        self.score = Scorer(labels, bundle.manifest.logit_scale, config.top_k)
 
 
 class Pipeline:
@@ -56,19 +55,25 @@ class Pipeline:
         return self.engine.encode.threads
 
     def process(self, frame: Frame) -> LabelRecord:
-        """Label one frame. A frame that cannot be decoded or scored gives a record of state ``invalid``."""
+        """Label one frame. A frame that cannot be decoded or scored gives a record of state ``invalid``.
+
+        Raises ConfigError for a frame that is not of the configured modality, or of none the bundle was trained for.
+        """
         engine = self.engine
         clock = time.monotonic
         start = clock()
         decoded = prepared = encoded = start
         labels: tuple[LabelScore, ...] | None = None
+        wanted = engine.config.modality
+        modality: Modality = "rgb" if wanted == "auto" else wanted
         try:
             pixels = decode(frame, engine.manifest.input.size)
         except DataError:
             decoded = prepared = encoded = clock()
         else:
             decoded = clock()
-            batch = engine.preprocess(pixels)
+            modality = resolve(wanted, pixels, engine.manifest)
+            batch = engine.preprocess(pixels, modality)
             prepared = clock()
             embedding = frame.embedding = engine.encode(batch)
             encoded = clock()
@@ -83,10 +88,10 @@ class Pipeline:
             score=round((end - encoded) * 1e3, 2),
             total=round(frame.decode_ms + (end - start) * 1e3, 2),
         )
-        return self._record(frame, labels, times, end)
+        return self._record(frame, modality, labels, times, end)
 
     def _record(
-        self, frame: Frame, labels: tuple[LabelScore, ...] | None, times: StageTimes, now: float
+        self, frame: Frame, modality: Modality, labels: tuple[LabelScore, ...] | None, times: StageTimes, now: float
     ) -> LabelRecord:
         state: RecordState = "invalid"
         if labels is not None:
@@ -98,7 +103,7 @@ class Pipeline:
             mono_s=round(frame.captured_s, 3),
             boot_id=self._boot_id,
             camera=self._camera,
-            modality="rgb",
+            modality=modality,
             state=state,
             labels=labels or (),
             ms=times,

@@ -18,18 +18,18 @@ SCHEMA = "edge-label/1"
 RecordState = Literal["ok", "unknown", "low_information", "frozen", "stale", "invalid"]
 CameraState = Literal["opening", "ok", "no_device", "busy", "denied", "no_signal", "frozen", "reconnecting"]
 Modality = Literal["rgb", "ir", "depth"]
-
-
-Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16"]
+WantedModality = Literal["auto", "rgb", "ir", "depth"]
+Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16", "f32"]
 
 
 @dataclass(slots=True)
 class Frame:
     """One picture on its way from a source to the pipeline, as the source delivered it.
 
-    ``data`` by ``encoding``: bgr uint8 (H, W, 3); grey uint8 (H, W); y16 uint16 (H, W); yuyv uint8 (H, W, 2);
-    mjpg uint8 (n,), the camera's own JPEG bytes. Decoding waits for the pipeline, so that a frame which a newer
-    one replaces costs nothing. ``captured_s`` is CLOCK_MONOTONIC seconds, ``captured_at`` the wall clock.
+    ``data`` by ``encoding``: bgr uint8 (H, W, 3); grey uint8 (H, W); y16 uint16 (H, W), infrared or millimetres;
+    f32 float (H, W), metres; yuyv uint8 (H, W, 2); mjpg uint8 (n,), the camera's own JPEG bytes. Decoding waits
+    for the pipeline, so that a frame which a newer one replaces costs nothing. ``captured_s`` is CLOCK_MONOTONIC
+    seconds, ``captured_at`` the wall clock.
     ``embedding``, float32 (dim,) of unit norm, is set by the pipeline, for sinks that compare frames.
     """
 

@@ -41,7 +41,7 @@ def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
 
 def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
     """Bundle and labels, ready to label; ``old`` lends what has not changed."""
-    return Engine(*load_model(config), config.threads, config.top_k, old)
+    return Engine(*load_model(config), config, old)
 
 
 @dataclass(slots=True)

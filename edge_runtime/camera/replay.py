@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError
 from edge_runtime.opencv import cv2
-from edge_runtime.records import CameraState, Frame
+from edge_runtime.records import CameraState, Encoding, Frame
 
 log = logging.getLogger("edge_label.camera")
 
@@ -116,21 +116,33 @@ class PictureFolder(_Replay):
                 continue
             now = time.monotonic()
             file = str(path.relative_to(self._root))
-            encoding = "bgr" if data.ndim == 3 else ("y16" if data.dtype == "uint16" else "grey")
-            return Frame(data, encoding, now, time.time(), wait_ms, (now - start) * 1e3, file=file)  # type: ignore[arg-type]
+            return Frame(data, _encoding(data), now, time.time(), wait_ms, (now - start) * 1e3, file=file)
 
     def close(self) -> None:
         self._at = len(self._paths)
 
 
+def _encoding(data: cv2.typing.MatLike) -> Encoding:
+    if data.ndim == 3:
+        return "bgr"
+    return "grey" if data.dtype == "uint8" else "y16" if data.dtype == "uint16" else "f32"
+
+
 def read_picture(path: Path) -> cv2.typing.MatLike:
-    """Decode one picture: BGR uint8 (H, W, 3). Raises DataError."""
+    """Decode one picture: uint8 BGR (H, W, 3), or one channel (H, W) of uint8, uint16 or float. Raises DataError.
+
+    Infrared and depth keep their 16 bits; colour of 16 bits becomes 8.
+    """
     read: Callable[[str, int], cv2.typing.MatLike | None] = cv2.imread
     try:
-        data = read(str(path), cv2.IMREAD_COLOR)
+        data = read(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # over OPENCV_IO_MAX_IMAGE_PIXELS
         data = None
     if data is None:
         reason = "no such file" if not path.exists() else "not a picture that can be decoded, or over 64 megapixels"
         raise DataError(f"{path}: {reason}")
+    if data.ndim == 3 and data.dtype == "uint16":
+        return (data >> 8).astype("uint8")
+    if data.dtype not in (("uint8",) if data.ndim == 3 else ("uint8", "uint16", "float32", "float64")):
+        raise DataError(f"{path}: pixels of {data.dtype} are not a picture; convert it to 8 or 16 bits")
     return data

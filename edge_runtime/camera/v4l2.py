@@ -17,7 +17,9 @@ from edge_runtime.records import Encoding, Frame
 
 log = logging.getLogger("edge_label.camera")
 
-_ENCODINGS: dict[str, Encoding] = {"MJPG": "mjpg", "YUYV": "yuyv"}
+_PREFERRED = ("MJPG", "YUYV")
+# What is taken undecoded. GREY and Y16 are what thermal, night-vision and depth cameras offer, and nothing else.
+_ENCODINGS: dict[str, Encoding] = {"MJPG": "mjpg", "YUYV": "yuyv", "GREY": "grey", "Y16 ": "y16"}
 
 
 class V4l2Camera:
@@ -33,9 +35,9 @@ class V4l2Camera:
         self._encoding = self._negotiate(config)
 
     def _negotiate(self, config: CameraConfig) -> Encoding:
-        """Ask for MJPG, then YUYV; believe only what the driver reads back."""
+        """Ask for what is configured, or MJPG, then YUYV; believe only what the driver reads back."""
         capture = self._capture
-        asked = list(_ENCODINGS) if config.fourcc == "auto" else [config.fourcc]
+        asked = _PREFERRED if config.fourcc == "auto" else (config.fourcc.ljust(4),)
         got = ""
         for fourcc in asked:
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*fourcc))
@@ -67,6 +69,8 @@ class V4l2Camera:
             data = data.reshape(-1)
         elif self._encoding == "yuyv" and data.ndim != 3:
             data = data.reshape(*self._size, 2)
+        elif self._encoding in ("grey", "y16"):
+            data = data.view(np.uint16 if self._encoding == "y16" else np.uint8).reshape(self._size)
         encoding = self._encoding
         if encoding == "bgr" and data.ndim == 2:
             encoding = "y16" if data.dtype == np.uint16 else "grey"

@@ -2,7 +2,8 @@
 
 Mean and standard deviation are folded into the graph, so this is geometry only: halve by exact 2x2 means while
 the frame is at least twice too large (cheap, and it removes the aliasing that a bare linear resize leaves), then
-one linear resize, then BGR to RGB. All buffers are made once per frame size and used again.
+one linear resize, then BGR to RGB. Depth is picked, not mixed: a mean of two distances, or of a distance and a
+missing reading, is a place that does not exist. All buffers are made once per frame size and used again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.model.bundle import InputSpec
+from edge_runtime.model.modality import grey_levels
 from edge_runtime.opencv import cv2
+from edge_runtime.records import Modality
 
 
 class Preprocessor:
-    """Callable: pixels (H, W, 3) uint8 BGR or (H, W) uint8 grey -> the encoder's input, uint8 RGB.
+    """Callable: pixels, (H, W, 3) uint8 BGR or (H, W), and their modality -> the encoder's input, uint8 RGB.
 
-    The returned array, of shape ``spec.shape``, is overwritten by the next call.
+    Grey, infrared and depth become three equal channels; `modality.grey_levels` says which dtypes these may have.
+    The returned array, of shape ``spec.shape``, is overwritten by the next call. Raises DataError for a wrong dtype.
     """
 
     def __init__(self, spec: InputSpec) -> None:
@@ -27,17 +31,23 @@ class Preprocessor:
         height, width = spec.size
         self._rgb = np.empty((height, width, 3), np.uint8)
         self._batch = np.empty(spec.shape, np.uint8)
-        self._buffers: dict[tuple[int, ...], NDArray[np.uint8]] = {}
+        self._buffers: dict[tuple[tuple[int, ...], str], NDArray[Any]] = {}
 
-    def __call__(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    def __call__(self, pixels: NDArray[Any], modality: Modality = "rgb") -> NDArray[np.uint8]:
         height, width = self._spec.size
         picture = centre_square(pixels) if self._spec.resize == "crop" else pixels
         if len(self._buffers) > 16:  # a folder of pictures of every size must not fill the memory
             self._buffers.clear()
-        while picture.shape[0] >= 2 * height and picture.shape[1] >= 2 * width:
-            picture = self._halve(picture)
-        small = self._buffer((height, width, *picture.shape[2:]))
-        cv2.resize(picture, (width, height), dst=small, interpolation=cv2.INTER_LINEAR)
+        if modality == "depth":
+            small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
+        else:
+            while picture.shape[0] >= 2 * height and picture.shape[1] >= 2 * width:
+                picture = self._halve(picture)
+            small = self._buffer((height, width, *picture.shape[2:]), picture.dtype)
+            cv2.resize(picture, (width, height), dst=small, interpolation=cv2.INTER_LINEAR)
+        if modality != "rgb":
+            one = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if modality == "ir" and small.ndim == 3 else small
+            small = grey_levels(one, modality)
         to_rgb = cv2.COLOR_BGR2RGB if small.ndim == 3 else cv2.COLOR_GRAY2RGB
         if self._spec.layout == "NHWC":
             cv2.cvtColor(small, to_rgb, dst=self._batch[0])
@@ -46,17 +56,17 @@ class Preprocessor:
             self._batch[0] = self._rgb.transpose(2, 0, 1)
         return self._batch
 
-    def _halve(self, picture: NDArray[Any]) -> NDArray[np.uint8]:
+    def _halve(self, picture: NDArray[Any]) -> NDArray[Any]:
         height, width = picture.shape[0] // 2, picture.shape[1] // 2
-        half = self._buffer((height, width, *picture.shape[2:]))
+        half = self._buffer((height, width, *picture.shape[2:]), picture.dtype)
         even = picture[: 2 * height, : 2 * width]
         cv2.resize(even, (width, height), dst=half, interpolation=cv2.INTER_AREA)
         return half
 
-    def _buffer(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        buffer = self._buffers.get(shape)
+    def _buffer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        buffer = self._buffers.get((shape, dtype.str))
         if buffer is None:
-            buffer = self._buffers[shape] = np.empty(shape, np.uint8)
+            buffer = self._buffers[shape, dtype.str] = np.empty(shape, dtype)
         return buffer
 
 

@@ -100,6 +100,22 @@ def test_once_labels_pictures_with_their_names(tiny_bundle: Path, tmp_path: Path
     assert [r["seq"] for r in records] == [0, 1]
 
 
+def test_a_depth_picture_and_an_rgb_bundle_are_one_line_and_78(tiny_bundle: Path, tmp_path: Path):
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(tmp_path / "d.png"), np.full((40, 40), 1234, np.uint16))
+    model = ("--bundle", str(tiny_bundle), "--labels", "colours")
+    for done in (
+        run("once", str(tmp_path / "d.png"), *model),
+        run("once", str(tmp_path / "d.png"), *model, "--modality", "depth"),
+        run("--camera", str(tmp_path), *model, "--modality", "ir"),
+    ):
+        assert done.returncode == 78
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "trained for rgb only" in done.stderr
+
+
 def test_bundle_and_labels_describe_themselves(tiny_bundle: Path):
     assert "all good" in run("bundle", "verify", str(tiny_bundle)).stdout
     assert json.loads(run("bundle", "verify", str(tiny_bundle), "--json").stdout)["ok"] is True

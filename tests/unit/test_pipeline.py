@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.config import ModelConfig
+from edge_runtime.errors import ConfigError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, json_schema
 from edge_runtime.service import load_engine
+from tests.tiny import write_tiny_bundle
 
 
 @pytest.fixture
@@ -49,3 +51,41 @@ def test_seq_has_no_gaps_and_times_add_up(pipeline: Pipeline):
     assert [r.seq for r in records] == [0, 1, 2, 3, 4]
     for r in records:
         assert r.ms.total == pytest.approx(r.ms.decode + r.ms.preprocess + r.ms.encode + r.ms.score, abs=0.05)
+
+
+def tiny_input(*modalities: str) -> dict:
+    return {"name": "pixels", "layout": "NHWC", "dtype": "uint8", "size": [32, 32], "resize": "squash"} | {
+        "modalities": modalities
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "wanted", "modality"),
+    [
+        (np.zeros((48, 64, 3), np.uint8), "bgr", "auto", "rgb"),
+        (np.zeros((48, 64, 3), np.uint8), "bgr", "ir", "ir"),
+        (np.zeros((48, 64), np.uint8), "grey", "auto", "ir"),
+        (np.zeros((48, 64), np.uint16), "y16", "auto", "depth"),
+        (np.zeros((48, 64), np.uint16), "y16", "ir", "ir"),
+        (np.zeros((48, 64), np.float32), "f32", "auto", "depth"),
+    ],
+)
+def test_the_record_says_what_the_frame_was_taken_for(
+    tmp_path: Path, data: np.ndarray, encoding: str, wanted: str, modality: str
+):
+    folder = write_tiny_bundle(tmp_path / "multi", {"input": tiny_input("rgb", "ir", "depth")})
+    config = ModelConfig(bundle=str(folder), labels="colours", modality=wanted)  # type: ignore[arg-type]
+    record = Pipeline(load_engine(config), camera="test").process(Frame(data, encoding, 5.0, 1.7e9))  # type: ignore[arg-type]
+    assert record.modality == modality
+    assert record.labels
+    jsonschema.validate(json.loads(record.to_json()), json_schema())
+
+
+def test_a_frame_the_bundle_was_not_trained_for_stops_the_run(pipeline: Pipeline):
+    with pytest.raises(ConfigError, match=r"16-bit frames are depth, bundle tiny-1\.0\.0 was trained for rgb only"):
+        pipeline.process(Frame(np.zeros((48, 64), np.uint16), "y16", 5.0, 1.7e9))
+
+
+def test_a_modality_the_bundle_was_not_trained_for_never_starts(tiny_bundle: Path):
+    with pytest.raises(ConfigError, match="trained for rgb only"):
+        load_engine(ModelConfig(bundle=str(tiny_bundle), labels="colours", modality="depth"))

@@ -117,6 +117,32 @@ def test_input_that_cannot_be_read_is_one_line(
         frames(open_source(CameraConfig(source=str(path))))
 
 
+@pytest.mark.parametrize(
+    ("name", "pixels", "encoding", "dtype"),
+    [
+        ("colour.png", np.full((40, 50, 3), 7, np.uint8), "bgr", "uint8"),
+        ("alpha.png", np.full((40, 50, 4), 7, np.uint8), "bgr", "uint8"),
+        ("colour16.png", np.full((40, 50, 3), 0x0750, np.uint16), "bgr", "uint8"),
+        ("grey.png", np.full((40, 50), 7, np.uint8), "grey", "uint8"),
+        ("depth.png", np.full((40, 50), 1234, np.uint16), "y16", "uint16"),
+        ("metres.tiff", np.full((40, 50), 1.5, np.float32), "f32", "float32"),
+    ],
+)
+def test_infrared_and_depth_keep_their_bits(tmp_path: Path, name: str, pixels: np.ndarray, encoding: str, dtype: str):
+    cv2.imwrite(str(tmp_path / name), pixels)
+    (frame,) = frames(PictureFolder(tmp_path, CameraConfig()))
+    assert (frame.encoding, frame.data.dtype) == (encoding, dtype)
+    assert frame.data.flat[0] == (7 if dtype == "uint8" else pixels.flat[0])
+
+
+def test_pixels_that_are_no_picture_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    cv2.imwrite(str(tmp_path / "a.tiff"), np.full((40, 50), -3, np.int16))
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 50), np.uint8))
+    with caplog.at_level(logging.WARNING):
+        assert [f.file for f in frames(PictureFolder(tmp_path, CameraConfig()))] == ["b.png"]
+    assert "a.tiff: pixels of int16 are not a picture" in caplog.text
+
+
 def test_an_empty_folder_is_an_error(tmp_path: Path):
     with pytest.raises(DataError, match="no pictures in it"):
         open_source(CameraConfig(source=str(tmp_path)))

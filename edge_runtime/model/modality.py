@@ -1,0 +1,120 @@
+"""Infrared and depth as 8-bit pictures: what an encoder is shown of them, in training and on the camera alike.
+
+Three questions are answered here and nowhere else: which modality a frame is, whether it can be that, and how its
+numbers become grey levels. Geometry stays in preprocess.py, which calls `grey_levels` on the small picture.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.model.bundle import Manifest
+from edge_runtime.records import Modality, WantedModality
+
+_TAIL_PERCENT = 1.0  # of the readings at either end may saturate: one hot pixel must not grey out the rest
+_NO_READING = (0, 65535)  # depth sensors write one or the other where no light came back
+
+# What the frames of each kind can be; `auto` takes the first that the bundle was trained for.
+_POSSIBLE: dict[str, tuple[Modality, ...]] = {
+    "8-bit colour": ("rgb", "ir"),
+    "8-bit grey": ("ir", "rgb"),
+    "16-bit": ("depth", "ir"),
+    "float": ("depth",),
+}
+_FORMS: dict[Modality, str] = {
+    "rgb": "8-bit colour or grey",
+    "ir": "8-bit, or 16-bit with one channel",
+    "depth": "16-bit millimetres or float metres, one channel",
+}
+
+
+def resolve(wanted: WantedModality, pixels: NDArray[Any], manifest: Manifest) -> Modality:
+    """The modality of a decoded frame. ``auto`` goes by channel count and dtype.
+
+    8-bit colour is rgb. One 8-bit channel is ir where the bundle was trained for ir, else a grey rgb picture. One
+    16-bit channel is depth where the bundle was trained for depth, else ir. Floats are depth.
+
+    Raises ConfigError when the frame cannot be what is wanted, or the bundle was not trained for it.
+    """
+    kind = _kind(pixels)
+    possible = _POSSIBLE.get(kind, ())
+    if wanted == "auto":
+        trained = [m for m in possible if m in manifest.input.modalities]
+        # Colour is never taken for infrared unasked: most of what is not rgb here would be a mistake.
+        chosen = possible[:1] if kind == "8-bit colour" else tuple(trained[:1]) or possible[:1]
+        if not chosen:
+            raise ConfigError(f"frames of {kind} are not rgb, ir or depth; rgb is {_FORMS['rgb']}")
+        check_trained(chosen[0], manifest, f"{kind} frames are")
+        return chosen[0]
+    if wanted not in possible:
+        hint = f"; try --modality {possible[0]}" if possible else ""
+        raise ConfigError(f"--modality {wanted}: the frames are {kind}, {wanted} is {_FORMS[wanted]}{hint}")
+    return wanted
+
+
+def check_trained(modality: WantedModality, manifest: Manifest, why: str = "--modality") -> None:
+    """Raise ConfigError when the bundle was not trained for a modality; ``auto`` always passes."""
+    trained = manifest.input.modalities
+    if modality != "auto" and modality not in trained:
+        raise ConfigError(
+            f"{why} {modality}, bundle {manifest.id} was trained for {', '.join(trained)} only; "
+            f"give a --bundle that knows {modality} (edge-label bundle info DIR tells)"
+        )
+
+
+def grey_levels(pixels: NDArray[Any], modality: Modality) -> NDArray[np.uint8]:
+    """One channel of infrared or depth, (H, W) -> uint8 (H, W), stretched over the picture's own range.
+
+    ir, uint8 or uint16: the 1st to 99th percentile becomes 0 ... 255. depth, uint16 millimetres or float metres:
+    the same percentiles of the valid readings become 1 ... 255, near is dark; what has no reading (0, 65535, NaN,
+    infinite, negative) is 0. A flat picture is 128 where it has readings.
+
+    Raises DataError for any other dtype or shape.
+    """
+    if pixels.ndim != 2:
+        raise DataError(f"{modality} frame of shape {pixels.shape}: must have one channel, (height, width)")
+    if modality == "depth":
+        millimetres = _millimetres(pixels)
+        valid = (millimetres != _NO_READING[0]) & (millimetres != _NO_READING[1])
+        levels = _stretch(millimetres, millimetres[valid], 1)
+        levels[~valid] = 0
+        return levels
+    if modality == "ir" and pixels.dtype in (np.uint8, np.uint16):
+        return _stretch(pixels, pixels, 0)
+    raise DataError(f"{modality} frame of {pixels.dtype}: must be {_FORMS[modality]}")
+
+
+def _kind(pixels: NDArray[Any]) -> str:
+    if pixels.dtype == np.uint8 and pixels.ndim in (2, 3):
+        return "8-bit colour" if pixels.ndim == 3 else "8-bit grey"
+    if pixels.ndim == 2 and pixels.dtype == np.uint16:
+        return "16-bit"
+    if pixels.ndim == 2 and np.issubdtype(pixels.dtype, np.floating):
+        return "float"
+    return f"{pixels.dtype} {pixels.shape}"
+
+
+def _millimetres(pixels: NDArray[Any]) -> NDArray[np.uint16]:
+    if pixels.dtype == np.uint16:
+        return pixels
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise DataError(f"depth frame of {pixels.dtype}: must be {_FORMS['depth']}")
+    metres = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
+    millimetres: NDArray[np.uint16] = np.rint(np.clip(metres, 0, 65.535) * 1000).astype(np.uint16)
+    return millimetres
+
+
+def _stretch(pixels: NDArray[Any], readings: NDArray[Any], floor: int) -> NDArray[np.uint8]:
+    """Levels floor ... 255 over the percentiles of ``readings``; 128 everywhere when these span nothing."""
+    if not readings.size:
+        return np.zeros(pixels.shape, np.uint8)
+    low, high = np.percentile(readings, (_TAIL_PERCENT, 100 - _TAIL_PERCENT))
+    if high <= low:
+        return np.full(pixels.shape, 128, np.uint8)
+    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32((255 - floor) / (high - low))
+    levels: NDArray[np.uint8] = np.clip(scaled + np.float32(floor + 0.5), floor, 255).astype(np.uint8)
+    return levels
