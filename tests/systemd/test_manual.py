@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from typing import Any
 
 import yaml
 
+from edge_runtime import strict_yaml
 from edge_runtime.config import Config, load_config
 from tests.daemon import REPOSITORY
 
 MANUAL = REPOSITORY / "systemd" / "edge-label.yaml"
+ALL_ON = re.sub(r"(?m)^#(?=\w+:$|  )", "", MANUAL.read_text())  # the sections that are off stand there commented out
+
+
+def section(hint: Any) -> Any:
+    """The dataclass of a field that holds one, also of one that may be None."""
+    return next((t for t in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(t)), None)
 
 
 def keys(cls: type, prefix: str = "") -> set[str]:
     """Every key of a configuration class, dotted."""
     found = set()
     for name, hint in typing.get_type_hints(cls).items():
-        found |= keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {prefix + name}
+        inner = None if typing.get_origin(hint) is tuple else section(hint)
+        found |= keys(inner, f"{prefix}{name}.") if inner else {prefix + name}
     return found
 
 
@@ -34,11 +43,18 @@ def test_it_loads_and_shows_the_defaults():
 
 
 def test_every_key_of_the_configuration_is_in_it():
-    assert keys(Config) == written(yaml.safe_load(MANUAL.read_text()))
+    assert keys(Config) == written(yaml.safe_load(ALL_ON))
+
+
+def test_sections_that_are_off_are_examples_that_load_and_show_the_defaults():
+    config = strict_yaml.parse(ALL_ON, str(MANUAL), Config)
+    for name, hint in typing.get_type_hints(Config).items():
+        for field in dataclasses.fields(section(hint)):
+            shown = getattr(getattr(config, name), field.name)
+            assert field.default in (dataclasses.MISSING, None, shown), f"{name}.{field.name}"
 
 
 def test_every_key_has_a_comment_above_it_or_above_its_neighbour():
-    lines = MANUAL.read_text().splitlines()
-    blocks = [block for block in "\n".join(lines).split("\n\n") if not block.startswith("#")]
+    blocks = [block for block in ALL_ON.split("\n\n") if not block.startswith("# ")]
     assert len(blocks) == len(dataclasses.fields(Config))
     assert all("  # " in block for block in blocks)
