@@ -27,11 +27,15 @@ class CameraConfig:
     realtime: bool = False
     loop: bool = False
     exit_on_error: bool = False
+    frozen_frames: int = 90
+    stuck_s: float = 30.0
 
     def __post_init__(self) -> None:
         _within("camera.width", self.width, 16, 8192)
         _within("camera.height", self.height, 16, 8192)
         _within("camera.fps", self.fps, 1, 240)
+        _within("camera.frozen_frames", self.frozen_frames, 0, 1_000_000)
+        _within("camera.stuck_s", self.stuck_s, 10, 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,18 @@ class ModelConfig:
         if self.threads is not None:
             _within("model.threads", self.threads, 1, 64)
         _within("model.top_k", self.top_k, 1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalConfig:
+    """When to label fewer frames, so that the processor stays under its limit."""
+
+    limit_c: float | None = 80.0
+    zones: str = "/sys/class/thermal"
+
+    def __post_init__(self) -> None:
+        if self.limit_c is not None:
+            _within("thermal.limit_c", self.limit_c, 30, 120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,7 @@ class Config:
 
     camera: CameraConfig = field(default_factory=CameraConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    thermal: ThermalConfig = field(default_factory=ThermalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     mqtt: MqttConfig | None = None
 

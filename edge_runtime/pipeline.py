@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from edge_runtime.camera.decode import decode
 from edge_runtime.config import ModelConfig
@@ -11,9 +15,20 @@ from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import CompiledLabels, Scorer
 from edge_runtime.model.modality import check_trained, resolve
-from edge_runtime.model.preprocess import Preprocessor
-from edge_runtime.records import Frame, LabelRecord, LabelScore, Modality, RecordState, StageTimes, utc_iso
-from edge_runtime.telemetry import FpsMeter, VitalsSampler, boot_id
+from edge_runtime.model.preprocess import Preprocessor, is_flat
+from edge_runtime.records import (
+    CameraState,
+    Frame,
+    LabelRecord,
+    LabelScore,
+    Modality,
+    RecordState,
+    StageTimes,
+    utc_iso,
+)
+from edge_runtime.telemetry import THERMAL_ZONES, Counters, FpsMeter, VitalsSampler, boot_id
+
+_NOTHING = np.zeros((1, 1), np.uint8)
 
 
 class Engine:
@@ -37,17 +52,19 @@ class Engine:
 class Pipeline:
     """decode -> preprocess -> encode -> score, timed. Not thread-safe: one pipeline, one thread."""
 
-    def __init__(self, engine: Engine, *, camera: str) -> None:
-        self.switch(engine, camera)
+    def __init__(self, engine: Engine, *, camera: str, thermal: Path = THERMAL_ZONES) -> None:
+        self.switch(engine, camera, thermal)
+        self.counters = Counters()
         self._boot_id = boot_id()
         self._fps = FpsMeter()
-        self._vitals = VitalsSampler()
         self._seq = 0
+        self._dropped = 0
 
-    def switch(self, engine: Engine, camera: str) -> None:
-        """Go on with another engine and camera; the numbering of records goes on too."""
+    def switch(self, engine: Engine, camera: str, thermal: Path = THERMAL_ZONES) -> None:
+        """Go on with another engine, camera and folder of thermal zones; the numbering of records goes on too."""
         self.engine = engine
         self._camera = camera
+        self._vitals = VitalsSampler(thermal=thermal)
 
     @property
     def threads(self) -> int:
@@ -62,41 +79,61 @@ class Pipeline:
         engine = self.engine
         clock = time.monotonic
         start = clock()
-        decoded = prepared = encoded = start
+        decoded = prepared = checked = encoded = start
         labels: tuple[LabelScore, ...] | None = None
+        flat = False
         wanted = engine.config.modality
         modality: Modality = "rgb" if wanted == "auto" else wanted
         try:
             pixels = decode(frame, engine.manifest.input.size)
         except DataError:
-            decoded = prepared = encoded = clock()
+            self.counters.corrupt += 1
+            decoded = prepared = checked = encoded = clock()
         else:
             decoded = clock()
             modality = resolve(wanted, pixels, engine.manifest)
             batch = engine.preprocess(pixels, modality)
             prepared = clock()
+            flat = is_flat(batch[0] if engine.manifest.input.layout == "NHWC" else batch[0, 1])
+            checked = clock()
             embedding = frame.embedding = engine.encode(batch)
             encoded = clock()
             labels = engine.score(embedding)
         end = clock()
-        decode_ms = frame.decode_ms + (decoded - start) * 1e3
         times = StageTimes(
-            wait=round(frame.wait_ms, 2),
-            decode=round(decode_ms, 2),
-            preprocess=round((prepared - decoded) * 1e3, 2),
-            encode=round((encoded - prepared) * 1e3, 2),
-            score=round((end - encoded) * 1e3, 2),
-            total=round(frame.decode_ms + (end - start) * 1e3, 2),
+            wait=_ms(frame.wait_ms),
+            decode=_ms(frame.decode_ms + (decoded - start) * 1e3),
+            preprocess=_ms((prepared - decoded) * 1e3),
+            encode=_ms((encoded - checked) * 1e3),
+            score=_ms((end - encoded) * 1e3),
+            total=_ms(frame.decode_ms + frame.check_ms + (end - start) * 1e3),
+            check=round(frame.check_ms + (checked - prepared) * 1e3, 3),
         )
-        return self._record(frame, modality, labels, times, end)
+        state = _state(frame, labels, flat)
+        if state != "ok":
+            labels = tuple(replace(label, on=False) if label.on else label for label in labels or ())
+        return self._record(frame, modality, state, labels or (), times)
+
+    def explain(self, camera_state: CameraState, waited_s: float) -> LabelRecord:
+        """The record of a second in which no frame came: state ``stale``, and what the camera is doing instead."""
+        frame = Frame(_NOTHING, "grey", time.monotonic(), time.time(), dropped=self._dropped)
+        times = StageTimes(wait=_ms(waited_s * 1e3), decode=0, preprocess=0, encode=0, score=0, total=0)
+        wanted = self.engine.config.modality
+        modality: Modality = "rgb" if wanted == "auto" else wanted
+        return self._record(frame, modality, "stale", (), times, camera_state)
 
     def _record(
-        self, frame: Frame, modality: Modality, labels: tuple[LabelScore, ...] | None, times: StageTimes, now: float
+        self,
+        frame: Frame,
+        modality: Modality,
+        state: RecordState,
+        labels: tuple[LabelScore, ...],
+        times: StageTimes,
+        camera_state: CameraState | None = None,
     ) -> LabelRecord:
-        state: RecordState = "invalid"
-        if labels is not None:
-            state = "ok" if any(label.on for label in labels) else "unknown"
         vitals = self._vitals()
+        counters = self.counters
+        self._dropped = frame.dropped
         record = LabelRecord(
             seq=self._seq,
             time=utc_iso(frame.captured_at),
@@ -105,9 +142,9 @@ class Pipeline:
             camera=self._camera,
             modality=modality,
             state=state,
-            labels=labels or (),
+            labels=labels,
             ms=times,
-            fps=round(self._fps.tick(now), 1),
+            fps=round(self._fps.tick(time.monotonic()), 1) if state != "stale" else 0.0,
             dropped=frame.dropped,
             rss_mb=round(vitals.rss_mb, 1),
             pss_mb=None if vitals.pss_mb is None else round(vitals.pss_mb, 1),
@@ -116,6 +153,27 @@ class Pipeline:
             bundle=self.engine.manifest.id,
             labels_id=self.engine.score.labels.id,
             file=frame.file,
+            camera_state="frozen" if frame.frozen else camera_state,
+            corrupt=counters.corrupt or None,
+            lost=counters.lost or None,
+            deleted=counters.deleted or None,
+            slowed=counters.slowed if counters.slowed > 1 else None,
+            clock_unsynced=vitals.clock_unsynced or None,
         )
         self._seq += 1
         return record
+
+
+def _state(frame: Frame, labels: tuple[LabelScore, ...] | None, flat: bool) -> RecordState:
+    """Why this frame may have no label on, the gravest reason first."""
+    if labels is None:
+        return "invalid"
+    if frame.frozen:
+        return "frozen"
+    if flat:
+        return "low_information"
+    return "ok" if any(label.on for label in labels) else "unknown"
+
+
+def _ms(value: float) -> float:
+    return round(value, 2)

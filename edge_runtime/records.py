@@ -42,10 +42,17 @@ class Frame:
     dropped: int = 0
     file: str | None = None
     embedding: NDArray[Any] | None = None
+    frozen: bool = False
+    check_ms: float = 0.0
 
 
 def _doc(text: str, **schema: Any) -> Any:
     return field(metadata={"schema": {"description": text, **schema}})
+
+
+def _optional(text: str, **schema: Any) -> Any:
+    """A field that a record carries only when it is not None."""
+    return field(default=None, metadata={"schema": {"description": text, "optional": True, **schema}})
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,6 +75,10 @@ class StageTimes:
     encode: float = _doc("image encoder", minimum=0)
     score: float = _doc("similarity, softmax, thresholds", minimum=0)
     total: float = _doc("decode to score", minimum=0)
+    check: float = field(
+        default=0.0,
+        metadata={"schema": {"description": "frozen? flat? part of total", "minimum": 0, "optional": True}},
+    )
 
 
 @dataclass(slots=True, frozen=True)
@@ -91,20 +102,23 @@ class LabelRecord:
     throttled: bool | None = _doc("firmware throttle flag; null where there is none")
     bundle: str = _doc("name-version of the model bundle")
     labels_id: str = _doc("sha256 of the compiled label set")
-    file: str | None = field(
-        default=None,
-        metadata={"schema": {"description": "picture, relative to the source", "optional": True}},
-    )
+    file: str | None = _optional("picture, relative to the source")
+    camera_state: CameraState | None = _optional("what the camera is doing, where that is not ok")
+    corrupt: int | None = _optional("frames that did not decode since start, once there are any", minimum=1)
+    lost: int | None = _optional("records some sink could not take since start, once there are any", minimum=1)
+    deleted: int | None = _optional("record files deleted to keep the byte cap, once there are any", minimum=1)
+    slowed: int | None = _optional("the CPU is hot: one of so many camera frames is labelled", minimum=2)
+    clock_unsynced: bool | None = _optional("true while nothing has set the wall clock: trust seq and mono_s, not time")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, in the documented order; ``file`` only where there is one."""
+        """Plain JSON types, in the documented order; optional fields only where there is something to say."""
         out: dict[str, Any] = {"schema": SCHEMA}
         for name in _RECORD_FIELDS:
-            out[name] = getattr(self, name)
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL_FIELDS:
+                out[name] = value
         out["labels"] = [{"name": s.name, "score": s.score, "margin": s.margin, "on": s.on} for s in self.labels]
         out["ms"] = {name: getattr(self.ms, name) for name in _STAGES}
-        if self.file is None:
-            del out["file"]
         return out
 
     def to_json(self) -> str:
@@ -113,6 +127,7 @@ class LabelRecord:
 
 
 _RECORD_FIELDS = tuple(f.name for f in fields(LabelRecord))
+_OPTIONAL_FIELDS = frozenset(f.name for f in fields(LabelRecord) if f.metadata["schema"].get("optional"))
 _STAGES = tuple(f.name for f in fields(StageTimes))
 
 
@@ -140,7 +155,9 @@ _TYPES: dict[str, Any] = {
     "bool": {"type": "boolean"},
     "float | None": {"type": ["number", "null"]},
     "bool | None": {"type": ["boolean", "null"]},
-    "str | None": {"type": ["string", "null"]},
+    "str | None": {"type": "string"},
+    "int | None": {"type": "integer"},
+    "CameraState | None": {"enum": list(get_args(CameraState))},
     "Modality": {"enum": list(get_args(Modality))},
     "RecordState": {"enum": list(get_args(RecordState))},
 }

@@ -21,15 +21,15 @@ from edge_runtime.model.labels import CompiledLabels, load_labels
 from edge_runtime.notify import Notifier
 from edge_runtime.outlets import Running, optional_outlets
 from edge_runtime.pipeline import Engine, Pipeline
-from edge_runtime.records import LabelRecord
+from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.sinks import Outlet, Sink, SinkThread
 from edge_runtime.sinks.console import ConsoleSink, live_line
 from edge_runtime.sinks.jsonl import JsonlSink
-from edge_runtime.telemetry import peak_rss_mb
+from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb
 
 log = logging.getLogger("edge_label")
 
-_POLL_S = 1.0  # how often the loop looks up from a silent camera
+_POLL_S = 1.0  # a second without a frame gets a record that says why
 _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM to exit stays under 5 s
 
 
@@ -93,7 +93,8 @@ class Daemon:
         engine = load_engine(config.model)
         self.config = config
         self.source = open_source(config.camera)
-        self.pipeline = Pipeline(engine, camera=self.source.name)
+        self.pipeline = Pipeline(engine, camera=self.source.name, thermal=Path(config.thermal.zones))
+        self._governor = ThermalGovernor(config.thermal.limit_c)
         self.sinks = self._start_sinks(config)
         self.summary = Summary()
 
@@ -104,22 +105,49 @@ class Daemon:
             if signals.reload.is_set():
                 signals.reload.clear()
                 self._reload(read_again, notifier)
-            frame = self.source.read(_POLL_S)
-            if frame is None:
-                if self.source.ended:
-                    return
-                notifier.alive(self._camera_status())
-                continue
-            record = self.pipeline.process(frame)
-            for sink in self.sinks:
-                sink.put(record, frame)
-            self.summary.add(record)
-            notifier.alive(live_line(record))
+            start = time.monotonic()
+            frame = self.source.read(self._patience_s)
+            if frame is None and self.source.ended:
+                return
+            record = self._label(frame, time.monotonic() - start)
+            notifier.alive(self._status(record))
             if limits.frames and self.summary.records >= limits.frames:
                 return
+            self._cool(start, record, signals.stop)
 
-    def _camera_status(self) -> str:
-        return f"camera {self.source.state.replace('_', ' ')}"
+    def _label(self, frame: Frame | None, waited_s: float) -> LabelRecord:
+        """Every second has its record: of a frame, or of the reason why there is none."""
+        counters = self.pipeline.counters
+        counters.lost = sum(sink.lost for sink in self.sinks)
+        if frame is None:
+            record = self.pipeline.explain(self.source.state, waited_s)
+        else:
+            record = self.pipeline.process(frame)
+            self.summary.add(record)
+        for sink in self.sinks:
+            sink.put(record, frame)
+        return record
+
+    def _cool(self, start: float, record: LabelRecord, stop: threading.Event) -> None:
+        """On a hot CPU let camera frames pass: the next one is taken when ``slowed`` frame times are over."""
+        if not self.source.live:
+            return
+        now = time.monotonic()
+        slowed = self._governor(record.temp_c, now)
+        if slowed != self.pipeline.counters.slowed:
+            self.pipeline.counters.slowed = slowed
+            log.warning("CPU at %s °C: labelling one of %d frames", record.temp_c, slowed)
+        if slowed > 1:
+            stop.wait(max(0.0, start + slowed / self.config.camera.fps - now))
+
+    def _status(self, record: LabelRecord) -> str:
+        camera = self.source.state
+        return live_line(record) if camera == "ok" else f"camera {camera.replace('_', ' ')}"
+
+    @property
+    def _patience_s(self) -> float:
+        """How long a camera may be silent before a record says so: a second, or three of its frames."""
+        return max(_POLL_S, 3 / self.config.camera.fps)
 
     def close(self) -> None:
         """Stop the camera, flush every sink, say in one line what the run was."""
@@ -150,7 +178,8 @@ class Daemon:
         if sinks is not self.sinks:
             _close_sinks(self.sinks)
         self.config, self.source, self.sinks = config, source, sinks
-        self.pipeline.switch(engine, camera=source.name)
+        self.pipeline.switch(engine, source.name, Path(config.thermal.zones))
+        self._governor = ThermalGovernor(config.thermal.limit_c)
 
     def _start_sinks(self, config: Config, live: bool | None = None) -> list[Outlet]:
         live = self.source.live if live is None else live

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 MB = 1e6
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _THROTTLE_FLAG = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # Raspberry Pi firmware
-_THERMAL = Path("/sys/class/thermal")
+THERMAL_ZONES = Path("/sys/class/thermal")
+_TIMESYNC = Path("/run/systemd/timesync")
+_RELEASED = 1_767_225_600  # 2026-01-01 UTC: no clock that is right says less
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +25,37 @@ class Vitals:
     pss_mb: float | None
     temp_c: float | None
     throttled: bool | None
+    clock_unsynced: bool
 
 
-def read_vitals() -> Vitals:
+@dataclass(slots=True)
+class Counters:
+    """What went wrong since start and what was done about it, as every record carries it."""
+
+    corrupt: int = 0
+    lost: int = 0
+    deleted: int = 0
+    slowed: int = 1
+
+
+def read_vitals(thermal: Path = THERMAL_ZONES) -> Vitals:
     """Read everything once; about a millisecond, most of it PSS."""
-    return Vitals(rss_mb(), pss_mb(), temperature_c(), throttled())
+    return Vitals(rss_mb(), pss_mb(), temperature_c(thermal), throttled(), clock_unsynced())
 
 
 class VitalsSampler:
     """``read_vitals`` at most once a second: the kernel walks every page table for PSS."""
 
-    def __init__(self, interval_s: float = 1.0) -> None:
+    def __init__(self, interval_s: float = 1.0, thermal: Path = THERMAL_ZONES) -> None:
         self._interval_s = interval_s
+        self._thermal = thermal
         self._next = 0.0
         self._last: Vitals | None = None
 
     def __call__(self) -> Vitals:
         now = time.monotonic()
         if self._last is None or now >= self._next:
-            self._last = read_vitals()
+            self._last = read_vitals(self._thermal)
             self._next = now + self._interval_s
         return self._last
 
@@ -83,7 +98,7 @@ def _kb_line(path: Path, key: str) -> float | None:
     return None
 
 
-def temperature_c(thermal: Path = _THERMAL) -> float | None:
+def temperature_c(thermal: Path = THERMAL_ZONES) -> float | None:
     """The hottest thermal zone, degrees Celsius."""
     readings = []
     for zone in thermal.glob("thermal_zone*/temp"):
@@ -100,6 +115,45 @@ def throttled(flag: Path = _THROTTLE_FLAG) -> bool | None:
         return bool(int(flag.read_text(), 16) & 0xF)
     except (OSError, ValueError):
         return None
+
+
+def clock_unsynced(timesync: Path = _TIMESYNC, now: Callable[[], float] = time.time) -> bool:
+    """True while the wall clock is certainly not to be trusted.
+
+    A computer without a battery clock boots in 1970 or at its last shutdown; systemd-timesyncd says when it has
+    heard the time. Under another time service only a date before this release gives an unset clock away.
+    """
+    return now() < _RELEASED or (timesync.is_dir() and not (timesync / "synchronized").exists())
+
+
+class ThermalGovernor:
+    """Labels fewer frames while the CPU is hot: every 2nd, 4th, then 8th, one step each ``STEP_S``, and back again.
+
+    Half a fan's worth of heat is better shed by choice, evenly, than by the firmware's throttling.
+    """
+
+    STEP_S = 10.0
+    COOLER_C = 5.0  # how far below the limit before a step is taken back
+    MOST = 8
+
+    def __init__(self, limit_c: float | None) -> None:
+        self._limit_c = limit_c
+        self._next = 0.0
+        self._factor = 1
+
+    def __call__(self, temp_c: float | None, now: float) -> int:
+        """One of how many camera frames to label, given the temperature at monotonic ``now``."""
+        if self._limit_c is None or temp_c is None:
+            self._factor = 1
+        elif now >= self._next:
+            before = self._factor
+            if temp_c >= self._limit_c:
+                self._factor = min(self.MOST, 2 * self._factor)
+            elif temp_c < self._limit_c - self.COOLER_C:
+                self._factor = max(1, self._factor // 2)
+            if self._factor != before:
+                self._next = now + self.STEP_S
+        return self._factor
 
 
 def boot_id() -> str:

@@ -29,7 +29,7 @@ class Daemon:
         self._log = (folder / "log").open("w")
         popen.setdefault("stdout", subprocess.DEVNULL)
         self.process = subprocess.Popen(
-            [*EDGE_LABEL, "run", *map(str, arguments)],
+            [*popen.pop("program", EDGE_LABEL), "run", *map(str, arguments)],
             env=environment,
             cwd=REPOSITORY,
             stderr=self._log,

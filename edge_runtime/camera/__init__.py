@@ -26,15 +26,15 @@ def open_source(config: CameraConfig) -> Source:
         return LiveSource("demo", lambda: DemoCamera(config), config)
     if wanted.isdecimal() or wanted.startswith("/dev/"):
         from edge_runtime.camera.live import LiveSource
-        from edge_runtime.camera.v4l2 import V4l2Camera
+        from edge_runtime.camera.v4l2 import V4l2Camera, V4l2Path
 
-        path = f"/dev/video{wanted}" if wanted.isdecimal() else wanted
-        return LiveSource(wanted, lambda: V4l2Camera(path, config), config)
+        path = V4l2Path(f"/dev/video{wanted}" if wanted.isdecimal() else wanted)
+        return LiveSource(wanted, lambda: V4l2Camera(path, config), config, path.presence)
     if "://" in wanted:
         from edge_runtime.camera.live import LiveSource
-        from edge_runtime.camera.stream import StreamCamera, hide_password
+        from edge_runtime.camera.stream import StreamCamera, answers, hide_password
 
-        return LiveSource(hide_password(wanted), lambda: StreamCamera(wanted), config)
+        return LiveSource(hide_password(wanted), lambda: StreamCamera(wanted), config, lambda: answers(wanted))
     from edge_runtime.camera.replay import PictureFolder, VideoFile
 
     path_ = Path(wanted)

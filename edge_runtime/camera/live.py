@@ -1,4 +1,9 @@
-"""A live source: one capture thread, the newest frame only, and a camera that may leave and return."""
+"""A live source: one capture thread, the newest frame only, and a camera that may leave and return.
+
+States: opening -> ok -> (no_device | busy | denied | no_signal | frozen | reconnecting) -> ok ... Each change is one
+log line. There is never a second capture thread: one that a driver never lets go again ends the process, with
+exit code 70, and the service manager starts a clean one.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.camera.source import Device
 from edge_runtime.config import CameraConfig
-from edge_runtime.errors import DeviceError, EdgeLabelError
+from edge_runtime.errors import DeviceError, EdgeLabelError, StuckError
 from edge_runtime.records import CameraState, Frame
 
 log = logging.getLogger("edge_label.camera")
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0
+LOOK_S = 0.5  # while backing off, how often to look whether the camera is back
+SILENT_S = 3.0  # a camera that was fine and sends nothing for so long is frozen
+FROZEN_REOPENS = 10  # frozen for this many times ``frozen_frames``: open it again, that often helps
 _JOIN_S = 1.0  # a thread stuck in a driver is left behind; it dies with the process
 
 
@@ -23,19 +35,31 @@ class LiveSource:
     """Runs ``open_device`` and its ``grab`` in a thread; ``read`` hands out the newest frame once.
 
     A frame that a newer one replaces before it was read is dropped and counted. A device that fails is closed
-    and opened again after 1, 2, 4 ... 30 seconds; each change of state is one log line.
+    and opened again after 1, 2, 4 ... 30 seconds, or at once when ``presence()`` changes: it is asked twice a
+    second, must be cheap, and returns anything that compares unequal when the camera may be back.
     """
 
     live = True
 
-    def __init__(self, name: str, open_device: Callable[[], Device], config: CameraConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_device: Callable[[], Device],
+        config: CameraConfig,
+        presence: Callable[[], object] = lambda: None,
+    ) -> None:
         self.name = name
         self._open_device = open_device
+        self._presence = presence
         self._exit_on_error = config.exit_on_error
+        self._frozen_frames = config.frozen_frames
+        self._stuck_s = config.stuck_s
+        self._repeats = RepeatCounter()
         self._state: CameraState = "opening"
         self._error: EdgeLabelError | None = None
         self._newest: Frame | None = None
         self._dropped = 0
+        self._called: float | None = None  # since when the device has had the capture thread, None while backing off
         self._fresh = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -49,7 +73,10 @@ class LiveSource:
         return self._stop.is_set()
 
     def read(self, timeout_s: float) -> Frame | None:
-        """The newest frame not read before, waiting at most ``timeout_s``. Raises what stopped the camera for good."""
+        """The newest frame not read before, waiting at most ``timeout_s``.
+
+        Raises what stopped the camera for good, and StuckError when the driver keeps the thread for ever.
+        """
         start = time.monotonic()
         self.start()
         with self._fresh:
@@ -59,6 +86,8 @@ class LiveSource:
             frame, self._newest = self._newest, None
         if frame is not None:
             frame.wait_ms = (time.monotonic() - start) * 1e3
+        else:
+            self._look_at_the_thread()
         return frame
 
     def start(self) -> None:
@@ -71,39 +100,80 @@ class LiveSource:
         if self._thread.is_alive():
             self._thread.join(timeout=_JOIN_S)
 
+    def _look_at_the_thread(self) -> None:
+        """No frame came: is the device merely silent, or will it never answer again?"""
+        called = self._called
+        if called is None:
+            return
+        silent_s = time.monotonic() - called
+        if silent_s > self._stuck_s:
+            raise StuckError(f"{self.name}: has not answered for {silent_s:.0f} s; only a new process can help")
+        if silent_s > SILENT_S and self._state == "ok":
+            self._change("frozen", f"{self.name}: no frame for {SILENT_S:.0f} s")
+
     def _run(self) -> None:
         backoff = BACKOFF_FIRST_S
         while not self._stop.is_set():
-            device: Device | None = None
             try:
-                device = self._open_device()
-                while not self._stop.is_set():
-                    frame = device.grab()
-                    if self._state != "ok":
-                        self._change("ok", f"{self.name}: delivering frames")
-                        backoff = BACKOFF_FIRST_S
-                    self._publish(frame)
+                self._deliver()
             except DeviceError as error:
                 if self._exit_on_error:
                     self._fail(error)
                     return
-                self._change(error.state, str(error))  # type: ignore[arg-type]
+                failed = error
             except EdgeLabelError as error:  # wrong for ever: no retry will help
                 self._fail(error)
                 return
+            except Exception as error:
+                failed = DeviceError(f"{self.name}: {type(error).__name__}: {error}", "no_signal")
+            else:
+                return
             finally:
-                if device is not None:
-                    device.close()
-            self._stop.wait(backoff)
-            backoff = min(2 * backoff, BACKOFF_MAX_S)
+                self._called = None
+            backoff = BACKOFF_FIRST_S if self._state == "ok" else backoff
+            self._change(failed.state, str(failed))  # type: ignore[arg-type]
+            backoff = self._back_off(backoff)
+
+    def _deliver(self) -> None:
+        """Open the device and publish its frames until it fails or ``close`` is called."""
+        self._called = time.monotonic()
+        device = self._open_device()
+        try:
+            while not self._stop.is_set():
+                self._called = time.monotonic()
+                self._publish(device.grab())
+        finally:
+            device.close()
+
+    def _back_off(self, seconds: float) -> float:
+        """Wait, but not once the camera shows itself; returns how long to wait next time."""
+        before = self._presence()
+        until = time.monotonic() + seconds
+        while not self._stop.wait(min(LOOK_S, max(0.0, until - time.monotonic()))):
+            if self._presence() != before:
+                return BACKOFF_FIRST_S
+            if time.monotonic() >= until:
+                break
+        return min(2 * seconds, BACKOFF_MAX_S)
 
     def _publish(self, frame: Frame) -> None:
+        start = time.monotonic()
+        repeats = self._repeats(frame.data)
+        frame.check_ms = (time.monotonic() - start) * 1e3
+        frame.frozen = 0 < self._frozen_frames <= repeats
+        if frame.frozen:
+            self._change("frozen", f"{self.name}: the same picture {repeats} times")
+        else:
+            self._change("ok", f"{self.name}: delivering frames")
         with self._fresh:
             if self._newest is not None:
                 self._dropped += 1
             frame.dropped = self._dropped
             self._newest = frame
             self._fresh.notify()
+        if frame.frozen and repeats >= FROZEN_REOPENS * self._frozen_frames:
+            self._repeats = RepeatCounter()
+            raise DeviceError(f"{self.name}: still the same picture; opening it again", "frozen")
 
     def _fail(self, error: EdgeLabelError) -> None:
         with self._fresh:
@@ -111,6 +181,30 @@ class LiveSource:
             self._fresh.notify()
 
     def _change(self, state: CameraState, why: str) -> None:
-        if state != self._state:
-            self._state = state
+        with self._fresh:
+            changed, self._state = state != self._state, state
+        if changed:
             (log.info if state == "ok" else log.warning)("camera %s: %s", state.replace("_", " "), why)
+
+
+class RepeatCounter:
+    """How many frames in a row brought exactly the bytes of the one before them.
+
+    A sensor is never without noise, so equal bytes mean a camera that repeats its last picture. One byte in 4,099
+    is compared first; only frames that agree there are compared whole.
+    """
+
+    def __init__(self) -> None:
+        self._last: NDArray[Any] | None = None
+        self._count = 0
+
+    def __call__(self, data: NDArray[Any]) -> int:
+        """Count frame ``data`` (any shape, C order); it must not be changed afterwards."""
+        last, self._last = self._last, data
+        same = last is not None and last.shape == data.shape and _equal(last.reshape(-1), data.reshape(-1))
+        self._count = self._count + 1 if same else 0
+        return self._count
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return np.array_equal(one[::4099], other[::4099]) and np.array_equal(one, other)

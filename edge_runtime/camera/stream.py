@@ -9,8 +9,8 @@ from edge_runtime.errors import DeviceError
 from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
 
-OPEN_TIMEOUT_MS = 5000
-READ_TIMEOUT_MS = 5000
+OPEN_TIMEOUT_MS = 4000
+READ_TIMEOUT_MS = 4000  # both together stay under camera.stuck_s
 
 
 class StreamCamera:
@@ -32,6 +32,26 @@ class StreamCamera:
 
     def close(self) -> None:
         self._capture.release()
+
+
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "tcp": None}
+_KNOCK_S = 1.0
+
+
+def answers(url: str) -> bool | None:
+    """Does anything listen at the stream's TCP port? None where the URL names no TCP port. Opens no stream."""
+    import socket
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+        if port is None or parts.hostname is None:
+            return None
+        socket.create_connection((parts.hostname, port), _KNOCK_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def hide_password(url: str) -> str:

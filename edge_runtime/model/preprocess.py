@@ -70,6 +70,18 @@ class Preprocessor:
         return buffer
 
 
+LOW_SPREAD = 5.0
+
+
+def is_flat(picture: NDArray[np.uint8]) -> bool:
+    """Black, white or one colour: the standard deviation of no channel of (H, W, C) reaches ``LOW_SPREAD``.
+
+    After the resize, a covered lens with a noisy sensor (sigma 12 of 255) has 3.4; the least of 3,942 photographs has
+    14.9. Every third row is enough to tell.
+    """
+    return bool(cv2.meanStdDev(picture[::3])[1].max() < LOW_SPREAD)
+
+
 def centre_square(pixels: NDArray[Any]) -> NDArray[Any]:
     """The largest centred square of a picture, as a view."""
     height, width = pixels.shape[:2]

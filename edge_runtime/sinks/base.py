@@ -23,7 +23,8 @@ class Sink(Protocol):
     name: str
 
     def write(self, record: LabelRecord, frame: Frame | None) -> None:
-        """Deliver one record; ``frame`` is what it was made from, None unless the sink runs with ``pictures``."""
+        """Deliver one record; ``frame`` is what it was made from, None unless the sink runs with ``pictures``, and for
+        a ``stale`` record."""
 
     def close(self) -> None:
         """Flush and release. Called once, from the sink's own thread."""
@@ -35,7 +36,7 @@ class Outlet(Protocol):
     sink: Sink
     lost: int
 
-    def put(self, record: LabelRecord, frame: Frame) -> None:
+    def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Hand a record over without waiting."""
 
     def close(self, timeout_s: float = 3.0) -> None:
@@ -59,7 +60,7 @@ class SinkThread:
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
         self._thread.start()
 
-    def put(self, record: LabelRecord, frame: Frame) -> None:
+    def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Queue a record for the sink."""
         item = (record, frame if self._pictures else None)
         while True:
@@ -110,7 +111,7 @@ class InlineSink:
         self.sink = sink
         self.lost = 0
 
-    def put(self, record: LabelRecord, frame: Frame) -> None:
+    def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Let the sink take its note, here and now."""
         self.sink.write(record, frame)
 

@@ -20,7 +20,7 @@ def result(tiny_bundle: Path) -> bench.BenchResult:
 
 def test_every_stage_and_memory_figure_is_there(result: bench.BenchResult):
     got = json.loads(result.to_json())
-    assert set(got["ms"]) == {"wait", "decode", "preprocess", "encode", "score", "record", "total"}
+    assert set(got["ms"]) == {"wait", "decode", "preprocess", "check", "encode", "score", "record", "total"}
     assert all(v["p50"] <= v["p90"] <= v["p99"] <= v["max"] for v in got["ms"].values())
     assert got["memory_mb"]["peak_rss"] >= got["memory_mb"]["rss"] > 0
     assert got["frames"] > 10
@@ -43,3 +43,7 @@ def test_check_exits_1_over_either_budget(
     monkeypatch.setattr(bench, "run_bench", lambda *_a, **_k: faked(result, fps, rss))
     assert cli.main(["bench", "--check"]) == code
     assert cli.main(["bench"]) == 0
+
+
+def test_looking_for_frozen_and_flat_pictures_costs_under_a_fifth_of_a_millisecond(result: bench.BenchResult):
+    assert result.ms["check"]["p50"] < 0.2

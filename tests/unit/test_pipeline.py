@@ -23,7 +23,9 @@ def pipeline(tiny_bundle: Path) -> Pipeline:
 
 
 def coloured(*bgr: int) -> Frame:
-    return Frame(np.full((48, 64, 3), bgr, np.uint8), "bgr", 5.0, 1.7e9)
+    picture = np.full((48, 64, 3), bgr, np.uint8)
+    picture[::8] //= 2  # stripes, for a picture of one colour holds no information
+    return Frame(picture, "bgr", 5.0, 1.7e9)
 
 
 @pytest.mark.parametrize(("bgr", "name"), [((0, 0, 255), "red"), ((0, 255, 0), "green"), ((255, 0, 0), "blue")])
@@ -50,7 +52,42 @@ def test_seq_has_no_gaps_and_times_add_up(pipeline: Pipeline):
     records = [pipeline.process(coloured(0, 0, 255)) for _ in range(5)]
     assert [r.seq for r in records] == [0, 1, 2, 3, 4]
     for r in records:
-        assert r.ms.total == pytest.approx(r.ms.decode + r.ms.preprocess + r.ms.encode + r.ms.score, abs=0.05)
+        assert r.ms.total == pytest.approx(
+            r.ms.decode + r.ms.preprocess + r.ms.check + r.ms.encode + r.ms.score, abs=0.05
+        )
+
+
+@pytest.mark.parametrize("grey", [0, 255, 128])
+def test_black_white_and_flat_pictures_get_no_label(pipeline: Pipeline, grey: int):
+    noise = np.random.default_rng(0).normal(grey, 4, (480, 640, 3)).clip(0, 255).astype(np.uint8)
+    record = pipeline.process(Frame(noise, "bgr", 5.0, 1.7e9))
+    assert record.state == "low_information"
+    assert record.labels
+    assert not any(label.on for label in record.labels)
+
+
+def test_a_frozen_picture_gets_no_label(pipeline: Pipeline):
+    frame = coloured(0, 0, 255)
+    frame.frozen = True
+    record = pipeline.process(frame)
+    assert (record.state, record.camera_state) == ("frozen", "frozen")
+    assert record.labels[0].score > 0.9
+    assert not any(label.on for label in record.labels)
+
+
+def test_broken_frames_are_counted_in_every_later_record(pipeline: Pipeline):
+    assert "corrupt" not in json.loads(pipeline.process(coloured(0, 0, 255)).to_json())
+    for _ in range(2):
+        pipeline.process(Frame(np.zeros(100, np.uint8), "mjpg", 5.0, 1.7e9))
+    record = pipeline.process(coloured(0, 0, 255))
+    assert json.loads(record.to_json())["corrupt"] == 2
+
+
+def test_a_second_without_a_frame_has_a_record_that_says_why(pipeline: Pipeline):
+    pipeline.process(coloured(0, 0, 255))
+    record = pipeline.explain("no_device", 1.0)
+    assert (record.seq, record.state, record.camera_state, record.labels) == (1, "stale", "no_device", ())
+    jsonschema.validate(json.loads(record.to_json()), json_schema())
 
 
 def tiny_input(*modalities: str) -> dict:

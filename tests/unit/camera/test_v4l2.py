@@ -1,26 +1,101 @@
-"""Why a camera does not open is said in words, before OpenCV says only no."""
+"""A camera that does not open says why in words; one that opens is believed only in what it reads back."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
 import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.camera import v4l2
-from edge_runtime.camera.v4l2 import V4l2Camera
+from edge_runtime.camera import v4l2, v4l2_ioctl
+from edge_runtime.camera.v4l2 import V4l2Camera, V4l2Path
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError
+from edge_runtime.opencv import cv2
+
+_QUERYCAP, _ENUM_FMT, _REQBUFS, _ENUM_SIZES = 0x80685600, 0xC0405602, 0xC0145608, 0xC02C564A
+
+
+class Driver:
+    """Answers the ioctls as <linux/videodev2.h> lays them out, and stands in for cv2.VideoCapture."""
+
+    def __init__(self) -> None:
+        self.captures = True
+        self.busy = False
+        self.fourccs = ["YUYV", "MJPG"]
+        self.takes = ["MJPG"]  # formats that a request is really followed by
+        self.size = (640, 480)
+        self.now = "BGR3"
+        self.answers: list[tuple[bool, np.ndarray | None]] = []
+
+    def ioctl(self, _fd: int, request: int, argument: bytes = b"", *_: object) -> bytes:
+        if request == _QUERYCAP:
+            caps = 0x84000000 | self.captures
+            return struct.pack("16s32s32sIII", b"uvcvideo", b"HD Camera", b"usb-1.2", 6, caps, caps).ljust(104, b"\0")
+        if request == _REQBUFS:
+            if self.busy:
+                raise OSError(errno.EBUSY, "busy")
+            return argument
+        index, code = struct.unpack("II", argument[:8])
+        if request == _ENUM_FMT and index < len(self.fourccs):
+            return argument[:44] + self.fourccs[index].encode() + argument[48:]
+        if request == _ENUM_SIZES and index < 1:
+            if code == struct.unpack("I", b"MJPG")[0]:
+                return struct.pack("III2I", index, code, 1, 640, 480).ljust(44, b"\0")
+            return struct.pack("III6I", index, code, 3, 16, 3840, 8, 16, 2160, 8).ljust(44, b"\0")
+        raise OSError(errno.EINVAL, "no more")
+
+    def open(self, *_: object) -> Driver:
+        return self
+
+    def isOpened(self) -> bool:  # noqa: N802 - cv2's name
+        return True
+
+    def set(self, prop: int, value: float) -> bool:
+        if prop == cv2.CAP_PROP_FOURCC:
+            asked = int(value).to_bytes(4, "little").decode()
+            self.now = asked if asked in self.takes else self.now
+        return True
+
+    def get(self, prop: int) -> float:
+        known = {cv2.CAP_PROP_FRAME_WIDTH: self.size[0], cv2.CAP_PROP_FRAME_HEIGHT: self.size[1]}
+        if prop == cv2.CAP_PROP_FOURCC:
+            return float(int.from_bytes(self.now.encode(), "little"))
+        return float(known.get(prop, 30))
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        return self.answers.pop(0)
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    fake = Driver()
+    monkeypatch.setattr(fcntl, "ioctl", fake.ioctl)
+    monkeypatch.setattr(v4l2.cv2, "VideoCapture", fake.open)
+    return fake
+
+
+def camera(path: str = "/dev/null", **config: object) -> V4l2Camera:
+    return V4l2Camera(V4l2Path(path), CameraConfig(**config))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("code", "state", "says"),
     [
         (errno.ENOENT, "no_device", "plug it in"),
-        (errno.EACCES, "denied", "usermod -aG video"),
-        (errno.EBUSY, "busy", "in use by another program"),
+        (errno.EACCES, "denied", "group video: sudo usermod -aG video"),
+        (errno.EBUSY, "busy", "in use by"),
         (errno.EIO, "no_device", "cannot open"),
     ],
 )
@@ -30,49 +105,127 @@ def test_every_refusal_of_the_kernel_has_its_state(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(DeviceError, match=says) as error:
-        V4l2Camera("/dev/video0", CameraConfig())
+        camera("/dev/video0")
     assert error.value.state == state
 
 
 def test_a_device_that_is_no_camera_is_told():
-    with pytest.raises(DeviceError, match="does not open as a camera"):
-        V4l2Camera("/dev/null", CameraConfig())
+    with pytest.raises(DeviceError, match="not a video device"):
+        camera("/dev/null")
 
 
-class OneFormat:
-    """A cv2.VideoCapture on a driver that knows one FOURCC, whatever it is asked for."""
+def test_a_video_device_that_does_not_capture_is_told(driver: Driver):
+    driver.captures = False
+    with pytest.raises(DeviceError, match="no camera"):
+        camera()
 
-    def __init__(self, fourcc: str, data: np.ndarray) -> None:
-        code = cv2.VideoWriter.fourcc(*fourcc)
-        self._values = {cv2.CAP_PROP_FOURCC: code, cv2.CAP_PROP_FRAME_WIDTH: 64, cv2.CAP_PROP_FRAME_HEIGHT: 48}
-        self._data = data
 
-    def isOpened(self) -> bool:  # noqa: N802
-        return True
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    """Another process that holds a file open."""
+    node = tmp_path / "video7"
+    node.touch()
+    code = f"import sys; f = open({str(node)!r}); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield node, process
+        process.kill()
 
-    def set(self, _which: int, _value: float) -> bool:
-        return True
 
-    def get(self, which: int) -> float:
-        return self._values.get(which, 0)
+def test_a_busy_camera_names_who_holds_it(driver: Driver, holder: tuple[Path, subprocess.Popen[str]]):
+    driver.busy = True
+    node, process = holder
+    with pytest.raises(DeviceError, match=rf"in use by \S+ \(pid {process.pid}\)") as error:
+        camera(str(node))
+    assert error.value.state == "busy"
 
-    def read(self) -> tuple[bool, np.ndarray]:
-        return True, self._data
+
+def test_what_was_asked_and_what_was_got_are_both_logged(driver: Driver, caplog: pytest.LogCaptureFixture):
+    driver.takes, driver.now, driver.size = [], "BGR3", (320, 240)
+    with caplog.at_level(logging.INFO):
+        camera(width=1280, height=720)
+    assert "asked for MJPG/YUYV 1280x720 at 30 FPS, got BGR3 320x240 at 30 FPS" in caplog.text
+
+
+@pytest.mark.parametrize(("takes", "encoding"), [(["MJPG"], "mjpg"), (["YUYV"], "yuyv"), ([], "bgr")])
+def test_the_format_is_what_the_driver_reads_back(driver: Driver, takes: list[str], encoding: str):
+    driver.takes = takes
+    shapes = {"mjpg": (1, 5000), "yuyv": (480, 640, 2), "bgr": (480, 640, 3)}
+    driver.answers = [(True, np.zeros(shapes[encoding], np.uint8))]
+    assert camera().grab().encoding == encoding
 
 
 @pytest.mark.parametrize(
     ("fourcc", "delivered", "encoding"),
     [
-        ("Y16 ", np.arange(48 * 64, dtype=np.uint16).reshape(48, 64), "y16"),
-        ("Y16 ", np.arange(48 * 64, dtype=np.uint16).view(np.uint8).reshape(1, -1), "y16"),
-        ("GREY", np.arange(48 * 64).astype(np.uint8).reshape(1, -1), "grey"),
+        ("Y16 ", np.arange(480 * 640, dtype=np.uint32).astype(np.uint16).reshape(480, 640), "y16"),
+        ("Y16 ", np.arange(480 * 640, dtype=np.uint32).astype(np.uint16).view(np.uint8).reshape(1, -1), "y16"),
+        ("GREY", np.arange(480 * 640).astype(np.uint8).reshape(1, -1), "grey"),
     ],
 )
 def test_a_camera_of_one_channel_is_read_with_all_its_bits(
-    monkeypatch: pytest.MonkeyPatch, fourcc: str, delivered: np.ndarray, encoding: str
+    driver: Driver, fourcc: str, delivered: np.ndarray, encoding: str
 ):
-    monkeypatch.setattr(v4l2, "_check_access", lambda *_: None)
-    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: OneFormat(fourcc, delivered))
-    frame = V4l2Camera("/dev/video0", CameraConfig()).grab()
-    assert (frame.encoding, frame.data.shape) == (encoding, (48, 64))
-    assert frame.data[47, 63] == (48 * 64 - 1 if encoding == "y16" else (48 * 64 - 1) % 256)
+    driver.takes, driver.now, driver.answers = [], fourcc, [(True, delivered)]
+    frame = camera().grab()
+    assert (frame.encoding, frame.data.shape) == (encoding, (480, 640))
+    assert frame.data[-1, -1] == (480 * 640 - 1) % (65536 if encoding == "y16" else 256)
+
+
+@pytest.mark.parametrize("answer", [(False, None), (True, None), (True, np.empty(0, np.uint8))])
+def test_a_read_that_succeeds_with_nothing_is_no_frame(driver: Driver, answer: tuple[bool, np.ndarray | None]):
+    driver.answers = [answer]
+    with pytest.raises(DeviceError, match="no picture") as error:
+        camera().grab()
+    assert error.value.state == "no_signal"
+
+
+@pytest.mark.parametrize("takes", [["YUYV"], []])
+def test_another_picture_size_than_agreed_opens_the_camera_again(driver: Driver, takes: list[str]):
+    driver.takes = takes
+    driver.answers = [(True, np.zeros((240, 320, 2 if takes else 3), np.uint8))]
+    with pytest.raises(DeviceError, match="size changed") as error:
+        camera().grab()
+    assert error.value.state == "reconnecting"
+
+
+def test_formats_and_sizes_come_from_the_kernel(driver: Driver):
+    assert list(v4l2_ioctl.formats(0)) == ["YUYV", "MJPG"]
+    assert list(v4l2_ioctl.sizes(0, "MJPG")) == ["640x480"]
+    assert list(v4l2_ioctl.sizes(0, "YUYV")) == ["16x16 to 3840x2160"]
+    assert v4l2_ioctl.capability(0).card == "HD Camera"
+
+
+def test_a_camera_that_returns_under_another_number_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The by-id link is remembered even when the configuration says /dev/video0."""
+    by_id = tmp_path / "by-id"
+    by_id.mkdir()
+    video0, video1 = tmp_path / "video0", tmp_path / "video1"
+    video0.touch()
+    (by_id / "usb-cam").symlink_to(video0)
+    find = v4l2_ioctl.stable_name
+    monkeypatch.setattr(v4l2_ioctl, "stable_name", lambda node: find(node, by_id))
+    path = V4l2Path(str(video0))
+    path.remember(path.node())
+    before = path.presence()
+    video0.unlink()
+    (by_id / "usb-cam").unlink()
+    assert path.presence() is None
+    video1.touch()
+    (by_id / "usb-cam").symlink_to(video1)
+    assert path.node() == str(video1)
+    assert path.presence() not in (None, before)
+
+
+def test_a_configured_by_id_link_is_followed_to_where_it_leads_now(tmp_path: Path):
+    for name in ("video0", "video1"):
+        (tmp_path / name).touch()
+    link = tmp_path / "usb-cam"
+    link.symlink_to(tmp_path / "video0")
+    path = V4l2Path(str(link))
+    assert path.node() == str(tmp_path / "video0")
+    link.unlink()
+    link.symlink_to(tmp_path / "video1")
+    assert path.node() == str(tmp_path / "video1")
