@@ -5,6 +5,7 @@ One dataclass a section; a field's default is the product's default. Command-lin
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 from dataclasses import dataclass, field
@@ -106,6 +107,36 @@ class MqttConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PrometheusConfig:
+    """Metrics, to be scraped over HTTP, or in a text file for node_exporter, or both."""
+
+    listen: str | None = None
+    token_file: str | None = None
+    textfile: str | None = None
+    every_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.listen is None and self.textfile is None:
+            raise ValueError("prometheus needs listen (such as 127.0.0.1:9464) or textfile; add one")
+        if self.listen is not None:
+            check_listen("prometheus", self.listen, self.token_file)
+        if self.textfile is not None and not self.textfile.endswith(".prom"):
+            raise ValueError(f"prometheus.textfile must end in .prom, or node_exporter passes over it: {self.textfile}")
+        _within("prometheus.every_s", self.every_s, 1, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewConfig:
+    """The page that shows what the camera sees."""
+
+    listen: str = "127.0.0.1:8080"
+    token_file: str | None = None
+
+    def __post_init__(self) -> None:
+        check_listen("preview", self.listen, self.token_file)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it. A section that is None is off."""
 
@@ -114,11 +145,37 @@ class Config:
     thermal: ThermalConfig = field(default_factory=ThermalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     mqtt: MqttConfig | None = None
+    prometheus: PrometheusConfig | None = None
+    preview: PreviewConfig | None = None
 
 
 def plain_name(text: str) -> str:
     """``text`` with only what is safe in a topic, a file name and a URL: letters, digits, ``-`` and ``_``."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    """(IP address, port) of ``127.0.0.1:8080``, ``[::1]:8080`` or ``localhost:8080``. Raises ValueError."""
+    host, _, port = listen.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        raise ValueError(f"'{listen}' is not ADDRESS:PORT, such as 127.0.0.1:8080") from None
+    if not (port.isascii() and port.isdecimal() and int(port) < 65536) or (address.version == 6) == (bare == host):
+        raise ValueError(f"'{listen}' is not ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    return bare, int(port)
+
+
+def check_listen(section: str, listen: str, token_file: str | None) -> None:
+    """Raise ValueError for an address that others can reach when there is no token to keep them out."""
+    host, _ = parse_listen(listen)
+    if token_file is None and not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(
+            f"{section}.listen {listen} can be reached by others, so it needs {section}.token_file; "
+            "or use 127.0.0.1 and an SSH tunnel"
+        )
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

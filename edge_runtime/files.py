@@ -8,15 +8,21 @@ from pathlib import Path
 from edge_runtime.errors import DataError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside ``path``, flush to disk, rename over it. Raises DataError; what stood there is then unchanged."""
+def write_atomically(path: Path, data: bytes, *, mode: int | None = None, durable: bool = True) -> None:
+    """Write beside ``path``, flush to disk, rename over it. Raises DataError; what stood there is then unchanged.
+
+    ``mode`` overrides the umask. Without ``durable`` nothing is forced to disk: for what is soon written again.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as stream:
             stream.write(data)
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from edge_runtime.config import Config
 from edge_runtime.model.labels import CompiledLabels
 from edge_runtime.records import CameraState
-from edge_runtime.sinks import Outlet, SinkThread
+from edge_runtime.sinks import InlineSink, Outlet, SinkThread
+
+PREVIEW_WIDTH = 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +28,14 @@ def optional_outlets(config: Config, running: Running) -> list[Outlet]:
         from edge_runtime.sinks.mqtt import MqttSink
 
         outlets.append(SinkThread(MqttSink(config.mqtt, lambda: running.labels().names), lossless=False))
+    if config.prometheus:
+        from edge_runtime.sinks.prometheus import PrometheusSink
+
+        outlets.append(InlineSink(PrometheusSink(config.prometheus, running.camera_state)))
+    if config.preview:
+        from edge_runtime.camera.jpeg import JpegEncoder
+        from edge_runtime.sinks.preview import PreviewSink
+
+        to_jpeg = JpegEncoder(quality=75, max_width=PREVIEW_WIDTH)
+        outlets.append(InlineSink(PreviewSink(config.preview, to_jpeg, running.camera_state)))
     return outlets
