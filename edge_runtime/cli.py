@@ -29,6 +29,7 @@ examples:
   edge-label --camera drive.mp4 --labels road | jq .labels[0].name
   edge-label --camera rtsp://user:password@10.0.0.7/stream
   edge-label --camera demo --seconds 10                no camera needed
+  edge-label --camera 0 --preview                      live picture and labels at http://127.0.0.1:8080/
 
 exit codes: 0 done, 2 usage, 65 bad input data, 66 no such input, 69 camera unavailable (with
 --exit-on-device-error), 70 stuck, 78 configuration or bundle error
@@ -76,6 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", metavar="FILE", help="append JSON lines there (default: stdout)")
     run.add_argument("--frames", type=_positive(int), metavar="N", help="stop after N frames")
     run.add_argument("--seconds", type=_positive(float), metavar="S", help="stop after S seconds")
+    run.add_argument(
+        "--preview",
+        nargs="?",
+        const="127.0.0.1:8080",
+        metavar="ADDRESS:PORT",
+        help="serve a page with the live picture (default http://127.0.0.1:8080; any other address needs a token)",
+    )
+    run.add_argument("--preview-token-file", metavar="FILE", help="file with the page's token, 16 characters or more")
     run.add_argument("--exit-on-device-error", action="store_true", help="exit 69 instead of waiting for the camera")
     run.set_defaults(command=_run)
 
@@ -169,7 +178,8 @@ def _config(options: argparse.Namespace) -> Config:
     from dataclasses import replace
     from pathlib import Path
 
-    from edge_runtime.config import Config, load_config
+    from edge_runtime.config import Config, PreviewConfig, load_config
+    from edge_runtime.errors import ConfigError
 
     config = load_config(Path(options.config)) if getattr(options, "config", None) else Config()
     given = {name: value for name, value in vars(options).items() if value not in (None, False)}
@@ -179,6 +189,12 @@ def _config(options: argparse.Namespace) -> Config:
 
     camera = pick(source="camera", realtime="realtime", loop="loop", exit_on_error="exit_on_device_error")
     model = pick(labels="labels", bundle="bundle", modality="modality", threads="threads")
+    if "preview" in given or "preview_token_file" in given:
+        preview = pick(listen="preview", token_file="preview_token_file")  # noqa: S106 - a path
+        try:
+            config = replace(config, preview=replace(config.preview or PreviewConfig(), **preview))
+        except ValueError as error:
+            raise ConfigError(f"--preview: {error}") from None
     return replace(
         config,
         camera=replace(config.camera, **camera),

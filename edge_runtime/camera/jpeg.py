@@ -1,0 +1,81 @@
+"""A frame as a JPEG that any browser or viewer opens: the camera's own bytes where it sent a JPEG, else encoded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.camera.decode import decode, jpeg_size
+from edge_runtime.errors import DataError
+from edge_runtime.opencv import cv2
+from edge_runtime.records import Frame
+
+FULL_SIZE = (1 << 30, 1 << 30)
+_SOI, _DHT, _SOS = b"\xff\xd8", 0xC4, 0xDA
+
+
+class JpegEncoder:
+    """Callable: Frame -> JPEG bytes. Raises DataError for a frame that is broken.
+
+    ``mask`` takes pixels (H, W[, 3]) and returns them with the private regions black; no byte of the unmasked
+    picture is then passed on, so the camera's own JPEG is decoded and encoded anew. ``max_width`` shrinks frames
+    that are encoded here; a JPEG from the camera keeps its size, because shrinking it costs more than sending it.
+    """
+
+    def __init__(
+        self,
+        *,
+        quality: int = 85,
+        max_width: int | None = None,
+        mask: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> None:
+        self._quality = quality
+        self._max_width = max_width
+        self._mask = mask
+
+    def __call__(self, frame: Frame) -> bytes:
+        if frame.encoding == "mjpg" and self._mask is None:
+            jpeg_size(frame.data)  # raises for half a picture
+            return with_huffman_tables(frame.data.tobytes().rstrip(b"\0"))
+        pixels = decode(frame, FULL_SIZE)
+        if pixels.dtype == np.uint16:  # depth or infrared: as bright as its brightest point
+            pixels = cv2.convertScaleAbs(pixels, alpha=255.0 / max(1, int(pixels.max())))
+        if self._mask is not None:
+            pixels = self._mask(pixels)
+        height, width = pixels.shape[:2]
+        if self._max_width and width > self._max_width:
+            size = (self._max_width, max(1, round(height * self._max_width / width)))
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        ok, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
+        if not ok:
+            raise DataError(f"a frame of shape {pixels.shape} cannot be encoded as JPEG")
+        return bytes(jpeg)
+
+
+def with_huffman_tables(jpeg: bytes) -> bytes:
+    """Many USB cameras leave the standard Huffman tables out (AVI's MJPG allows it); not every viewer knows them."""
+    if any(marker == _DHT for marker, _ in _segments(jpeg)):
+        return jpeg
+    return _SOI + standard_huffman_tables() + jpeg[2:]
+
+
+@functools.cache
+def standard_huffman_tables() -> bytes:
+    """The DHT segments of annex K.3 of the JPEG standard, as libjpeg writes them."""
+    _, jpeg = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))
+    return b"".join(segment for marker, segment in _segments(bytes(jpeg)) if marker == _DHT)
+
+
+def _segments(jpeg: bytes) -> list[tuple[int, bytes]]:
+    """(marker, whole segment) of everything before the picture data."""
+    found = []
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != _SOS:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        found.append((jpeg[at + 1], jpeg[at:end]))
+        at = end
+    return found

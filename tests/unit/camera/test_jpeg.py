@@ -1,0 +1,75 @@
+"""Whatever a camera delivers, somebody can look at it; and nobody sees what is masked."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.bench import builtin_jpeg
+from edge_runtime.camera.jpeg import JpegEncoder, standard_huffman_tables, with_huffman_tables
+from edge_runtime.errors import DataError
+from edge_runtime.records import Frame
+
+
+def frame(data: np.ndarray, encoding: str) -> Frame:
+    return Frame(data, encoding, 0.0, 0.0)  # type: ignore[arg-type]
+
+
+def pixels(jpeg: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_the_cameras_own_jpeg_is_passed_on_byte_for_byte_without_padding():
+    jpeg = builtin_jpeg()
+    padded = np.concatenate([jpeg, np.zeros(30, np.uint8)])
+    assert JpegEncoder()(frame(padded, "mjpg")) == jpeg.tobytes()
+
+
+def test_missing_huffman_tables_are_put_back():
+    whole = builtin_jpeg().tobytes()
+    tables = standard_huffman_tables()
+    assert len(tables) == 4 * 4 + 1 * 4 + 2 * (16 + 12) + 2 * (16 + 162)
+    at = [whole.index(tables[i : i + 40]) for i in (0,)]
+    bare = whole
+    while (start := bare.find(b"\xff\xc4")) >= 0:
+        bare = bare[:start] + bare[start + 2 + int.from_bytes(bare[start + 2 : start + 4], "big") :]
+    assert at
+    assert b"\xff\xc4" not in bare
+    assert (pixels(with_huffman_tables(bare)) == pixels(whole)).all()
+    assert with_huffman_tables(whole) == whole
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        (np.full((48, 64, 3), 90, np.uint8), "bgr"),
+        (np.full((48, 64), 90, np.uint8), "grey"),
+        (np.full((48, 64), 9000, np.uint16), "y16"),
+        (np.zeros((48, 64), np.uint16), "y16"),
+        (np.full((48, 64, 2), 128, np.uint8), "yuyv"),
+    ],
+)
+def test_every_encoding_becomes_a_picture_of_the_same_size(data: np.ndarray, encoding: str):
+    assert pixels(JpegEncoder()(frame(data, encoding))).shape == (48, 64, 3)
+
+
+def test_wide_frames_are_shrunk_in_proportion():
+    assert pixels(JpegEncoder(max_width=640)(frame(np.zeros((720, 1280, 3), np.uint8), "bgr"))).shape == (360, 640, 3)
+
+
+def test_a_mask_also_covers_the_cameras_own_jpeg():
+    def mask(picture: np.ndarray) -> np.ndarray:
+        picture[:240] = 0
+        return picture
+
+    got = pixels(JpegEncoder(mask=mask)(frame(builtin_jpeg(), "mjpg")))
+    assert got.shape == (480, 640, 3)
+    assert got[:232].max() < 8
+    assert got[248:].mean() > 50
+
+
+@pytest.mark.parametrize("cut", [0, 10, 5000])
+def test_half_a_jpeg_is_a_data_error(cut: int):
+    with pytest.raises(DataError):
+        JpegEncoder()(frame(builtin_jpeg()[:cut], "mjpg"))
