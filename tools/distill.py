@@ -135,7 +135,7 @@ def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet:
     bank = load_bank(teacher, recipe.bank)
     texts = embed_texts(teacher, pictures)
     targets = cache_targets(teacher, recipe, pictures, cache, quiet=quiet)
-    return Materials(recipe, pictures, targets, texts, bank)
+    return Materials(recipe, pictures, targets, texts, bank, teacher.text_space)
 
 
 def report_pictures(materials: Materials, output: Path, *, quiet: bool) -> None:

@@ -64,7 +64,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        return x * torch.sigmoid(self.expand(F.silu(self.reduce(x.mean((2, 3), keepdim=True)))))
+        return x * torch.sigmoid(self.expand(F.silu(self.reduce(F.adaptive_avg_pool2d(x, 1)))))
 
 
 class Residual(nn.Sequential):
@@ -106,7 +106,7 @@ class Backbone(nn.Module):
         """Layers from `start` on, the mean over the picture and the tail: (B, C, h, w) -> (B, width)."""
         for layer in self.layers[start:]:
             x = layer(x)
-        return self.tail(x.mean((2, 3), keepdim=True)).flatten(1)
+        return self.tail(F.adaptive_avg_pool2d(x, 1)).flatten(1)
 
     def first(self) -> tuple[nn.Conv2d, nn.BatchNorm2d | None]:
         """The first convolution and its BatchNorm, if it has one."""
@@ -249,8 +249,8 @@ def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(pictures).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
 
 
-def build_student(recipe: StudentRecipe, dim: int) -> Student:
-    """The student of a recipe, its pretrained weights loaded.
+def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Student:
+    """The student of a recipe, its pretrained weights loaded (unless a checkpoint is about to replace them).
 
     Raises UsageError (with the list of students) for an unknown name, NoInputError and DataError for weights that
     are missing or do not fit.
@@ -261,13 +261,14 @@ def build_student(recipe: StudentRecipe, dim: int) -> Student:
         raise UsageError(f"unknown student '{recipe.name}'; {hint}There are: {', '.join(STUDENTS)}")
     if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
         flavour = {f.name: f for f in (TORCHVISION, TFSLIM)}[recipe.flavour]
-        backbone = Backbone(list(load_mobilenet(recipe.pretrained, flavour).layers), FEATURES)
+        net = load_mobilenet(recipe.pretrained, flavour) if load else MobileNetV2(flavour)
+        backbone = Backbone(list(net.layers), FEATURES)
         fold_normalisation(backbone, flavour.mean, flavour.std)
     else:
         backbone = STUDENTS[recipe.name]()
         if recipe.name == "mobilenet_v2":
             _start_from_scratch(backbone)
-        if recipe.pretrained:
+        if recipe.pretrained and load:
             load_backbone(backbone, recipe.pretrained)
             fold_normalisation(backbone, TORCHVISION.mean, TORCHVISION.std)
     return Student(backbone, ProjectionHead(backbone.width, dim, recipe.head), recipe.frozen)

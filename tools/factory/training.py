@@ -52,6 +52,7 @@ class Materials:
     targets: Targets
     texts: Texts
     bank: NDArray[np.float32]
+    text_space: str
     stems: Stems | None = None
 
 
@@ -397,6 +398,7 @@ class Trainer:
         bundle = {
             "schema": SCHEMA,
             "recipe": self.recipe.digest(),
+            "text_space": self.m.text_space,
             "step": self.step,
             "student": state,
             "average": self.average.state_dict(),
