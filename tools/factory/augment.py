@@ -23,6 +23,7 @@ VIEW = np.dtype(
         ("gamma", np.float32),
         ("saturation", np.float32),  # 0 is grey
         ("small", np.int16),  # side in pixels to scale down to; 0 leaves it
+        ("jpeg", np.int8),  # quality to compress with, at the small size where there is one; 0 for none
         ("condition", np.int8),  # index into conditions.NAMES; 0 is clear
         ("strength", np.float32),
         ("noise", np.float32),  # standard deviation, in 0 ... 255
@@ -51,7 +52,7 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
         conditions: whether this picture may get a synthetic camera condition.
     """
     rng = np.random.default_rng(key)
-    u = rng.random(24, np.float32)
+    u = rng.random(26, np.float32)
     view = np.zeros((), VIEW)
     area = recipe.scale[0] + (recipe.scale[1] - recipe.scale[0]) * u[0]
     shape = np.sqrt(np.exp((2 * u[1] - 1) * np.log(recipe.aspect)))
@@ -73,6 +74,8 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
     if u[19] < recipe.erase_probability:
         w, h = 0.15 + 0.3 * u[20], 0.15 + 0.3 * u[21]
         view["erase"] = ((1 - w) * u[22], (1 - h) * u[23], w, h)
+    if u[24] < recipe.jpeg_probability:
+        view["jpeg"] = 25 + int(70 * u[25])
     view["seed"] = rng.integers(1 << 32)
     return view[()]
 
@@ -97,6 +100,8 @@ def apply_view(picture: Picture, view: np.void, size: int) -> Picture:
         left, top, width, height = (round(float(v) * size) for v in view["erase"])
         out = out.copy()
         out[top : top + height, left : left + width] = 128
+    if view["jpeg"] and not view["small"]:
+        out = _compress(out, int(view["jpeg"]))
     if rng is not None and view["noise"] > 0.5:
         # One noise field, coarse in colour, is a tenth of the price of three and looks the same to a network.
         noise = cv2.resize(rng.standard_normal((size // 2, size), np.float32), (size, size)) * view["noise"]
@@ -112,7 +117,7 @@ def _crop(picture: Picture, view: np.void, size: int) -> Picture:
     crop = picture[y0:y1, x0:x1]
     if view["small"]:
         small = int(view["small"])
-        crop = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
+        crop = _compress(cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA), int(view["jpeg"]))
         out = cv2.resize(crop, (size, size), interpolation=_INTERPOLATIONS[int(view["seed"]) % 4])
     elif crop.shape[:2] == (size, size):
         out = crop
@@ -120,6 +125,14 @@ def _crop(picture: Picture, view: np.void, size: int) -> Picture:
         shrink = crop.shape[0] > 1.5 * size
         out = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
     return cv2.flip(out, 1) if view["flip"] else np.ascontiguousarray(out)
+
+
+def _compress(picture: Picture, quality: int) -> Picture:
+    """JPEG there and back. Small pictures suffer most: eight pixels a block are a quarter of 32."""
+    if not quality:
+        return picture
+    _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # channels go in and come out in the same (wrong) order
 
 
 def _colour(picture: Picture, view: np.void) -> Picture:

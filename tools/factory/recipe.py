@@ -112,6 +112,7 @@ class AugmentRecipe:
 
     scale: smallest and largest share of the picture's area a crop keeps; aspect: widest change of its shape.
     small: a view is scaled down to between this many pixels and the input size, then up again.
+    jpeg: compressed at quality 25 ... 95, at the small size where there is one.
     conditions: share of the views of sources that allow it that get one synthetic camera condition.
     """
 
@@ -122,6 +123,7 @@ class AugmentRecipe:
     grey_probability: float = 0.05
     small: int = 24
     small_probability: float = 0.3
+    jpeg_probability: float = 0.4
     noise: float = 4.0
     erase_probability: float = 0.0
     conditions: float = 0.5
@@ -130,7 +132,14 @@ class AugmentRecipe:
         _within("scale", self.scale[0], 0.01, self.scale[1])
         _within("scale", self.scale[1], self.scale[0], 1)
         _within("aspect", self.aspect, 1, 4)
-        for name in ("flip_probability", "grey_probability", "small_probability", "erase_probability", "conditions"):
+        for name in (
+            "flip_probability",
+            "grey_probability",
+            "small_probability",
+            "jpeg_probability",
+            "erase_probability",
+            "conditions",
+        ):
             _within(name, getattr(self, name), 0, 1)
 
 
