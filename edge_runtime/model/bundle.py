@@ -6,7 +6,6 @@ the use. Mixing parts of two bundles fails here, by hash and by text-space id.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -104,7 +103,7 @@ def read_verified(folder: Path, name: str, sha256: str, size: int) -> bytes:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{path}: leads out of its folder; reinstall it")
     data = _read_capped(path, size)
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256(data).hexdigest() != expected:
         raise BundleError(f"{path}: altered (sha256 does not match the manifest); reinstall the bundle")
     return data
 
