@@ -5,13 +5,13 @@ Nothing here runs in the daemon. All answers are text for a person.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import ConfigError, UsageError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import (
@@ -99,7 +99,7 @@ def _inexact(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, s
 def _request(wanted: dict[str, str], encoder: str, bundle: Bundle) -> str:
     bank_hash, _ = bundle.manifest.files["text_bank.npy"]
     parts = [sorted(wanted), encoder_hash(encoder), bundle.manifest.text_space, bank_hash]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return sha256_hex(json.dumps(parts).encode())
 
 
 def _request_of(target: Path) -> str | None:

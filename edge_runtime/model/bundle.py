@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge_runtime import __version__
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, NoInputError
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.records import Modality
@@ -97,13 +98,13 @@ class Bundle:
         return total
 
 
-def read_verified(folder: Path, name: str, sha256: str, size: int) -> bytes:
+def read_verified(folder: Path, name: str, expected: str, size: int) -> bytes:
     """Bytes of ``folder/name``, checked against size and hash. Raises BundleError if missing or altered."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{path}: leads out of its folder; reinstall it")
     data = _read_capped(path, size)
-    if sha256(data).hexdigest() != expected:
+    if sha256_hex(data) != expected:
         raise BundleError(f"{path}: altered (sha256 does not match the manifest); reinstall the bundle")
     return data
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime import strict_yaml
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError, NoInputError
 from edge_runtime.model.npy import read_embeddings
 from edge_runtime.model.phrase_rows import PhraseRows, rows_path
@@ -250,12 +250,9 @@ def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> Compi
             groups.append((label.group, slice(i, i + 1)))
     default = bundle.manifest.threshold
     thresholds = np.array([default if s.threshold is None else s.threshold for s in labels], np.float32)
-    digest = hashlib.sha256(matrix.tobytes() + thresholds.tobytes())
-    digest.update(json.dumps([[s.name, s.group] for s in labels]).encode())
-    digest.update(str(bundle.manifest.logit_scale).encode())
-    return CompiledLabels(
-        tuple(s.name for s in labels), thresholds, tuple(groups), matrix, f"sha256:{digest.hexdigest()}"
-    )
+    words = json.dumps([[s.name, s.group] for s in labels]).encode()
+    digest = sha256_hex(matrix.tobytes(), thresholds.tobytes(), words, str(bundle.manifest.logit_scale).encode())
+    return CompiledLabels(tuple(s.name for s in labels), thresholds, tuple(groups), matrix, f"sha256:{digest}")
 
 
 def _embed(prompts: tuple[str, ...], bank: TextBank) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ daemon, so that the daemon needs no text encoder. A file of another text space, 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.npy import read_embeddings
@@ -47,7 +47,7 @@ class PhraseRows:
             "encoder": self.encoder,
             "approximate": self.approximate,
             "request": self.request,
-            "sha256": hashlib.sha256(array.getvalue()).hexdigest(),
+            "sha256": sha256_hex(array.getvalue()),
             "phrases": list(self.phrases),
         }
         write_atomically(path, json.dumps(head, ensure_ascii=False).encode() + b"\n" + array.getvalue())
@@ -65,7 +65,7 @@ class PhraseRows:
             raise ConfigError(f"{path}: cannot read: {error.strerror}") from None
         try:
             meta = json.loads(head)
-            if meta["schema"] != SCHEMA or meta["sha256"] != hashlib.sha256(array).hexdigest():
+            if meta["schema"] != SCHEMA or meta["sha256"] != sha256_hex(array):
                 raise ValueError("schema or hash do not match")
             phrases = tuple(str(phrase) for phrase in meta["phrases"])
             rows = read_embeddings(array, str(path))

@@ -11,7 +11,6 @@ Three kinds of encoder, told apart by what is given:
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import io
 import json
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError, DataError, NoInputError
 from edge_runtime.model.bundle import read_verified
 from edge_runtime.model.npy import read_embeddings
@@ -72,14 +72,12 @@ def find_text_encoder(wanted: str | None = None) -> str:
 def encoder_hash(encoder: str) -> str:
     """What identifies an encoder's answers: a hash over its manifest or its files; the name itself for a hub name."""
     folder = Path(encoder)
-    digest = hashlib.sha256(encoder.encode() if not folder.is_dir() else b"")
     if (folder / "manifest.json").is_file():
-        digest.update((folder / "manifest.json").read_bytes())
-    elif folder.is_dir():
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            stat = file.stat()
-            digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()
+        return sha256_hex((folder / "manifest.json").read_bytes())
+    if not folder.is_dir():
+        return sha256_hex(encoder.encode())
+    stats = [(file.name, file.stat()) for file in sorted(p for p in folder.rglob("*") if p.is_file())]
+    return sha256_hex(*(f"{name} {stat.st_size} {stat.st_mtime_ns}".encode() for name, stat in stats))
 
 
 def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
@@ -134,7 +132,7 @@ def _open(encoder: str) -> tuple[Encode, str, bool]:
         if (folder / tower).is_file():
             data = (folder / tower).read_bytes()
             tokenizer = (folder / "tokenizer.json").read_bytes()
-            name = f"{folder.name} {hashlib.sha256(data + tokenizer).hexdigest()[:16]}"
+            name = f"{folder.name} {sha256_hex(data + tokenizer)[:16]}"
             return _onnx_tower(data, tokenizer, str(folder / tower), 77, str), name, False
     return _transformers_tower(encoder), encoder, False
 

@@ -12,7 +12,6 @@ queue takes at most ``queue`` messages; what does not fit is counted as lost, an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 from edge_runtime import __version__
 from edge_runtime.config import MqttConfig, plain_name
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelRecord
 
@@ -231,7 +231,7 @@ def topic_level(name: str) -> str:
     plain = plain_name(name.lower())
     if plain.replace("-", " ") == " ".join(name.lower().split()):
         return plain
-    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
+    return f"{plain}-{sha256_hex(name.encode())[:6]}".lstrip("-")
 
 
 def read_credentials(path: Path) -> tuple[str, str]:
