@@ -57,6 +57,7 @@ class Encoder:
         where = str(bundle.path / "encoder.onnx")
         self.threads = threads or default_threads()
         self._session = open_session(bundle.encoder_bytes(), self.threads, where)
+        self._session._model_bytes = None  # kept by ONNX Runtime for a change of provider: as much memory as the model
         _check_ports(self._session, bundle, where)
         space = self._session.get_modelmeta().custom_metadata_map.get(TEXT_SPACE_KEY)
         if space != manifest.text_space:
