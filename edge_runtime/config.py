@@ -72,6 +72,19 @@ class OutputConfig:
     """Where records go. Without a file: stdout as JSON lines, or a live line on a terminal."""
 
     file: str | None = None
+    stdout: bool = False
+    max_mb: int = 1000
+    rotate_mb: int = 50
+    rotate_hours: float = 24.0
+    sync_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        _within("output.max_mb", self.max_mb, 2, 1_000_000)
+        _within("output.rotate_mb", self.rotate_mb, 1, 1_000_000)
+        _within("output.rotate_hours", self.rotate_hours, 0.01, 8760)
+        _within("output.sync_s", self.sync_s, 0, 3600)
+        if self.rotate_mb > self.max_mb / 2:
+            raise ValueError(f"output.rotate_mb must be at most half of output.max_mb ({self.max_mb})")
 
 
 @dataclass(frozen=True, slots=True)

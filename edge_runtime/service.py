@@ -24,7 +24,8 @@ from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.sinks import Outlet, Sink, SinkThread
 from edge_runtime.sinks.console import ConsoleSink, live_line
-from edge_runtime.sinks.jsonl import JsonlSink
+from edge_runtime.sinks.jsonl import JsonlFileSink, JsonlStdoutSink
+from edge_runtime.sinks.record_file import Caps
 from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb
 
 log = logging.getLogger("edge_label")
@@ -97,6 +98,7 @@ class Daemon:
         self._governor = ThermalGovernor(config.thermal.limit_c)
         self.sinks = self._start_sinks(config)
         self.summary = Summary()
+        self._lost_before = self._deleted_before = 0  # by sinks that a reload has closed
 
     def loop(self, limits: Limits, signals: Signals, notifier: Notifier, read_again: Callable[[], Config]) -> None:
         """Frame by frame until the end. Everything happens between frames, so a reload never meets an inference."""
@@ -118,7 +120,8 @@ class Daemon:
     def _label(self, frame: Frame | None, waited_s: float) -> LabelRecord:
         """Every second has its record: of a frame, or of the reason why there is none."""
         counters = self.pipeline.counters
-        counters.lost = sum(sink.lost for sink in self.sinks)
+        counters.lost = self._lost_before + sum(sink.lost for sink in self.sinks)
+        counters.deleted = self._deleted_before + _deleted(self.sinks)
         if frame is None:
             record = self.pipeline.explain(self.source.state, waited_s)
         else:
@@ -152,7 +155,7 @@ class Daemon:
     def close(self) -> None:
         """Stop the camera, flush every sink, say in one line what the run was."""
         self.source.close()
-        lost = _close_sinks(self.sinks)
+        lost = self._lost_before + _close_sinks(self.sinks)
         if self.summary.records:
             log.info("%s", self.summary.text(lost))
 
@@ -176,7 +179,8 @@ class Daemon:
         if source is not self.source:
             self.source.close()  # the new one opens its device at the first read
         if sinks is not self.sinks:
-            _close_sinks(self.sinks)
+            self._lost_before += _close_sinks(self.sinks)
+            self._deleted_before += _deleted(self.sinks)
         self.config, self.source, self.sinks = config, source, sinks
         self.pipeline.switch(engine, source.name, Path(config.thermal.zones))
         self._governor = ThermalGovernor(config.thermal.limit_c)
@@ -187,8 +191,12 @@ class Daemon:
             labels=lambda: self.pipeline.engine.score.labels,
             camera_state=lambda: self.source.state,
         )
-        main = [SinkThread(sink, lossless=not live) for sink in _make_sinks(config)]
-        return [*main, *optional_outlets(config, running)]
+        outlets = optional_outlets(config, running)
+        try:
+            return [SinkThread(sink, lossless=not live) for sink in _make_sinks(config, live=live)] + outlets
+        except EdgeLabelError:
+            _close_sinks(outlets)
+            raise
 
 
 def _outputs(config: Config) -> Config:
@@ -196,10 +204,21 @@ def _outputs(config: Config) -> Config:
     return replace(config, camera=CameraConfig(), model=ModelConfig())
 
 
-def _make_sinks(config: Config) -> list[Sink]:
-    if config.output.file:
-        return [JsonlSink(Path(config.output.file))]
-    return [ConsoleSink() if sys.stdout.isatty() else JsonlSink(None)]
+def _make_sinks(config: Config, *, live: bool) -> list[Sink]:
+    """Where the records themselves go: a file, stdout, or for a person at a terminal a line that keeps changing."""
+    output = config.output
+    sinks: list[Sink] = []
+    if output.file:
+        rotate_s = output.rotate_hours * 3600
+        caps = Caps(output.max_mb * 1_000_000, output.rotate_mb * 1_000_000, rotate_s, output.sync_s)
+        sinks.append(JsonlFileSink(Path(output.file), caps if live else None))
+    if output.stdout or not output.file:
+        sinks.append(ConsoleSink() if sys.stdout.isatty() else JsonlStdoutSink())
+    return sinks
+
+
+def _deleted(sinks: list[Outlet]) -> int:
+    return sum(outlet.sink.deleted for outlet in sinks if isinstance(outlet.sink, JsonlFileSink))
 
 
 def _close_sinks(sinks: list[Outlet]) -> int:

@@ -1,4 +1,4 @@
-"""Records as JSON lines, to a file or to stdout, each flushed as it is written."""
+"""Records as JSON lines, to a file or to stdout, each written as it comes."""
 
 from __future__ import annotations
 
@@ -7,32 +7,47 @@ import signal
 import sys
 from pathlib import Path
 
-from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.sinks.record_file import Caps, RecordFile
 
 
-class JsonlSink:
-    """Appends one line a record with a single write, so that a kill can tear only the last line."""
+class JsonlFileSink:
+    """One line a record in a file that keeps its byte cap; ``deleted`` counts what the cap cost."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.name = str(path) if path else "stdout"
-        try:
-            self._fd = (
-                os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                if path
-                else sys.stdout.fileno()
-            )
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot write there: {error.strerror}; choose another --output") from None
+    def __init__(self, path: Path, caps: Caps | None) -> None:
+        self.name = str(path)
+        self._file = RecordFile(path, caps)
+
+    @property
+    def deleted(self) -> int:
+        """Older files deleted to stay under the cap."""
+        return self._file.deleted
 
     def write(self, record: LabelRecord, frame: Frame | None) -> None:
-        line = memoryview(record.to_json().encode() + b"\n")
+        self._file.append(record.to_json().encode() + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class JsonlStdoutSink:
+    """One line a record on stdout."""
+
+    name = "stdout"
+
+    def __init__(self) -> None:
+        self._torn = False
+
+    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+        # After half a line (stdout may be a file on a full disk) a newline first, so that only that line is bad.
+        line = memoryview(b"\n" * self._torn + record.to_json().encode() + b"\n")
         try:
             while line:
-                line = line[os.write(self._fd, line) :]
+                written = os.write(sys.stdout.fileno(), line)
+                self._torn = written < len(line)
+                line = line[written:]
         except BrokenPipeError:  # `edge-label ... | head`: nobody reads any more, so stop in good order
             os.kill(os.getpid(), signal.SIGTERM)
 
     def close(self) -> None:
-        if self.name != "stdout":
-            os.close(self._fd)
+        pass

@@ -9,14 +9,14 @@ import pytest
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.sinks.console import live_line
-from edge_runtime.sinks.jsonl import JsonlSink
+from edge_runtime.sinks.jsonl import JsonlFileSink
 from tests.unit.test_records import record
 
 
 def test_lines_are_appended_and_on_disk_at_once(tmp_path: Path):
     path = tmp_path / "run.jsonl"
     path.write_text('{"old": 1}\n')
-    sink = JsonlSink(path)
+    sink = JsonlFileSink(path, None)
     sink.write(record(seq=7), None)
     assert [json.loads(line) for line in path.read_text().splitlines()][1]["seq"] == 7
     sink.close()
@@ -24,7 +24,7 @@ def test_lines_are_appended_and_on_disk_at_once(tmp_path: Path):
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot write there"):
-        JsonlSink(tmp_path / "none" / "run.jsonl")
+        JsonlFileSink(tmp_path / "none" / "run.jsonl", None)
 
 
 def test_the_live_line_tells_what_is_on_or_why_nothing_is():

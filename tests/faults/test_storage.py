@@ -1,0 +1,361 @@
+"""Disks that are full, read-only, torn or rotated away: labels go on, whole lines stay, the cap holds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.sinks import SinkThread
+from edge_runtime.sinks.jsonl import JsonlFileSink
+from edge_runtime.sinks.record_file import Caps, RecordFile
+from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
+from tests.unit.test_records import record
+
+KILLS = int(os.environ.get("EDGE_LABEL_KILLS", "4"))
+
+
+def line(n: int, size: int = 100) -> bytes:
+    head = f'{{"schema":"edge-label/1","seq":{n},"pad":"'
+    return (head + "x" * (size - len(head) - 3) + '"}\n').encode()
+
+
+def family(path: Path) -> list[Path]:
+    """The file and its rotated siblings, oldest first."""
+    return [*sorted(path.parent.glob(f"{path.stem}.0*{path.suffix}")), *([path] if path.exists() else [])]
+
+
+def numbers(path: Path) -> list[int]:
+    """``seq`` of every line of the family; a line that does not parse fails the test."""
+    return [json.loads(text)["seq"] for file in family(path) for text in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 256 kB."""
+    place = tmp_path / "tmpfs"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", place], capture_output=True, text=True)
+    if done.returncode:
+        if os.environ.get("CI"):
+            pytest.fail(f"cannot mount a tmpfs in CI: {done.stderr}")
+        pytest.skip("needs root, to mount a tmpfs")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize("size", [100, 900, 4096])
+def test_the_cap_holds_after_every_line_and_the_oldest_goes_first(tmp_path: Path, size: int):
+    path = tmp_path / "run.jsonl"
+    store = RecordFile(path, Caps(total=50_000, rotate=10_000))
+    for n in range(1000):
+        store.append(line(n, size))
+        assert sum(file.stat().st_size for file in family(path)) <= 50_000
+    kept = numbers(path)
+    assert kept == list(range(kept[0], 1000))
+    assert len(kept) * size > 30_000
+    assert store.deleted > 0
+    store.close()
+
+
+@pytest.mark.fault("S1")
+def test_an_old_file_over_the_cap_is_brought_under_it(tmp_path: Path):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b"".join(line(n) for n in range(1000)))
+    store = RecordFile(path, Caps(total=20_000, rotate=5_000))
+    store.append(line(1000))
+    store.close()
+    assert sum(file.stat().st_size for file in family(path)) <= 20_000
+    assert numbers(path) == [1000]
+
+
+@pytest.mark.fault("S1")
+def test_a_disk_filled_by_others_costs_the_oldest_records_then_recovers(tmpfs: Path):
+    path = tmpfs / "run.jsonl"
+    store = RecordFile(path, Caps(total=200_000, rotate=20_000))
+    for n in range(1000):
+        store.append(line(n))
+    with (tmpfs / "others").open("wb") as others:  # fill what is left
+        while True:
+            try:
+                os.write(others.fileno(), b"x" * 4096)
+            except OSError:
+                break
+        before = store.deleted
+        for n in range(1000, 1400):
+            store.append(line(n))
+        assert store.deleted > before
+    kept = numbers(path)
+    assert kept == list(range(kept[0], 1400))
+    store.close()
+
+
+@pytest.mark.fault("S1")
+def test_a_full_disk_stops_no_label_is_counted_and_recovers(tmpfs: Path, tmp_path: Path, tiny_bundle: Path):
+    output = tmpfs / "run.jsonl"
+    others = tmpfs / "others"
+    stdout = tmp_path / "stdout"
+    others.write_bytes(b"x" * 220_000)
+    file = write_config(tmp_path / "c.yaml", tiny_bundle, output={"file": str(output), "stdout": True})
+    with stdout.open("wb") as stream, Daemon(tmp_path, "--config", file, stdout=stream) as daemon:
+        wait_until(lambda: "No space left" in daemon.log)
+        seen = len(records_of(stdout))
+        wait_until(lambda: len(records_of(stdout)) > seen + 20)
+        assert records_of(stdout)[-1]["lost"] > 0
+        others.unlink()
+        before = records_of(output)[-1]["seq"]
+        wait_until(lambda: records_of(output)[-1]["seq"] > before)
+        assert daemon.stop() == 0
+    assert daemon.log.count("No space left") == 1
+    assert [r["seq"] for r in records_of(stdout)] == list(range(len(records_of(stdout))))
+    kept = numbers(output)
+    assert kept == sorted(set(kept))
+
+
+@pytest.mark.fault("S1")
+def test_stdout_on_a_full_device_is_no_crash(tmp_path: Path, tiny_bundle: Path):
+    command = [*EDGE_LABEL, "--camera", "demo", "--bundle", str(tiny_bundle), "--labels", "colours", "--frames", "5"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=30)
+    assert done.returncode == 0
+    assert "5 records lost" in done.stderr
+
+
+@pytest.mark.fault("S2")
+def test_a_short_write_leaves_no_half_line(tmp_path: Path):
+    """RLIMIT_FSIZE lets part of a line through, then refuses: a real short write, in a process of its own."""
+    path = tmp_path / "run.jsonl"
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1050, resource.RLIM_INFINITY))
+            store = RecordFile(path, None)
+            for n in range(12):
+                try:
+                    store.append(line(n))
+                except OSError as error:
+                    code = 0 if error.errno == errno.EFBIG and n >= 10 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert path.stat().st_size == 1000
+    assert numbers(path) == list(range(10))
+
+
+@pytest.mark.fault("S2")
+@pytest.mark.parametrize(
+    "torn", [b"{", b'{"schema":"edge-la', line(9)[:-1], b'{"schema":"edge' + bytes(600), bytes(512)]
+)
+def test_a_torn_last_line_is_cut_off_at_the_start(tmp_path: Path, torn: bytes):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(line(0) + line(1) + torn)
+    store = RecordFile(path, Caps())
+    store.append(line(2))
+    store.close()
+    assert numbers(path) == [0, 1, 2]
+
+
+@pytest.mark.fault("S2")
+def test_a_tail_that_is_not_ours_is_never_cut(tmp_path: Path):
+    path = tmp_path / "notes.txt"
+    path.write_text("a shopping list without an end")
+    store = RecordFile(path, Caps())
+    store.append(line(0))
+    store.close()
+    assert path.read_text().startswith("a shopping list without an end\n{")
+
+
+def _write_for_ever(path: Path) -> None:
+    store = RecordFile(path, Caps(total=400_000, rotate=100_000))
+    n = numbers(path)[-1] + 1 if path.exists() and path.stat().st_size and path.read_bytes().endswith(b"\n") else 0
+    while True:
+        store.append(line(n, 300))
+        n += 1
+
+
+@pytest.mark.fault("S3")
+def test_two_hundred_kills_of_the_writer_tear_at_most_the_last_line(tmp_path: Path):
+    path = tmp_path / "run.jsonl"
+    rng = random.Random(0)
+    lines = 0
+    for _ in range(200):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _write_for_ever(path)
+            finally:
+                os._exit(1)
+        time.sleep(rng.uniform(0.0, 0.02))  # the moment of the kill is the fault
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        for file in family(path):
+            whole = [text for text in file.read_text().splitlines(keepends=True) if text.endswith("\n")]
+            lines += len([json.loads(text) for text in whole])
+            assert len(whole) >= len(file.read_text().splitlines()) - (file == path)
+    assert lines > 10_000
+    print(f"200 kills, {lines} lines read back, all whole")
+
+
+@pytest.mark.fault("S3")
+def test_the_daemon_killed_at_random_loses_at_most_its_last_record(tmp_path: Path, tiny_bundle: Path):
+    """EDGE_LABEL_KILLS=200 is the long form."""
+    output = tmp_path / "run.jsonl"
+    file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"fps": 240}, output={"file": str(output)})
+    rng = random.Random(1)
+    runs = 0
+    for _ in range(KILLS):
+        before = len(records_of(output))
+        with Daemon(tmp_path, "--config", file) as daemon:
+            wait_until(lambda before=before: len(records_of(output)) > before)
+            time.sleep(rng.uniform(0.0, 0.3))  # the moment of the kill is the fault
+            daemon.process.kill()
+            daemon.process.wait(10)
+        text = output.read_text()
+        whole = [json.loads(part) for part in text.splitlines(keepends=True) if part.endswith("\n")]
+        runs += sum(r["seq"] == 0 for r in whole[before:])
+    assert runs == KILLS
+    print(f"{KILLS} kills of the daemon, {len(records_of(output))} lines, all whole")
+
+
+class Failing:
+    """The n-th call of an os function fails, once; all others are real."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, n: int, code: int, short: bool) -> None:
+        self._real: Callable[..., object] = getattr(os, call)
+        self._n = n
+        self._error = OSError(code, os.strerror(code))
+        self._short = short
+        self.failed = False
+        monkeypatch.setattr(os, call, self)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        self._n -= 1
+        if self._n:
+            return self._real(*args, **kwargs)
+        self.failed = True
+        if self._short:
+            fd, data = args
+            self._real(fd, bytes(data)[: len(data) // 2])  # half of it reaches the disk before the error
+        raise self._error
+
+
+@pytest.mark.fault("S4")
+@pytest.mark.parametrize(
+    ("call", "code", "short"),
+    [
+        ("write", errno.EIO, False),
+        ("write", errno.ENOSPC, True),
+        ("fdatasync", errno.EIO, False),
+        ("rename", errno.EIO, False),
+        ("open", errno.EMFILE, False),
+        ("ftruncate", errno.EIO, False),
+        ("unlink", errno.EROFS, False),
+    ],
+)
+def test_the_nth_failing_call_corrupts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, short: bool
+):
+    hits = 0
+    for n in range(1, 51):
+        path = tmp_path / f"{n}" / "run.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(line(0) + b'{"schema":"torn')
+        with monkeypatch.context() as patch:
+            store = RecordFile(path, Caps(total=4000, rotate=800, sync_s=0))
+            failing = Failing(patch, call, n, code, short)
+            lost = 0
+            for seq in range(1, 120):
+                try:
+                    store.append(line(seq))
+                except OSError:
+                    lost += 1
+            hits += failing.failed
+            store.close()
+        kept = numbers(path)
+        assert kept == sorted(set(kept))
+        assert kept[-1] == 119
+        assert lost <= 1
+        assert sum(file.stat().st_size for file in family(path)) <= 4000 + 100
+    assert hits >= (50 if call == "write" else 1)  # the others are called less often than fifty times
+
+
+@pytest.mark.fault("S5")
+def test_a_read_only_disk_costs_the_file_and_nothing_else(tmpfs: Path, tmp_path: Path, tiny_bundle: Path):
+    output, stdout = tmpfs / "run.jsonl", tmp_path / "stdout"
+    file = write_config(tmp_path / "c.yaml", tiny_bundle, output={"file": str(output), "stdout": True})
+    subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
+    with stdout.open("wb") as stream, Daemon(tmp_path, "--config", file, stdout=stream) as daemon:
+        wait_until(lambda: len(records_of(stdout)) > 20)
+        assert records_of(stdout)[-1]["lost"] > 0
+        assert not output.exists()
+        subprocess.run(["mount", "-o", "remount,rw", tmpfs], check=True)
+        wait_until(lambda: records_of(output))
+        assert daemon.stop() == 0
+    assert "Read-only file system" in daemon.log
+
+
+@pytest.mark.fault("S6")
+def test_a_file_rotated_by_others_loses_no_record(tmp_path: Path):
+    path = tmp_path / "run.jsonl"
+    store = RecordFile(path, Caps())
+    for n in range(1000):
+        if n % 100 == 99:
+            path.rename(tmp_path / f"run.jsonl.{n}")
+        store.append(line(n))
+    store.close()
+    parts = [*sorted(tmp_path.glob("run.jsonl.*"), key=lambda p: int(p.suffix[1:])), path]
+    assert [json.loads(t)["seq"] for p in parts for t in p.read_text().splitlines()] == list(range(1000))
+
+
+@pytest.mark.fault("S6")
+def test_rotation_by_time_needs_no_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    path = tmp_path / "run.jsonl"
+    store = RecordFile(path, Caps(rotate_s=60))
+    for n in range(10):
+        store.append(line(n))
+        now[0] += 25
+    store.close()
+    assert len(family(path)) == 4
+    assert numbers(path) == list(range(10))
+
+
+def test_a_finite_run_is_one_file_without_a_cap(tmp_path: Path):
+    path = tmp_path / "run.jsonl"
+    store = RecordFile(path, None)
+    for n in range(500):
+        store.append(line(n))
+    store.close()
+    assert family(path) == [path]
+
+
+@pytest.mark.parametrize("place", ["none/run.jsonl", "."])
+def test_a_place_that_can_never_be_written_is_a_configuration_error(tmp_path: Path, place: str):
+    with pytest.raises(ConfigError, match="choose another file"):
+        RecordFile(tmp_path / place, Caps())
+
+
+def test_what_the_cap_cost_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    sink = JsonlFileSink(tmp_path / "run.jsonl", Caps(total=4000, rotate=1500))
+    thread = SinkThread(sink, lossless=True)
+    with caplog.at_level(logging.WARNING):
+        for n in range(50):
+            thread.put(record(seq=n), None)
+        thread.close()
+    assert sink.deleted > 5
+    assert caplog.text == ""
