@@ -23,7 +23,7 @@ from edge_runtime.opencv import cv2
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import CameraState, Frame
 from edge_runtime.service import load_engine
-from edge_runtime.telemetry import peak_rss_mb, pss_mb, rss_mb
+from edge_runtime.telemetry import anonymous_rss_mb, peak_rss_mb, pss_mb, rss_mb
 
 BUDGET_RSS_MB = 180.0
 BUDGET_FPS = 23.0
@@ -136,7 +136,7 @@ class BenchResult:
         lines += [
             "",
             f"memory MB   before model {memory['before_model']}, model {memory['model']}, working set "
-            f"{memory['working_set']}, RSS {memory['rss']}, PSS {memory['pss']}, peak {memory['peak_rss']}",
+            f"{memory['working_set']}, RSS {memory['rss']} (own {memory['anonymous']}), PSS {memory['pss']}, peak {memory['peak_rss']}",
             f"{self.fps:.1f} FPS, peak {memory['peak_rss']} MB: {verdict} the budget of {BUDGET_FPS:.0f} FPS and "
             f"{BUDGET_RSS_MB:.0f} MB on this machine; {100 * self.overhead:.0f} % of a frame is not the encoder",
         ]
@@ -178,6 +178,7 @@ def run_bench(config: Config, *, source: str | None = None, seconds: float = 10.
             model=loaded - before,
             working_set=rss_mb() - loaded,
             rss=rss_mb(),
+            anonymous=anonymous_rss_mb(),
             pss=pss_mb(),
             peak_rss=peak_rss_mb(),
         ),

@@ -18,6 +18,10 @@ def test_rss_follows_what_is_allocated():
     del block
 
 
+def test_own_memory_is_a_part_of_rss():
+    assert 0 < (telemetry.anonymous_rss_mb() or 0) < telemetry.rss_mb()
+
+
 def test_pss_is_at_most_rss():
     assert 0 < (telemetry.pss_mb() or 0) <= telemetry.rss_mb() * 1.05
 
