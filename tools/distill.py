@@ -133,7 +133,7 @@ def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet:
     """Pictures, teacher targets, texts and bank, from the cache where it has them."""
     pictures = cache_pictures(scan(recipe.data, data), recipe.input, cache, quiet=quiet)
     bank = load_bank(teacher, recipe.bank)
-    texts = embed_texts(teacher, pictures)
+    texts = embed_texts(teacher, recipe.data, pictures)
     targets = cache_targets(teacher, recipe, pictures, cache, quiet=quiet)
     return Materials(recipe, pictures, targets, texts, bank, teacher.text_space)
 

@@ -59,8 +59,10 @@ def night(picture: Picture, strength: float, rng: np.random.Generator) -> Pictur
     x = np.arange(256, dtype=np.float32) / 255
     gain = 0.45 - 0.3 * strength
     tint = np.array([0.8, 0.9, 1.1], np.float32) if rng.random() < 0.6 else np.array([1.15, 0.95, 0.7], np.float32)
-    dark = _lut(picture, 255 * gain * (x[:, None] ** (1.3 + strength)) * tint)
-    lights = np.maximum(picture.max(2).astype(np.float32) - 225, 0) / 30
+    dark = _lut(picture, 255 * gain * (np.minimum(x, 0.7)[:, None] ** (1.3 + strength)) * tint)
+    bright = np.maximum(picture.max(2).astype(np.float32) - 225, 0) / 30
+    # A lamp is small: what is bright over a tenth of the picture is the sky, and at night that is dark.
+    lights = np.maximum(bright - 2 * cv2.blur(bright, (max(3, width // 10), max(3, height // 10))), 0)
     for _ in range(int(rng.integers(0, 5))):
         centre = (int(rng.integers(width)), int(rng.integers(height // 4, max(height * 3 // 4, height // 4 + 1))))
         cv2.circle(lights, centre, max(1, int(width * rng.uniform(0.008, 0.03))), 1.0, -1)

@@ -14,14 +14,18 @@ from torch import Tensor
 from tools.factory.recipe import LossRecipe
 
 
-def contrastive(student: Tensor, texts: Tensor, wanted: Tensor, scale: float) -> Tensor:
+def contrastive(student: Tensor, texts: Tensor, wanted: Tensor, scale: float, groups: Tensor | None = None) -> Tensor:
     """Cross entropy of softmax(scale * cosine) over `texts`; rows with wanted < 0 have no text and do not count.
 
-    Args: student (B, D) and texts (V, D), unit norm; wanted (B,) rows of `texts`.
+    Args: student (B, D) and texts (V, D), unit norm; wanted (B,) rows of `texts`; groups (V,) numbers, where given
+        a text competes with those of its own group only.
     """
     if not (wanted >= 0).any():
         return student.sum() * 0
-    return F.cross_entropy(scale * student @ texts.T, wanted, ignore_index=-1)
+    logits = scale * student @ texts.T
+    if groups is not None:
+        logits = logits.masked_fill(groups[None] != groups[wanted.clamp_min(0)][:, None], float("-inf"))
+    return F.cross_entropy(logits, wanted, ignore_index=-1)
 
 
 def alignment(student: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -40,6 +44,14 @@ def relational(student: Tensor, target: Tensor, bank: Tensor, student_scale: flo
     return F.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
+def posterior(student: Tensor, wanted: Tensor, names: Tensor, scale: float) -> Tensor:
+    """KL(classifier's posterior || softmax(scale * cosine)) over the names of its classes, averaged over the batch.
+
+    The relational term of a teacher that is a classifier: wanted (B, K) rows sum to 1, names (K, D) unit norm.
+    """
+    return F.kl_div(F.log_softmax(scale * student @ names.T, dim=1), wanted, reduction="batchmean")
+
+
 def objective(
     recipe: LossRecipe,
     student: Tensor,
@@ -47,24 +59,30 @@ def objective(
     *,
     bank: Tensor,
     texts: Tensor,
+    groups: Tensor,
     wanted_text: Tensor,
     conditions: Tensor,
     wanted_condition: Tensor,
+    names: Tensor | None = None,
+    wanted_names: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Weighted sum of the terms whose weight is not zero, and each term's value.
 
     Args: student, target (B, D) unit norm; bank (N, D), texts (V, D), conditions (C, D) unit-norm text rows;
-        wanted_text, wanted_condition (B,) rows of these, -1 where unknown.
+        groups (V,); wanted_text, wanted_condition (B,) rows of these, -1 where unknown; names (K, D) and
+        wanted_names (B, K): a classifier's class texts and posterior, where the teacher is one.
     """
     terms: dict[str, Tensor] = {}
     if recipe.contrastive:
-        terms["contrastive"] = contrastive(student, texts, wanted_text, recipe.contrastive_scale)
+        terms["contrastive"] = contrastive(student, texts, wanted_text, recipe.contrastive_scale, groups)
     if recipe.condition:
         terms["condition"] = contrastive(student, conditions, wanted_condition, recipe.contrastive_scale)
     if recipe.alignment:
         terms["alignment"] = alignment(student, target, recipe.alignment_kind)
     if recipe.relational:
         terms["relational"] = relational(student, target, bank, recipe.student_scale, recipe.teacher_scale)
+    if recipe.posterior and names is not None and wanted_names is not None:
+        terms["posterior"] = posterior(student, wanted_names, names, recipe.posterior_scale)
     total = torch.zeros((), device=student.device)
     for name, value in terms.items():
         total = total + getattr(recipe, name) * value

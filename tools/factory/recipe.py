@@ -64,6 +64,8 @@ class SourceRecipe:
         group, searched for in the relative path.
     texts: a YAML or JSON mapping from label to what goes into the templates; without it, the label itself.
     templates: the text of a picture is the mean of these prompts.
+    group: texts compete within their group only, as labels do in the runtime; a picture may stand in one source with
+        its object and in another with its weather.
     weight: how often a picture of this source is drawn, relative to the others.
     conditions: whether synthetic camera conditions may be laid over these pictures.
     condition: what all these pictures really show, e.g. "fog".
@@ -78,6 +80,7 @@ class SourceRecipe:
     label: str = ""
     texts: str = ""
     templates: tuple[str, ...] = ("a photo of a {}",)
+    group: str = "labels"
     weight: float = 1.0
     conditions: bool = False
     condition: str = ""
@@ -174,6 +177,8 @@ class LossRecipe:
     alignment: float = 1.0
     alignment_kind: Literal["cosine", "mse", "l1"] = "cosine"
     relational: float = 1.0
+    posterior: float = 0.0
+    posterior_scale: float = 60.0
     teacher_scale: float = 50.0
     student_scale: float = 50.0
 

@@ -19,18 +19,24 @@ from edge_runtime.files import write_atomically
 from tools.factory import conditions
 from tools.factory.augment import VIEW, draw, geometry_of, stack_views, whole_picture
 from tools.factory.datasets import PictureCache
-from tools.factory.recipe import BankRecipe, Recipe
-from tools.factory.teachers import Teacher, check_text_space, unit
+from tools.factory.recipe import BankRecipe, Recipe, SourceRecipe
+from tools.factory.teachers import OfflineTeacher, Teacher, check_text_space, unit
 
 CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Targets:
-    """embeddings: (max(views, 1), N, D) float16, unit norm; views: the same first axes, or None without replay."""
+    """embeddings: (max(views, 1), N, D) float16, unit norm; views: the same first axes, or None without replay.
+
+    names (K, D) and posterior (max(views, 1), N, K) float16: what a classifier as teacher thinks of its classes, where
+    the recipe weighs that; else None.
+    """
 
     embeddings: NDArray[np.float16]
     views: NDArray[np.void] | None
+    names: NDArray[np.float32] | None = None
+    posterior: NDArray[np.float16] | None = None
 
 
 def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder: Path, *, quiet: bool) -> Targets:
@@ -40,9 +46,10 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
     """
     folder.mkdir(parents=True, exist_ok=True)
     planes, count = max(recipe.targets.views, 1), len(cache.samples)
+    classifier = _as_classifier(teacher) if recipe.losses.posterior else None
     parts = ["teacher", "input", "targets", "data"] + (["augment", "seed"] if recipe.targets.views else [])
-    stem = folder / f"targets-{recipe.digest(*parts)}-{cache.digest}"
-    paths = {kind: stem.with_suffix(f".{kind}") for kind in ("f16", "views.npy", "done.json")}
+    stem = f"targets-{recipe.digest(*parts)}-{cache.digest}{'-posterior' if classifier else ''}"
+    paths = {kind: folder / f"{stem}.{kind}" for kind in ("f16", "posterior.f16", "views.npy", "done.json")}
     views = _draw_views(recipe, cache) if recipe.targets.views else None
     if views is not None and not paths["views.npy"].exists():
         np.save(paths["views.npy"], views)
@@ -57,6 +64,10 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
         dim = dim or teacher.image_embeddings(np.zeros((1, 32, 32, 3), np.uint8)).shape[1]
         mode = "r+" if paths["f16"].exists() and done else "w+"
         array = np.memmap(paths["f16"], np.float16, mode, shape=(planes, count, dim))
+        if classifier:
+            shares = np.memmap(
+                paths["posterior.f16"], np.float16, mode, shape=(planes, count, len(classifier.imagenet))
+            )
         for number in tqdm(range(done, len(work)), desc="teacher", unit="chunk", disable=quiet):
             plane, start = work[number]
             rows = np.arange(start, min(start + CHUNK, count))
@@ -65,13 +76,29 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
             if len(rows):
                 shown = np.array([_teacher_view(recipe, cache, views, plane, i) for i in rows], VIEW)
                 pictures = stack_views(cache.pictures, rows, shown, recipe.input.cache_size)
-                array[plane, rows] = teacher.image_embeddings(pictures)
+                if classifier:
+                    found = classifier.posterior(pictures)
+                    shares[plane, rows] = found
+                    array[plane, rows] = unit(found @ classifier.prototypes)
+                else:
+                    array[plane, rows] = teacher.image_embeddings(pictures)
             if number % 16 == 15 or number == len(work) - 1:
                 array.flush()
+                if classifier:
+                    shares.flush()
                 write_atomically(paths["done.json"], json.dumps({"done": number + 1, "dim": dim}).encode())
     embeddings = np.memmap(paths["f16"], np.float16, "c", shape=(planes, count, dim))
     _use_genuine(recipe, cache, embeddings)
-    return Targets(embeddings, views)
+    if not classifier:
+        return Targets(embeddings, views)
+    shares = np.memmap(paths["posterior.f16"], np.float16, "r", shape=(planes, count, len(classifier.imagenet)))
+    return Targets(embeddings, views, classifier.imagenet, shares)
+
+
+def _as_classifier(teacher: Teacher) -> OfflineTeacher:
+    if not isinstance(teacher, OfflineTeacher):
+        raise ConfigError("losses.posterior: this teacher is no classifier; set it to 0 and weigh relational instead")
+    return teacher
 
 
 def _draw_views(recipe: Recipe, cache: PictureCache) -> NDArray[np.void]:
@@ -131,27 +158,33 @@ def _use_genuine(recipe: Recipe, cache: PictureCache, embeddings: NDArray[np.flo
 
 @dataclass(frozen=True)
 class Texts:
-    """rows: (V, D) float32, one per distinct set of prompts; of_sample: (N,) row of each picture, -1 for none.
+    """rows: (V, D) float32, one per distinct set of prompts of a group; of_sample: (N,) row of each picture, or -1.
 
-    names: a prompt for each row; conditions: (C, D) float32 in the order of conditions.NAMES.
+    names: a prompt for each row; groups: (V,) the group each row competes in; conditions: (C, D) float32 in the order
+    of conditions.NAMES.
     """
 
     rows: NDArray[np.float32]
     names: list[str]
+    groups: NDArray[np.int64]
     of_sample: NDArray[np.int64]
     conditions: NDArray[np.float32]
 
 
-def embed_texts(teacher: Teacher, cache: PictureCache) -> Texts:
+def embed_texts(teacher: Teacher, sources: tuple[SourceRecipe, ...], cache: PictureCache) -> Texts:
     """Embed every label's prompts and every condition's; several prompts are averaged and normalised again."""
-    vocabulary: dict[tuple[str, ...], int] = {}
+    vocabulary: dict[tuple[str, tuple[str, ...]], int] = {}
     of_sample = np.full(len(cache.samples), -1, np.int64)
     for i, sample in enumerate(cache.samples):
         if sample.prompts:
-            of_sample[i] = vocabulary.setdefault(sample.prompts, len(vocabulary))
+            key = (sources[sample.source].group, sample.prompts)
+            of_sample[i] = vocabulary.setdefault(key, len(vocabulary))
+    numbers = {group: number for number, group in enumerate(sorted({group for group, _ in vocabulary}))}
+    groups = np.array([numbers[group] for group, _ in vocabulary], np.int64)
     spoken = _mean_rows(teacher, [conditions.TEXTS[name] for name in conditions.NAMES])
-    rows = _mean_rows(teacher, list(vocabulary)) if vocabulary else np.zeros((0, spoken.shape[1]), np.float32)
-    return Texts(rows, [prompts[0] for prompts in vocabulary], of_sample, spoken)
+    prompts = [prompts for _, prompts in vocabulary]
+    rows = _mean_rows(teacher, prompts) if prompts else np.zeros((0, spoken.shape[1]), np.float32)
+    return Texts(rows, [alternatives[0] for alternatives in prompts], groups, of_sample, spoken)
 
 
 def _mean_rows(teacher: Teacher, groups: list[tuple[str, ...]]) -> NDArray[np.float32]:

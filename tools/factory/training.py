@@ -59,13 +59,14 @@ class Materials:
 @dataclass(frozen=True)
 class Batch:
     """pixels (B, size, size, 3) uint8 RGB, or stem (B, C, h, w) int8; target (B, D); text and condition rows (B,),
-    -1 for none."""
+    -1 for none; posterior (B, K) where the teacher is a classifier."""
 
     pixels: NDArray[np.uint8] | None
     stem: NDArray[np.int8] | None
     target: NDArray[np.float32]
     text: NDArray[np.int64]
     condition: NDArray[np.int64]
+    posterior: NDArray[np.float32] | None
 
 
 class Batches:
@@ -141,7 +142,9 @@ class Batches:
         if mix and mixed.any():
             target[mixed] = (1 - mix) * target[mixed] + mix * m.texts.conditions[condition[mixed]]
             target[mixed] /= np.linalg.norm(target[mixed], axis=1, keepdims=True)
-        return Batch(pixels, stems, target, m.texts.of_sample[rows], condition)
+        shares = m.targets.posterior
+        posterior = None if shares is None else shares[planes, rows].astype(np.float32)
+        return Batch(pixels, stems, target, m.texts.of_sample[rows], condition, posterior)
 
 
 def known_condition(m: Materials, row: int) -> int:
@@ -218,10 +221,13 @@ class Trainer:
         half = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
         self.autocast = torch.autocast(device.type, half, enabled=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and half == torch.float16)
-        self.bank, self.texts, self.conditions = (
+        texts = materials.texts
+        self.bank, self.texts, self.groups, self.conditions = (
             torch.from_numpy(np.ascontiguousarray(rows)).to(device)
-            for rows in (materials.bank, materials.texts.rows, materials.texts.conditions)
+            for rows in (materials.bank, texts.rows, texts.groups, texts.conditions)
         )
+        names = materials.targets.names
+        self.names = None if names is None else torch.from_numpy(names).to(device)
         self.step = 0
         self._stop = False
 
@@ -314,7 +320,7 @@ class Trainer:
     def _train_step(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.step, group["peak"])
-        texts, wanted = self._vocabulary(batch.text)
+        texts, groups, wanted = self._vocabulary(batch.text)
         with self.autocast:
             if batch.stem is not None and self.m.stems:
                 stem = self.m.stems.restore(batch.stem, self.device)
@@ -327,9 +333,12 @@ class Trainer:
             torch.from_numpy(batch.target).to(self.device),
             bank=self.bank,
             texts=texts,
+            groups=groups,
             wanted_text=wanted,
             conditions=self.conditions,
             wanted_condition=torch.from_numpy(batch.condition).to(self.device),
+            names=self.names,
+            wanted_names=None if batch.posterior is None else torch.from_numpy(batch.posterior).to(self.device),
         )
         seen = loss.detach().clone()
         if self.world > 1:
@@ -347,13 +356,15 @@ class Trainer:
         self._update_average()
         return terms
 
-    def _vocabulary(self, wanted: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _vocabulary(self, wanted: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """(texts, their groups, wanted rows among them): all of them, or of a large vocabulary those of the batch."""
         if len(self.texts) <= VOCABULARY_LIMIT:
-            return self.texts, torch.from_numpy(wanted).to(self.device)
+            return self.texts, self.groups, torch.from_numpy(wanted).to(self.device)
         rows, inverse = np.unique(wanted[wanted >= 0], return_inverse=True)
         local = np.full(len(wanted), -1, np.int64)
         local[wanted >= 0] = inverse
-        return self.texts[torch.from_numpy(rows).to(self.device)], torch.from_numpy(local).to(self.device)
+        chosen = torch.from_numpy(rows).to(self.device)
+        return self.texts[chosen], self.groups[chosen], torch.from_numpy(local).to(self.device)
 
     @torch.no_grad()
     def _update_average(self) -> None:
