@@ -136,7 +136,8 @@ class BenchResult:
         lines += [
             "",
             f"memory MB   before model {memory['before_model']}, model {memory['model']}, working set "
-            f"{memory['working_set']}, RSS {memory['rss']} (own {memory['anonymous']}), PSS {memory['pss']}, peak {memory['peak_rss']}",
+            f"{memory['working_set']}, RSS {memory['rss']} (own {memory['anonymous']}), PSS {memory['pss']}, "
+            f"peak {memory['peak_rss']}",
             f"{self.fps:.1f} FPS, peak {memory['peak_rss']} MB: {verdict} the budget of {BUDGET_FPS:.0f} FPS and "
             f"{BUDGET_RSS_MB:.0f} MB on this machine; {100 * self.overhead:.0f} % of a frame is not the encoder",
         ]

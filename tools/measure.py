@@ -17,9 +17,9 @@ from pathlib import Path
 
 SESSION_VARIANTS = {
     "ONNX Runtime's defaults": {"arena": True, "pattern": True},
-    "no memory pattern": {"arena": True, "pattern": False},
-    "no arena, no pattern (chosen)": {"arena": False, "pattern": False},
-    "the same, spinning on": {"arena": False, "pattern": False, "spin": True},
+    "no memory pattern (chosen)": {"arena": True, "pattern": False},
+    "no pattern, no arena": {"arena": False, "pattern": False},
+    "no pattern, threads that spin": {"arena": True, "pattern": False, "spin": True},
 }
 
 
