@@ -34,7 +34,7 @@ lint: $(VENV)/test.stamp  ## style and types
 	$(BIN)/lint-imports
 
 docs: $(VENV)/test.stamp  ## write the generated documents again
-	$(BIN)/python -m edge_runtime.records > docs/record.schema.json
+	$(BIN)/python -m tools.docs
 
 # Where `make install` puts things; DESTDIR goes before all of them (packages, images).
 PREFIX ?= /usr/local

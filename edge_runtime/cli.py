@@ -39,7 +39,7 @@ exit codes: 0 done, 2 usage, 65 bad input data, 66 no such input, 69 camera unav
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code. The console script and ``python -m edge_runtime``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
+    parser = make_parser()
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments.insert(0, "run")
     options = parser.parse_args(arguments)
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; tools/docs.py prints the reference from it."""
     parser = argparse.ArgumentParser(
         prog="edge-label",
         description="Zero-shot text labels for every camera frame, on a small ARM computer.",

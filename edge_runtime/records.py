@@ -182,7 +182,3 @@ def _object_schema(cls: type) -> dict[str, Any]:
         "required": required,
         "additionalProperties": False,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2))  # noqa: T201 - `make docs` writes docs/record.schema.json from it

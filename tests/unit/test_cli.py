@@ -80,7 +80,7 @@ def test_a_mistake_is_one_line_and_its_exit_code(
 def test_options_override_the_file(tmp_path: Path):
     path = tmp_path / "c.yaml"
     path.write_text("camera: {source: a.mp4, width: 320}\nmodel: {labels: road}\n")
-    options = cli._parser().parse_args(["run", "--config", str(path), "--camera", "b.mp4", "--loop"])
+    options = cli.make_parser().parse_args(["run", "--config", str(path), "--camera", "b.mp4", "--loop"])
     config = cli._config(options)
     assert (config.camera.source, config.camera.width, config.camera.loop) == ("b.mp4", 320, True)
     assert config.model.labels == "road"
