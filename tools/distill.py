@@ -112,6 +112,8 @@ def distill(
     trainer = Trainer(student, materials, output, device, quiet=quiet)
     if resume:
         trainer.resume()
+    elif first:
+        (output / "log.jsonl").unlink(missing_ok=True)  # of a run that never reached its first checkpoint
     if first:
         report_pictures(materials, output, quiet=quiet)
         write_atomically(output / "recipe.yaml", recipe_text)

@@ -233,6 +233,8 @@ class Recipe:
     student: StudentRecipe
     data: tuple[SourceRecipe, ...]
     version: str = "0.1.0"
+    description: str = ""
+    licences: tuple[str, ...] = ()
     seed: int = 0
     input: InputRecipe = field(default_factory=InputRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
