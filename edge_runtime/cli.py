@@ -21,7 +21,7 @@ commands (edge-label COMMAND --help):
   once           label pictures
   bench          FPS, latency and memory on this machine, against the budget
   labels         list, search, check and build: what can be said, in plain words
-  bundle         info and verify a model bundle
+  bundle         info, verify or install a model bundle
 
 examples:
   edge-label --camera /dev/video0                      live labels on the terminal
@@ -109,6 +109,13 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument("path", nargs="?", metavar="DIR", help="bundle directory (default: the one run would use)")
         sub.add_argument("--json", action="store_true", help="machine-readable")
         sub.set_defaults(command=_bundle, action=action)
+
+    install = bundle_actions.add_parser("install", help="check a .tar and make it the bundle in use")
+    install.add_argument("archive", metavar="FILE", help="plain tar archive of a bundle directory")
+    install.add_argument("--store", metavar="DIR", help="where bundles live (default /var/lib/edge-label/bundles)")
+    install.add_argument("--key", metavar="PEM", help="Ed25519 public key it must be signed with")
+    install.add_argument("--allow-downgrade", action="store_true", help="take an older version too")
+    install.set_defaults(command=_bundle_install)
 
     labels = commands.add_parser("labels", help="work with label sets")
     label_actions = labels.add_subparsers(metavar="ACTION", required=True)
@@ -232,6 +239,18 @@ def _bundle(options: argparse.Namespace) -> int:
 
     show = bundle_info if options.action == "info" else bundle_verify
     print(show(options.path, as_json=options.json))  # noqa: T201
+    return 0
+
+
+def _bundle_install(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from edge_runtime.install import install_bundle
+    from edge_runtime.model.bundle import DEFAULT_STORE
+
+    store = Path(options.store) if options.store else DEFAULT_STORE
+    key = Path(options.key) if options.key else None
+    print(install_bundle(Path(options.archive), store, key=key, allow_downgrade=options.allow_downgrade))  # noqa: T201
     return 0
 
 

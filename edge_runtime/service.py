@@ -18,6 +18,8 @@ from edge_runtime.config import CameraConfig, Config, ModelConfig
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, load_labels
+from edge_runtime.model.self_test import self_test
+from edge_runtime.model.store import BundleStore
 from edge_runtime.notify import Notifier
 from edge_runtime.outlets import Running, optional_outlets
 from edge_runtime.pipeline import Engine, Pipeline
@@ -36,13 +38,37 @@ _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM t
 
 def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
     """The verified bundle and the compiled label set; the text bank is freed again on return."""
-    bundle = load_bundle(find_bundle(config.bundle))
+    path = find_bundle(config.bundle)
+    bundle = load_bundle(path.resolve() if path.is_symlink() else path)  # an install may switch the link meanwhile
     return bundle, load_labels(config.labels, bundle)
 
 
 def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
     """Bundle and labels, ready to label; ``old`` lends what has not changed."""
     return Engine(*load_model(config), config, old)
+
+
+def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
+    """``load_engine``, and the trial of a bundle that was just installed: if it fails, the previous one is back."""
+    path = find_bundle(config.bundle)
+    store = BundleStore.of(path)
+    if store is None:
+        return load_engine(config, old)
+    if store.begin():
+        log.warning("%s: the last start died on a new bundle; the previous one is back", store.root)
+    try:
+        if store.on_trial():
+            self_test(load_bundle(path.resolve()))
+        engine = load_engine(config, old)
+    except EdgeLabelError as error:
+        if not store.roll_back():
+            raise
+        log.warning("new bundle rolled back: %s", error)
+        if old is not None:
+            raise  # a reload: what runs goes on running
+        return load_engine(config)
+    store.passed()
+    return engine
 
 
 @dataclass(slots=True)
@@ -91,7 +117,7 @@ class Daemon:
     """The running parts: ``source``, ``pipeline`` and ``sinks``, built from one Config and exchanged by a reload."""
 
     def __init__(self, config: Config) -> None:
-        engine = load_engine(config.model)
+        engine = start_engine(config.model)
         self.config = config
         self.source = open_source(config.camera)
         self.pipeline = Pipeline(engine, camera=self.source.name, thermal=Path(config.thermal.zones))
@@ -173,7 +199,7 @@ class Daemon:
     def _switch_to(self, config: Config) -> None:
         """Build everything new first; what can fail fails here, before anything old is touched."""
         old = self.config
-        engine = load_engine(config.model, self.pipeline.engine)
+        engine = start_engine(config.model, self.pipeline.engine)
         source = self.source if config.camera == old.camera else open_source(config.camera)
         sinks = self.sinks if _outputs(config) == _outputs(old) else self._start_sinks(config, live=source.live)
         if source is not self.source:

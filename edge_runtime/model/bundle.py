@@ -21,6 +21,7 @@ from edge_runtime.records import Modality
 
 SCHEMA = "edge-label-bundle/1"
 DEFAULT_NAME = "edge-clip"
+DEFAULT_STORE = Path("/var/lib/edge-label/bundles")  # what `bundle install` fills
 MAX_FILE_BYTES = 512 << 20  # a CLIP ViT-B/32 tower in float32 is 350 MB
 MAX_MANIFEST_BYTES = 1 << 20
 REQUIRED_FILES = ("encoder.onnx", "text_bank.npy", "text_bank.json")
@@ -120,7 +121,7 @@ def find_bundle(wanted: str | None = None) -> Path:
             raise NoInputError(f"{given}: no such bundle directory; check --bundle")
         return Path(given)
     places = [
-        Path("/var/lib/edge-label/bundles/current"),
+        DEFAULT_STORE / "current",
         Path("models") / DEFAULT_NAME,
         Path(__file__).resolve().parents[2] / "models" / DEFAULT_NAME,  # a source checkout
         Path("/usr/share/edge-label/models") / DEFAULT_NAME,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import BundleError
+from edge_runtime.errors import BundleError, StuckError
 from edge_runtime.model.bundle import Bundle
 
 # onnxruntime 1.31 for Linux ships with telemetry on: files under ~/.cache and /tmp, and a host to send to.
@@ -68,7 +68,12 @@ class Encoder:
         self._outputs = [manifest.embedding_name]
 
     def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        embedding: NDArray[np.float32] = self._session.run(self._outputs, {self._input: batch})[0][0]
+        """The embedding of one picture. Raises StuckError when ONNX Runtime fails, out of memory above all."""
+        try:
+            embedding: NDArray[np.float32] = self._session.run(self._outputs, {self._input: batch})[0][0]
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise StuckError(f"encoder: ONNX Runtime fails ({reason}); only a new process can help") from None
         unit: NDArray[np.float32] = embedding / np.sqrt(embedding @ embedding)
         return unit
 

@@ -1,0 +1,70 @@
+"""Does a bundle do at all what a bundle must? ``python -m edge_runtime.model.self_test DIR`` asks in a process of its
+own, with limits, because a hostile or broken graph may take all memory, hang or crash.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.errors import BundleError, EdgeLabelError
+from edge_runtime.model.bundle import Bundle, load_bundle
+
+CPU_S = 60
+WALL_S = 120
+DATA_BYTES = 3 << 29  # 1.5 GB: a ViT-B/32 tower in float32 passes, a bomb does not
+
+
+def self_test(bundle: Bundle) -> None:
+    """Read everything, encode one picture, compare it with the bank. Raises BundleError."""
+    from edge_runtime.model.encoder import Encoder
+    from edge_runtime.model.labels import TextBank
+
+    bundle.verify()
+    spec = bundle.manifest.input
+    picture = np.random.default_rng(0).integers(0, 256, spec.shape, np.uint8)
+    embedding = Encoder(bundle, threads=1)(picture)
+    if not np.isfinite(embedding).all() or abs(float(embedding @ embedding) - 1) > 1e-3:
+        raise BundleError(f"{bundle.path}: its encoder gives no unit-norm embedding; it must not be installed")
+    cosines = TextBank.from_bundle(bundle).rows.astype(np.float32) @ embedding
+    if not np.isfinite(cosines).all():
+        raise BundleError(f"{bundle.path}: its text bank does not fit its encoder; it must not be installed")
+
+
+def self_test_in_child(path: Path) -> None:
+    """``self_test`` where it can do no harm. Raises BundleError, a crash or a hang included."""
+    command = [sys.executable, "-m", "edge_runtime.model.self_test", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WALL_S, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise BundleError(f"{path}: its self-test takes more than {WALL_S} s; it must not be installed") from None
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise BundleError(f"{path}: its self-test was ended by {name}; it must not be installed")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise BundleError(lines[-1] if lines else f"{path}: its self-test fails; it must not be installed")
+
+
+def _main(path: str) -> int:
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        self_test(load_bundle(Path(path)))
+    except EdgeLabelError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except MemoryError:
+        sys.stderr.write(f"{path}: needs more than {DATA_BYTES >> 20} MB; it must not be installed\n")
+        return 78
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1]))
