@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime import strict_yaml
-from edge_runtime.records import WantedModality
+from edge_runtime.records import RecordState, WantedModality
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,97 @@ class PrometheusConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that a record is asked: exactly one of ``label``, ``state``, ``all``, ``any``, ``not``.
+
+    ``label`` alone: it is on. With ``min_score`` or ``max_score``: its score is at least, at most that.
+    """
+
+    label: str | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+    state: RecordState | None = None
+    all: tuple[Condition, ...] | None = None
+    any: tuple[Condition, ...] | None = None
+    not_: Condition | None = field(default=None, metadata={"key": "not"})
+
+    def __post_init__(self) -> None:
+        kinds = {"label": self.label, "state": self.state, "all": self.all, "any": self.any, "not": self.not_}
+        given = [name for name, value in kinds.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"a condition is one of {', '.join(kinds)}; this has {' and '.join(given) or 'none'}")
+        if self.all == () or self.any == ():
+            raise ValueError("all and any need at least one condition below them")
+        for name, value in (("min_score", self.min_score), ("max_score", self.max_score)):
+            if value is not None:
+                if self.label is None:
+                    raise ValueError(f"{name} belongs to a label; write it beside one")
+                _within(name, value, 0, 1)
+
+    @property
+    def labels(self) -> set[str]:
+        """Every label it asks about."""
+        inner = (*(self.all or ()), *(self.any or ()), *((self.not_,) if self.not_ else ()))
+        return set().union(*(condition.labels for condition in inner), {self.label} if self.label else set())
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRule:
+    """When to keep something, and what."""
+
+    name: str
+    when: Condition | None = None
+    edge: Literal["rising", "level"] = "rising"
+    save: Literal["snapshot", "clip"] = "snapshot"
+    min_interval_s: float = 10.0
+    pre_s: float = 0.0
+    post_s: float = 0.0
+    min_distance: float | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", self.name):
+            raise ValueError(f"a rule's name is part of a file's name: letters, digits, - and _, not {self.name!r}")
+        _within("min_interval_s", self.min_interval_s, 0, 86400)
+        _within("pre_s", self.pre_s, 0, 30)
+        _within("post_s", self.post_s, 0, 60)
+        if self.save == "snapshot" and (self.pre_s or self.post_s):
+            raise ValueError(f"rule {self.name}: pre_s and post_s are for save: clip")
+        if self.save == "clip" and not (self.pre_s or self.post_s):
+            raise ValueError(f"rule {self.name}: a clip needs pre_s or post_s")
+        if self.when is None and self.min_distance is None:
+            raise ValueError(f"rule {self.name} would keep everything; give it when, or min_distance")
+        if self.min_distance is not None:
+            _within("min_distance", self.min_distance, 0.001, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class TriggersConfig:
+    """Keep the pictures that are worth it, in a folder that never grows beyond its cap."""
+
+    spool: str
+    rules: tuple[TriggerRule, ...]
+    max_mb: float = 500.0
+    clip_fps: float = 5.0
+    ring_mb: float = 8.0
+    hook: tuple[str, ...] = ()
+    hook_timeout_s: float = 60.0
+    delete_after_hook: bool = False
+
+    def __post_init__(self) -> None:
+        _within("triggers.max_mb", self.max_mb, 0.1, 1e6)
+        _within("triggers.clip_fps", self.clip_fps, 0.2, 60)
+        _within("triggers.ring_mb", self.ring_mb, 0.1, 64)
+        _within("triggers.hook_timeout_s", self.hook_timeout_s, 1, 3600)
+        if not self.rules:
+            raise ValueError("triggers.rules is empty; add at least one '- name: ...' under it")
+        names = [rule.name for rule in self.rules]
+        if len(set(names)) < len(names):
+            raise ValueError("two rules have the same name; names must differ")
+        if self.delete_after_hook and not self.hook:
+            raise ValueError("triggers.delete_after_hook needs triggers.hook; add it, or set it to false")
+
+
+@dataclass(frozen=True, slots=True)
 class PreviewConfig:
     """The page that shows what the camera sees."""
 
@@ -159,6 +250,7 @@ class Config:
     output: OutputConfig = field(default_factory=OutputConfig)
     mqtt: MqttConfig | None = None
     prometheus: PrometheusConfig | None = None
+    triggers: TriggersConfig | None = None
     preview: PreviewConfig | None = None
 
 

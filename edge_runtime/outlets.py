@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edge_runtime.config import Config
+from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.labels import CompiledLabels
 from edge_runtime.records import CameraState
 from edge_runtime.sinks import InlineSink, Outlet, SinkThread
@@ -21,21 +22,40 @@ class Running:
     camera_state: Callable[[], CameraState]
 
 
-def optional_outlets(config: Config, running: Running) -> list[Outlet]:
-    """Every sink whose section of the configuration is there. None of them ever holds up a frame."""
+def optional_outlets(config: Config, running: Running, labels: CompiledLabels, *, live: bool) -> list[Outlet]:
+    """Every sink whose section of the configuration is there. None of them ever holds up a live frame.
+
+    ``labels`` are those that will be scored, which during a reload are not yet those that ``running`` tells.
+    """
     outlets: list[Outlet] = []
+    try:
+        for outlet in _outlets(config, running, labels, live=live):
+            outlets.append(outlet)  # noqa: PERF402 - one by one, so that those made are known when the next one fails
+    except EdgeLabelError:
+        for outlet in outlets:
+            outlet.close()
+        raise
+    return outlets
+
+
+def _outlets(config: Config, running: Running, labels: CompiledLabels, *, live: bool) -> Iterator[Outlet]:
     if config.mqtt:
         from edge_runtime.sinks.mqtt import MqttSink
 
-        outlets.append(SinkThread(MqttSink(config.mqtt, lambda: running.labels().names), lossless=False))
+        yield SinkThread(MqttSink(config.mqtt, lambda: running.labels().names), lossless=False)
     if config.prometheus:
         from edge_runtime.sinks.prometheus import PrometheusSink
 
-        outlets.append(InlineSink(PrometheusSink(config.prometheus, running.camera_state)))
+        yield InlineSink(PrometheusSink(config.prometheus, running.camera_state))
+    if config.triggers:
+        from edge_runtime.camera.jpeg import JpegEncoder
+        from edge_runtime.sinks.triggers import TriggerSink
+
+        triggers = TriggerSink(config.triggers, JpegEncoder(), labels.names)
+        yield SinkThread(triggers, lossless=not live, pictures=True)
     if config.preview:
         from edge_runtime.camera.jpeg import JpegEncoder
         from edge_runtime.sinks.preview import PreviewSink
 
         to_jpeg = JpegEncoder(quality=75, max_width=PREVIEW_WIDTH)
-        outlets.append(InlineSink(PreviewSink(config.preview, to_jpeg, running.camera_state)))
-    return outlets
+        yield InlineSink(PreviewSink(config.preview, to_jpeg, running.camera_state))

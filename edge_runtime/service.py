@@ -122,7 +122,7 @@ class Daemon:
         self.source = open_source(config.camera)
         self.pipeline = Pipeline(engine, camera=self.source.name, thermal=Path(config.thermal.zones))
         self._governor = ThermalGovernor(config.thermal.limit_c)
-        self.sinks = self._start_sinks(config)
+        self.sinks = self._start_sinks(config, engine, live=self.source.live)
         self.summary = Summary()
         self._lost_before = self._deleted_before = 0  # by sinks that a reload has closed
 
@@ -201,7 +201,7 @@ class Daemon:
         old = self.config
         engine = start_engine(config.model, self.pipeline.engine)
         source = self.source if config.camera == old.camera else open_source(config.camera)
-        sinks = self.sinks if _outputs(config) == _outputs(old) else self._start_sinks(config, live=source.live)
+        sinks = self.sinks if _outputs(config) == _outputs(old) else self._start_sinks(config, engine, live=source.live)
         if source is not self.source:
             self.source.close()  # the new one opens its device at the first read
         if sinks is not self.sinks:
@@ -211,13 +211,12 @@ class Daemon:
         self.pipeline.switch(engine, source.name, Path(config.thermal.zones))
         self._governor = ThermalGovernor(config.thermal.limit_c)
 
-    def _start_sinks(self, config: Config, live: bool | None = None) -> list[Outlet]:
-        live = self.source.live if live is None else live
+    def _start_sinks(self, config: Config, engine: Engine, *, live: bool) -> list[Outlet]:
         running = Running(
             labels=lambda: self.pipeline.engine.score.labels,
             camera_state=lambda: self.source.state,
         )
-        outlets = optional_outlets(config, running)
+        outlets = optional_outlets(config, running, engine.score.labels, live=live)
         try:
             return [SinkThread(sink, lossless=not live) for sink in _make_sinks(config, live=live)] + outlets
         except EdgeLabelError:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.camera.decode import decode, jpeg_size
+from edge_runtime.camera.decode import decode
 from edge_runtime.errors import DataError
+from edge_runtime.jpeg_bytes import DHT, jpeg_size, segments
 from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
 
 FULL_SIZE = (1 << 30, 1 << 30)
-_SOI, _DHT, _SOS = b"\xff\xd8", 0xC4, 0xDA
 
 
 class JpegEncoder:
@@ -58,24 +58,13 @@ class JpegEncoder:
 
 def with_huffman_tables(jpeg: bytes) -> bytes:
     """Many USB cameras leave the standard Huffman tables out (AVI's MJPG allows it); not every viewer knows them."""
-    if any(marker == _DHT for marker, _ in _segments(jpeg)):
+    if any(marker == DHT for marker, _ in segments(jpeg)):
         return jpeg
-    return _SOI + standard_huffman_tables() + jpeg[2:]
+    return jpeg[:2] + standard_huffman_tables() + jpeg[2:]
 
 
 @functools.cache
 def standard_huffman_tables() -> bytes:
     """The DHT segments of annex K.3 of the JPEG standard, as libjpeg writes them."""
     _, jpeg = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))
-    return b"".join(segment for marker, segment in _segments(bytes(jpeg)) if marker == _DHT)
-
-
-def _segments(jpeg: bytes) -> list[tuple[int, bytes]]:
-    """(marker, whole segment) of everything before the picture data."""
-    found = []
-    at = 2
-    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != _SOS:
-        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        found.append((jpeg[at + 1], jpeg[at:end]))
-        at = end
-    return found
+    return b"".join(bytes(segment) for marker, segment in segments(bytes(jpeg)) if marker == DHT)

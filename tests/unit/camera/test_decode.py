@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.bench import builtin_jpeg
-from edge_runtime.camera.decode import decode, jpeg_size
+from edge_runtime.camera.decode import decode
 from edge_runtime.errors import DataError
+from edge_runtime.jpeg_bytes import jpeg_size
 from edge_runtime.records import Frame
 
 

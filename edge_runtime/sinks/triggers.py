@@ -1,0 +1,268 @@
+"""Choosing the frames worth keeping: rules over labels, a ring of recent JPEGs, snapshots and clips in a spool.
+
+A rule fires when its condition becomes true (``edge: rising``) or while it is true (``level``), at most every
+``min_interval_s``, and, with ``min_distance``, only for a frame that looks different from those it kept before:
+cosine distance 1 - a.b of the image embeddings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.config import Condition, TriggerRule, TriggersConfig
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.records import Frame, LabelRecord, LabelScore
+from edge_runtime.sinks.avi import AviWriter
+from edge_runtime.sinks.hook import Hook
+from edge_runtime.sinks.spool import Draft, Spool
+
+log = logging.getLogger("edge_label.triggers")
+
+SCHEMA = "edge-label-capture/1"
+DIVERSITY_MEMORY = 512  # embeddings a rule remembers: 1 MB at 512 dimensions
+
+
+def holds(condition: Condition, scores: Mapping[str, LabelScore], state: str) -> bool:
+    """Whether a record answers the condition. A label that the record does not list has score 0."""
+    if condition.label is not None:
+        label = scores.get(condition.label)
+        if condition.min_score is None and condition.max_score is None:
+            return label is not None and label.on
+        score = label.score if label else 0.0
+        low, high = condition.min_score, condition.max_score
+        return (low is None or score >= low) and (high is None or score <= high)
+    if condition.state is not None:
+        return condition.state == state
+    if condition.all is not None:
+        return all(holds(inner, scores, state) for inner in condition.all)
+    if condition.any is not None:
+        return any(holds(inner, scores, state) for inner in condition.any)
+    return condition.not_ is None or not holds(condition.not_, scores, state)
+
+
+class Diversity:
+    """Remembers the embeddings that were kept, the newest ``DIVERSITY_MEMORY`` of them."""
+
+    def __init__(self, min_distance: float) -> None:
+        self._limit = 1 - min_distance
+        self._kept: NDArray[np.float32] | None = None
+        self._count = 0
+
+    def is_new(self, embedding: NDArray[Any]) -> bool:
+        """True when every remembered embedding is at least ``min_distance`` away. NaN is never new."""
+        if self._kept is None:
+            return bool(np.isfinite(embedding).all())
+        near = self._kept[: min(self._count, DIVERSITY_MEMORY)] @ embedding
+        return bool(near.max() <= self._limit)
+
+    def remember(self, embedding: NDArray[Any]) -> None:
+        """Add one that was kept, in place of the oldest."""
+        if self._kept is None:
+            self._kept = np.empty((DIVERSITY_MEMORY, len(embedding)), np.float32)
+        self._kept[self._count % DIVERSITY_MEMORY] = embedding
+        self._count += 1
+
+
+class Ring:
+    """The last seconds as (monotonic seconds, JPEG), under a cap of bytes; the oldest go first."""
+
+    def __init__(self, seconds: float, max_bytes: float) -> None:
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._items: deque[tuple[float, bytes]] = deque()
+        self.bytes = 0
+
+    def add(self, time_s: float, jpeg: bytes) -> None:
+        self._items.append((time_s, jpeg))
+        self.bytes += len(jpeg)
+        while self._items and (self.bytes > self._max_bytes or self._items[0][0] < time_s - self._seconds):
+            self.bytes -= len(self._items.popleft()[1])
+
+    def since(self, time_s: float) -> list[tuple[float, bytes]]:
+        """What it holds from ``time_s`` on, oldest first."""
+        return [item for item in self._items if item[0] >= time_s]
+
+
+class Rule:
+    """A TriggerRule and what it remembers."""
+
+    def __init__(self, config: TriggerRule) -> None:
+        self.config = config
+        self._was_true = False
+        self._not_before = float("-inf")
+        self._diversity = Diversity(config.min_distance) if config.min_distance is not None else None
+
+    def fires(self, record: LabelRecord, scores: Mapping[str, LabelScore], frame: Frame) -> bool:
+        """Whether this frame is to be kept; a True is remembered."""
+        config = self.config
+        true = config.when is None or holds(config.when, scores, record.state)
+        rose = true and not self._was_true
+        self._was_true = true
+        if not (true if config.edge == "level" or config.when is None else rose):
+            return False
+        if frame.captured_s < self._not_before:
+            return False
+        if self._diversity is not None:
+            if frame.embedding is None or not self._diversity.is_new(frame.embedding):
+                return False
+            self._diversity.remember(frame.embedding)
+        self._not_before = frame.captured_s + max(config.min_interval_s, config.post_s)  # one open clip a rule
+        return True
+
+
+@dataclass(slots=True)
+class _Clip:
+    """A clip that is still being written."""
+
+    rule: TriggerRule
+    record: LabelRecord
+    fired_s: float
+    draft: Draft
+    avi: AviWriter
+    fired_frame: int = 0
+
+
+class TriggerSink:
+    """Runs the rules over every record. Raises ConfigError for a label that is not there, a bad spool or hook.
+
+    Needs frames with pictures. ``to_jpeg`` turns a frame into what is kept, with the privacy mask applied.
+    """
+
+    name = "triggers"
+
+    def __init__(self, config: TriggersConfig, to_jpeg: Callable[[Frame], bytes], label_names: Sequence[str]) -> None:
+        _check_labels(config, label_names)
+        self._to_jpeg = to_jpeg
+        self._rules = [Rule(rule) for rule in config.rules]
+        self._spool = Spool(Path(config.spool), int(config.max_mb * 1e6))
+        self._interval_s = 1 / config.clip_fps
+        self._next_s = float("-inf")
+        clips = [rule for rule in config.rules if rule.save == "clip"]
+        self._ring = Ring(max(rule.pre_s for rule in clips), config.ring_mb * 1e6) if clips else None
+        self._open: list[_Clip] = []
+        self._hook = Hook(config.hook, config.hook_timeout_s, delete=config.delete_after_hook) if config.hook else None
+        self._hand_on_again = config.delete_after_hook
+        self._opened = False
+        self.kept = 0
+
+    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+        """Ask every rule; keep what is asked for. A frame that is broken is passed over."""
+        if frame is None or record.state == "invalid":  # nothing to keep, and nothing that a rule could have seen
+            self._finish_clips(record.mono_s)
+            return
+        if not self._opened:
+            self._spool.open()
+            self._opened = True
+            if self._hook and self._hand_on_again:  # what is still there was not handed on before the last stop
+                self._hook.extend(self._spool.captures())
+        jpeg: bytes | None = None
+        try:
+            if self._ring is not None and frame.captured_s >= self._next_s:
+                self._next_s = max(self._next_s + self._interval_s, frame.captured_s + self._interval_s / 2)
+                jpeg = self._to_jpeg(frame)
+                self._ring.add(frame.captured_s, jpeg)
+                self._feed_clips(frame.captured_s, jpeg)
+            scores = {label.name: label for label in record.labels}
+            for rule in self._rules:
+                if rule.fires(record, scores, frame):
+                    jpeg = jpeg or self._to_jpeg(frame)
+                    self._keep(rule.config, record, frame, jpeg)
+        except DataError as error:
+            log.debug("%s", error)
+        finally:
+            self._finish_clips(frame.captured_s)
+
+    def close(self) -> None:
+        """Finish open clips with what they have; leave the hook at most a second."""
+        self._finish_clips(float("inf"))
+        if self._hook:
+            self._hook.close()
+        if self.kept or self._spool.deleted:
+            log.info("triggers: %d captures kept, %d deleted for room", self.kept, self._spool.deleted)
+
+    def _keep(self, rule: TriggerRule, record: LabelRecord, frame: Frame, jpeg: bytes) -> None:
+        name = f"{rule.name}-{datetime.fromisoformat(record.time):%Y%m%dT%H%M%SZ}"
+        if rule.save == "clip" and self._ring is not None:
+            draft = self._spool.start(name, ".avi")
+            clip = _Clip(rule, record, frame.captured_s, draft, AviWriter(draft.stream))
+            self._open.append(clip)
+            for time_s, old in self._ring.since(frame.captured_s - rule.pre_s):
+                if time_s < frame.captured_s:
+                    self._append(clip, old, time_s)
+            clip.fired_frame = clip.avi.frames
+            self._append(clip, jpeg, frame.captured_s)
+            return
+        if not self._spool.make_room(len(jpeg)):
+            return
+        draft = self._spool.start(name, ".jpg")
+        try:
+            draft.stream.write(jpeg)
+        except OSError:
+            draft.abandon()
+            raise
+        self._finish(draft, rule, record, {})
+
+    def _feed_clips(self, time_s: float, jpeg: bytes) -> None:
+        for clip in list(self._open):
+            if time_s <= clip.fired_s + clip.rule.post_s:
+                self._append(clip, jpeg, time_s)
+
+    def _append(self, clip: _Clip, jpeg: bytes, time_s: float) -> None:
+        """Add a frame, the cap held even while clips are unfinished; a clip that alone is too long ends early."""
+        if not self._spool.make_room(sum(other.avi.size for other in self._open) + len(jpeg)):
+            return
+        try:
+            clip.avi.add(jpeg, time_s)
+        except OSError:
+            self._open.remove(clip)
+            clip.draft.abandon()
+            raise
+
+    def _finish_clips(self, now_s: float) -> None:
+        for clip in [c for c in self._open if now_s >= c.fired_s + c.rule.post_s]:
+            self._open.remove(clip)
+            if not clip.avi.frames:
+                clip.draft.abandon()
+                continue
+            try:
+                clip.avi.finish()
+            except OSError:
+                clip.draft.abandon()
+                raise
+            fields = {
+                "frames": clip.avi.frames,
+                "fps": round(clip.avi.fps, 3),
+                "frame_times_s": clip.avi.offsets_s,
+                "fired_frame": clip.fired_frame,
+            }
+            self._finish(clip.draft, clip.rule, clip.record, fields)
+
+    def _finish(self, draft: Draft, rule: TriggerRule, record: LabelRecord, fields: dict[str, Any]) -> None:
+        def sidecar(media: str, size: int) -> dict[str, Any]:
+            head = {"schema": SCHEMA, "rule": rule.name, "kind": rule.save, "file": media, "bytes": size}
+            return {**head, **fields, "record": record.to_dict()}
+
+        capture = draft.finish(sidecar)
+        if capture:
+            self.kept += 1
+            if self._hook:
+                self._hook.extend([capture])
+
+
+def _check_labels(config: TriggersConfig, names: Sequence[str]) -> None:
+    for rule in config.rules:
+        for label in sorted(rule.when.labels if rule.when else ()):
+            if label not in names:
+                near = difflib.get_close_matches(label, names, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(list(names)[:8])}"
+                raise ConfigError(f"triggers: rule {rule.name}: the label set has no '{label}'; {hint}")

@@ -1,0 +1,135 @@
+"""The spool never exceeds its cap, never shows half a capture, and survives a disk that fails anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.sinks.spool import Spool
+
+
+def opened(folder: Path, max_bytes: int = 10_000) -> Spool:
+    spool = Spool(folder, max_bytes)
+    spool.open()
+    return spool
+
+
+def put(spool: Spool, data: bytes, name: str = "rule", suffix: str = ".jpg"):
+    if not spool.make_room(len(data)):
+        return None
+    draft = spool.start(name, suffix)
+    draft.stream.write(data)
+    return draft.finish(lambda media, size: {"file": media, "bytes": size})
+
+
+def used(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_a_capture_is_a_media_file_and_its_sidecar_and_nothing_else(tmp_path: Path):
+    folder = tmp_path / "a" / "spool"
+    capture = put(opened(folder), b"x" * 100, "snow-20260502T091307Z")
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "00000001-snow-20260502T091307Z.jpg",
+        "00000001-snow-20260502T091307Z.json",
+    ]
+    assert json.loads(capture.sidecar.read_text()) == {"file": capture.media.name, "bytes": 100}
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_cap_holds_at_every_moment_and_the_oldest_go_first(tmp_path: Path):
+    spool = opened(tmp_path)
+    for i in range(200):
+        put(spool, bytes(100 + 37 * (i % 50)))
+        assert used(tmp_path) <= 10_000
+    numbers = sorted({int(p.name[:8]) for p in tmp_path.iterdir()})
+    assert numbers == list(range(numbers[0], 201))
+    assert spool.deleted == numbers[0] - 1
+    assert spool.bytes == used(tmp_path)
+
+
+def test_what_can_never_fit_deletes_nothing(tmp_path: Path):
+    spool = opened(tmp_path)
+    put(spool, b"x" * 5000)
+    assert put(spool, b"x" * 10_001) is None
+    assert len(list(tmp_path.iterdir())) == 2
+    assert put(spool, b"x" * 9_999) is None, "the sidecar counts too"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_numbering_goes_on_after_a_restart_and_leftovers_are_taken_away(tmp_path: Path):
+    put(opened(tmp_path), b"1")
+    (tmp_path / ".00000002-rule.jpg.part").write_bytes(b"half")
+    (tmp_path / "somebody-elses.txt").write_text("stays")
+    spool = opened(tmp_path)
+    assert put(spool, b"2").media.name.startswith("00000002-")
+    assert [c.media.name for c in spool.captures()] == ["00000001-rule.jpg", "00000002-rule.jpg"]
+    assert (tmp_path / "somebody-elses.txt").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_room_that_somebody_else_made_is_seen(tmp_path: Path):
+    spool = opened(tmp_path)
+    for _ in range(4):
+        put(spool, bytes(2400))
+    for path in tmp_path.glob("0000000[12]*"):
+        path.unlink()
+    put(spool, bytes(2400))
+    assert spool.deleted == 0
+
+
+def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/spool")):
+        with pytest.raises(ConfigError, match="choose another folder"):
+            Spool(wrong, 1000)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "write_bytes"])
+def test_a_call_that_fails_leaves_nothing_behind_and_the_next_capture_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+):
+    spool = opened(tmp_path)
+    put(spool, b"before")
+    target = os if call == "fsync" else Path
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, call, fails)
+        with pytest.raises(OSError, match="No space"):
+            put(spool, b"fails")
+    assert len(list(tmp_path.iterdir())) == 2
+    assert put(spool, b"after")
+    assert spool.bytes == used(tmp_path)
+
+
+def test_a_process_killed_at_any_moment_leaves_only_whole_captures(tmp_path: Path):
+    script = (
+        "import sys; from tests.unit.sinks.test_spool import *\n"
+        "spool = opened(Path(sys.argv[1]), 200_000)\n"
+        "while True: put(spool, bytes(3000))\n"
+    )
+    for delay in (0.02, 0.05, 0.11):
+        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+        while len(list(tmp_path.iterdir())) < 4:
+            pass
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        spool = opened(tmp_path, 200_000)
+        for sidecar in tmp_path.glob("*.json"):
+            described = json.loads(sidecar.read_text())
+            assert (tmp_path / described["file"]).stat().st_size == described["bytes"] == 3000
+        assert len(spool.captures()) == len(list(tmp_path.glob("*.json")))
+        assert used(tmp_path) <= 200_000
+        assert not list(tmp_path.glob(".*.part"))
