@@ -30,10 +30,10 @@ from edge_runtime.errors import EdgeLabelError, NoInputError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import InputSpec
 from edge_runtime.model.preprocess import Preprocessor
-from tools.factory.mobilenet import TFSLIM, MobileNetV2, load_classifier, load_mobilenet
+from tools.factory.mobilenet import TFSLIM, MobileNetV2, load_mobilenet
 from tools.factory.sentence_map import SentenceMap, load_text_rows, unique_rows
-from tools.factory.teachers import BACKGROUND_CLASSES, CLIP_B32, read_shared_bank
-from tools.factory.zero_shot import head_from_classifier
+from tools.factory.teachers import CLIP_B32
+from tools.factory.zero_shot import imagenet_classifier, imagenet_names, load_classifier_head
 from tools.prompts import RECIPES, TEMPLATES, offline_bank, wanted_phrases
 
 SIZE = 192
@@ -105,14 +105,10 @@ def run(model: Path | bytes, pictures: np.ndarray, what: str, batch: int = 32) -
     return np.concatenate([session.run(None, {"pixels": pictures[i : i + batch]})[0] for i in steps])
 
 
-def fit_head(features: Tensor, logits: Tensor, phrases: list[str | None], weights: Path) -> nn.Linear:
+def fit_head(features: Tensor, logits: Tensor, phrases: list[str | None], weights: Path) -> nn.Module:
     """The closed-form head, then two passes of cross entropy to posteriors over names and to folder names."""
-    _, imagenet = read_shared_bank(weights)
-    names = torch.from_numpy(imagenet)
-    classifier = load_classifier(weights / "mobilenetv2_1.0_imagenet_tfslim.npz")
-    classifier.weight = nn.Parameter(classifier.weight[BACKGROUND_CLASSES:])
-    classifier.bias = nn.Parameter(classifier.bias[BACKGROUND_CLASSES:])
-    head = head_from_classifier(classifier, names, features)
+    names = torch.from_numpy(imagenet_names(load_text_rows(weights)))
+    head = load_classifier_head(weights / "mobilenetv2_1.0_imagenet_tfslim.npz").direct
     known = sorted({p for p in phrases if p})
     rows = unique_rows(load_text_rows(weights))
     text_map = SentenceMap(load_text_rows(weights))
@@ -199,7 +195,7 @@ def make(out: Path, data: Path, weights: Path) -> None:
     """Read, fit, quantise, write."""
     names, pictures = read_pictures(data)
     checkpoint = weights / "mobilenetv2_1.0_imagenet_tfslim.npz"
-    net, classifier = load_mobilenet(checkpoint, TFSLIM).eval(), load_classifier(checkpoint)
+    net, classifier = load_mobilenet(checkpoint, TFSLIM).eval(), imagenet_classifier(checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.onnx"
         bare = Encoder(net, nn.Identity())
@@ -207,7 +203,7 @@ def make(out: Path, data: Path, weights: Path) -> None:
         export(bare, model)
         features = torch.from_numpy(run(model, pictures, "features"))
         with torch.no_grad():
-            logits = classifier(features)[:, BACKGROUND_CLASSES:]
+            logits = classifier(features)
         head = fit_head(features, logits, [folder_phrase(n) for n in names], weights)
         export(Encoder(net, head), model)
         shuffled = np.random.default_rng(0).permutation(len(pictures))

@@ -20,8 +20,6 @@ from tools.factory.teachers import (  # noqa: E402
     check_text_space,
     load_teacher,
     mean_by_name,
-    prototypes,
-    read_shared_bank,
 )
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
@@ -115,20 +113,6 @@ def test_rows_of_one_name_become_one_unit_row() -> None:
     assert bank.find(["a photo of a dog", "The Traffic light", "cat"]) == [1, 0, None]
 
 
-def test_whitened_prototypes_tell_names_apart_better_than_text_rows() -> None:
-    """Rows with one large common mean: plain cosines are all alike, whitened ones are not."""
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(200, 32)) * np.geomspace(1, 0.1, 32) + 5
-    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-    def gap(directions: np.ndarray) -> float:
-        cosines = directions @ rows.T
-        own = np.diag(cosines)
-        return float(((own - cosines.mean(1)) / cosines.std(1)).mean())
-
-    assert gap(prototypes(rows, rows, 0.1)) > 1.3 * gap(prototypes(rows, rows, None))
-
-
 @needs_weights
 def test_offline_teacher_reads_genuine_rows_and_asks_for_the_rest() -> None:
     asked: list[str] = []
@@ -138,16 +122,8 @@ def test_offline_teacher_reads_genuine_rows_and_asks_for_the_rest() -> None:
         return np.ones((len(phrases), 512), np.float32)
 
     teacher = OfflineTeacher(WEIGHTS, text=encoder)
-    rows = teacher.text_embeddings(["a photo of a tench", "Tinca tinca", "a tunnel at night"])
+    rows = teacher.text_embeddings(["a photo of a tench", "DOG", "a tunnel at night"])
     assert asked == ["a tunnel at night"]
     assert _are_unit_rows(rows, 3, 512)
     with pytest.raises(DataError, match="'a tunnel at night' is not in the teacher's text bank"):
         OfflineTeacher(WEIGHTS).text_embeddings(["dog", "a tunnel at night"])
-
-
-@needs_weights
-def test_the_shared_bank_has_every_name_once() -> None:
-    bank, imagenet = read_shared_bank(WEIGHTS)
-    assert len(set(bank.names)) == len(bank.names) == len(bank.rows)
-    assert _are_unit_rows(bank.rows, len(bank.names), 512)
-    assert _are_unit_rows(imagenet, 1000, 512)

@@ -1,4 +1,4 @@
-"""The MLP projection head between a backbone's features and the text space (Clip4Retrofit's projection head)."""
+"""Heads between a backbone's features and the text space: Clip4Retrofit's MLP, and one that holds a classifier."""
 
 from __future__ import annotations
 
@@ -25,3 +25,22 @@ class ProjectionHead(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) -> (B, outputs)."""
         return super().forward(x)
+
+
+class ClassifierHead(nn.Module):
+    """A classifier's posterior put into the text space, and a linear head beside it.
+
+    direct(z) + names(softmax(classify(z))): (B, F) features -> (B, D), not yet normalised. zero_shot.py makes one
+    that knows what the classifier knows before any training.
+    """
+
+    def __init__(self, classifier: nn.Linear, names: Tensor, direct: nn.Linear) -> None:
+        """`names` is (K, D): where each of the classifier's K classes lies."""
+        super().__init__()
+        self.classify, self.direct = classifier, direct
+        self.names = nn.Linear(names.shape[0], names.shape[1], bias=False)
+        self.names.weight.data.copy_(names.T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F) -> (B, D)."""
+        return self.direct(x) + self.names(self.classify(x).softmax(1))

@@ -27,8 +27,13 @@ class TeacherRecipe:
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """The MLP projection head: `depth` linear layers (1 = no hidden layer), `width` wide in between."""
+    """The projection head.
 
+    kind "mlp": `depth` linear layers (1 = no hidden layer), `width` wide in between, random at first.
+    kind "classifier": the checkpoint's own ImageNet classifier, put into the text space (see zero_shot.py).
+    """
+
+    kind: Literal["mlp", "classifier"] = "mlp"
     depth: int = 2
     width: int = 1024
     activation: Literal["relu", "relu6", "gelu", "silu"] = "relu"
@@ -153,13 +158,14 @@ class TargetsRecipe:
     views: augmented views of each training picture that the teacher embeds, replayed to the student in turn;
         0: the teacher embeds the whole picture once and the student sees fresh crops of it.
     stem: keep what the frozen layers make of each view and start training steps there; views are then replayed whole.
-    teacher_sees: "geometry" (crop and flip) or "all" (colour, small scale and conditions too).
-    condition_mix: with "geometry", how much of the condition's text goes into the target of a view with one.
+    teacher_sees: "geometry" (crop and flip), "all" (colour, small scale and conditions too), or "whole": the whole
+        picture once, whatever view of it the student gets; one teacher pass in place of `views`.
+    condition_mix: unless it sees "all", how much of the condition's text goes into the target of a view with one.
     """
 
     views: int = 0
     stem: bool = False
-    teacher_sees: Literal["geometry", "all"] = "geometry"
+    teacher_sees: Literal["geometry", "all", "whole"] = "geometry"
     condition_mix: float = 0.3
 
     def __post_init__(self) -> None:

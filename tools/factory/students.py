@@ -26,6 +26,7 @@ from edge_runtime.errors import DataError, NoInputError, UsageError
 from tools.factory.heads import ProjectionHead
 from tools.factory.mobilenet import FEATURES, TFSLIM, TORCHVISION, Conv, MobileNetV2, load_mobilenet
 from tools.factory.recipe import StudentRecipe
+from tools.factory.zero_shot import load_classifier_head
 
 PIXEL_OFFSET, PIXEL_SCALE = 114.0, 57.0
 
@@ -271,7 +272,20 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
         if recipe.pretrained and load:
             load_backbone(backbone, recipe.pretrained)
             fold_normalisation(backbone, TORCHVISION.mean, TORCHVISION.std)
-    return Student(backbone, ProjectionHead(backbone.width, dim, recipe.head), recipe.frozen)
+    return Student(backbone, _head(recipe, backbone, dim), recipe.frozen)
+
+
+def _head(recipe: StudentRecipe, backbone: Backbone, dim: int) -> nn.Module:
+    if recipe.head.kind == "mlp":
+        return ProjectionHead(backbone.width, dim, recipe.head)
+    head = load_classifier_head(recipe.pretrained)
+    if (head.direct.in_features, head.direct.out_features) != (backbone.width, dim):
+        raise UsageError(
+            f"student.head.kind classifier: made for {head.direct.in_features} features and a text space of "
+            f"{head.direct.out_features}, not {backbone.width} and {dim}; take mobilenet_v2 and the offline teacher, "
+            "or kind: mlp"
+        )
+    return head
 
 
 def _start_from_scratch(backbone: Backbone) -> None:

@@ -45,7 +45,8 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
     Held-out pictures get their whole-picture embedding (plane 0) only.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    planes, count = max(recipe.targets.views, 1), len(cache.samples)
+    whole = recipe.targets.teacher_sees == "whole"
+    planes, count = 1 if whole else max(recipe.targets.views, 1), len(cache.samples)
     classifier = _as_classifier(teacher) if recipe.losses.posterior else None
     parts = ["teacher", "input", "targets", "data"] + (["augment", "seed"] if recipe.targets.views else [])
     stem = f"targets-{recipe.digest(*parts)}-{cache.digest}{'-posterior' if classifier else ''}"
@@ -77,9 +78,7 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
                 shown = np.array([_teacher_view(recipe, cache, views, plane, i) for i in rows], VIEW)
                 pictures = stack_views(cache.pictures, rows, shown, recipe.input.cache_size)
                 if classifier:
-                    found = classifier.posterior(pictures)
-                    shares[plane, rows] = found
-                    array[plane, rows] = unit(found @ classifier.prototypes)
+                    shares[plane, rows], array[plane, rows] = classifier.look(pictures)
                 else:
                     array[plane, rows] = teacher.image_embeddings(pictures)
             if number % 16 == 15 or number == len(work) - 1:
@@ -89,10 +88,13 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
                 write_atomically(paths["done.json"], json.dumps({"done": number + 1, "dim": dim}).encode())
     embeddings = np.memmap(paths["f16"], np.float16, "c", shape=(planes, count, dim))
     _use_genuine(recipe, cache, embeddings)
-    if not classifier:
-        return Targets(embeddings, views)
-    shares = np.memmap(paths["posterior.f16"], np.float16, "r", shape=(planes, count, len(classifier.imagenet)))
-    return Targets(embeddings, views, classifier.imagenet, shares)
+    shares = None
+    if classifier:
+        shares = np.memmap(paths["posterior.f16"], np.float16, "r", shape=(planes, count, len(classifier.imagenet)))
+    if whole and views is not None:
+        embeddings = np.broadcast_to(embeddings, (len(views), *embeddings.shape[1:]))
+        shares = None if shares is None else np.broadcast_to(shares, (len(views), *shares.shape[1:]))
+    return Targets(embeddings, views, classifier.imagenet if classifier else None, shares)
 
 
 def _as_classifier(teacher: Teacher) -> OfflineTeacher:
@@ -124,7 +126,7 @@ def may_get_condition(recipe: Recipe, cache: PictureCache, row: int) -> bool:
 
 
 def _teacher_view(recipe: Recipe, cache: PictureCache, views: NDArray[np.void] | None, plane: int, row: int) -> np.void:
-    if views is None or cache.samples[row].held_out:
+    if views is None or cache.samples[row].held_out or recipe.targets.teacher_sees == "whole":
         return whole_picture()
     view = views[plane, row]
     return view if recipe.targets.teacher_sees == "all" else geometry_of(view)

@@ -5,7 +5,7 @@ Three of them stand behind one interface, and `load_teacher` makes one from the 
 - `HuggingFaceTeacher`: any CLIP or SigLIP that transformers can load, by name or by local path.
 - `OnnxTeacher`: a CLIP image tower as one ONNX file, with a text bank for the phrases.
 - `OfflineTeacher`: no CLIP picture tower at all. An ImageNet classifier says what is in the picture, genuine CLIP
-  text embeddings say where those names lie (ConSE, Norouzi et al., ICLR 2014, equation 3).
+  text embeddings say where those names lie (zero_shot.py).
 
 Nothing here trains, and nothing here knows what a student is.
 """
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError
-from tools.factory.mobilenet import TFSLIM, load_classifier, load_mobilenet
+from tools.factory.mobilenet import TFSLIM, load_mobilenet
+from tools.factory.sentence_map import load_text_rows, unique_rows
+from tools.factory.zero_shot import imagenet_names, load_classifier_head
 
 CLIP_B32 = "openai/clip-vit-base-patch32"
-BACKGROUND_CLASSES = 1  # the TensorFlow-slim classifier's class 0 is no ImageNet class
-FIRST_IMAGENET_ROW = 1203  # of the shared text bank; 1,000 rows in the order of the classes
 
 Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -181,34 +181,6 @@ def mean_by_name(names: Sequence[str], rows: NDArray[Any]) -> NamedRows:
     return NamedRows(tuple(members), unit(np.stack([rows[i].mean(0) for i in members.values()])))
 
 
-def read_shared_bank(weights: Path) -> tuple[NamedRows, NDArray[np.float32]]:
-    """The genuine CLIP ViT-B/32 text rows of the shared folder.
-
-    Returns (every name once, the 1,000 ImageNet rows in class order). An ImageNet name "tench, Tinca tinca" also
-    answers to its synonyms where no other row does. Raises NoInputError when a file is missing.
-    """
-    try:
-        bank = np.load(weights / "clip_vitb32_text_bank.npy", allow_pickle=False)
-        extra = np.load(weights / "clip_vitb32_text_extra.npy", allow_pickle=False)
-        listed = [
-            json.loads((weights / f"clip_vitb32_text_{part}_names.json").read_text()) for part in ("bank", "extra")
-        ]
-    except FileNotFoundError as error:
-        raise NoInputError(f"{error.filename}: missing; give the folder with the shared weights") from error
-    entries = [entry["name"] for entry in listed[0] + listed[1]]
-    rows = unit(np.concatenate((bank, extra)))
-    imagenet = rows[FIRST_IMAGENET_ROW : FIRST_IMAGENET_ROW + 1000]
-    known = {fold(name) for name in entries}
-    names, picked = list(entries), list(range(len(entries)))
-    for i in range(FIRST_IMAGENET_ROW, FIRST_IMAGENET_ROW + 1000):
-        synonyms = [fold(s) for s in entries[i].split(",")]
-        new = [s for s in synonyms if s not in known]
-        known.update(new)
-        names += new
-        picked += [i] * len(new)
-    return mean_by_name(names, rows[picked]), imagenet
-
-
 class OnnxTeacher:
     """A CLIP image tower as one ONNX file, with the text rows beside it.
 
@@ -257,60 +229,38 @@ class OnnxTeacher:
 
 
 class OfflineTeacher:
-    """ImageNet classifiers and genuine CLIP text rows in place of a CLIP image tower (ConSE).
-
-    The embedding of a picture is normalise(sum over classes k of p(k | picture) * v_k), where v_k stands for class
-    k. With `shrinkage` None, v_k is the CLIP text row itself, as in ConSE. CLIP's text rows share one large mean
-    (any two have cosine 0.7 or so), so by default v_k is the row after ridge whitening over the bank,
-    (C + shrinkage * mean(diag C) * I)^-1 (t_k - mean t): the direction that tells class k best from all other names.
-    """
+    """An ImageNet classifier and genuine CLIP text rows in place of a CLIP image tower; see zero_shot.py."""
 
     text_space = CLIP_B32
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        text: TextEncoder | None = None,
-        shrinkage: float | None = 1.0,
-        temperature: float = 1.0,
-        size: int = 192,
-        batch: int = 64,
-    ) -> None:
-        self.bank, self.imagenet = read_shared_bank(weights)
-        self.prototypes = prototypes(self.bank.rows, self.imagenet, shrinkage)
+    def __init__(self, weights: Path, *, text: TextEncoder | None = None, size: int = 192, batch: int = 64) -> None:
+        rows = load_text_rows(weights)
+        names = unique_rows(rows)
+        self.bank = NamedRows(tuple(names), np.stack(list(names.values())))
+        self.imagenet = imagenet_names(rows)
         checkpoint = weights / "mobilenetv2_1.0_imagenet_tfslim.npz"
-        self._net = nn.Sequential(load_mobilenet(checkpoint, TFSLIM), load_classifier(checkpoint)).eval()
-        self._text, self._temperature, self._size, self._batch = text, temperature, size, batch
+        self._net = load_mobilenet(checkpoint, TFSLIM).eval().to(memory_format=torch.channels_last)
+        self._head = load_classifier_head(checkpoint).eval()
+        self._text, self._size, self._batch = text, size, batch
 
     @torch.no_grad()
-    def posterior(self, pictures: Pictures) -> NDArray[np.float32]:
-        """p(k | picture) of the 1,000 ImageNet classes: float32 (N, 1000), rows sum to 1."""
-        parts = []
+    def look(self, pictures: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """p(class | picture) over the names `imagenet`, (N, 1000), and the embeddings, (N, 512) unit norm."""
+        posteriors, embeddings = [], []
         for start in range(0, len(pictures), self._batch):
             part = np.stack([_squash(p, self._size) for p in pictures[start : start + self._batch]])
-            x = torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1
-            logits = self._net(x)[:, BACKGROUND_CLASSES:]
-            parts.append((logits / self._temperature).softmax(1).numpy())
-        return np.concatenate(parts)
+            features = self._net(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1)
+            posteriors.append(self._head.classify(features).softmax(1).numpy())
+            embeddings.append(self._head(features).numpy())
+        return np.concatenate(posteriors), unit(np.concatenate(embeddings))
 
     def image_embeddings(self, pictures: Pictures) -> NDArray[np.float32]:
         """As `Teacher.image_embeddings`."""
-        return unit(self.posterior(pictures) @ self.prototypes)
+        return self.look(pictures)[1]
 
     def text_embeddings(self, phrases: Sequence[str]) -> NDArray[np.float32]:
         """As `Teacher.text_embeddings`: genuine rows where the bank has them, else the `text` encoder."""
         return _from_bank(self.bank, phrases, self._text)
-
-
-def prototypes(bank: NDArray[np.float32], rows: NDArray[np.float32], shrinkage: float | None) -> NDArray[np.float32]:
-    """Unit directions standing for `rows` (K, dim) against all of `bank` (N, dim); see `OfflineTeacher`."""
-    if shrinkage is None:
-        return unit(rows)
-    mean = bank.mean(0)
-    covariance = np.cov(bank - mean, rowvar=False)
-    ridge = shrinkage * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    return unit(np.linalg.solve(covariance + ridge, (rows - mean).T).T)
 
 
 def _from_bank(bank: NamedRows, phrases: Sequence[str], text: TextEncoder | None) -> NDArray[np.float32]:

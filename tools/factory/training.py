@@ -137,7 +137,7 @@ class Batches:
         for i, row in enumerate(rows):
             shown = int(views[i]["condition"])
             condition[i] = shown or known_condition(m, int(row))
-        mix = m.recipe.targets.condition_mix if m.recipe.targets.teacher_sees == "geometry" else 0.0
+        mix = 0.0 if m.recipe.targets.teacher_sees == "all" else m.recipe.targets.condition_mix
         mixed = views["condition"] > 0
         if mix and mixed.any():
             target[mixed] = (1 - mix) * target[mixed] + mix * m.texts.conditions[condition[mixed]]
