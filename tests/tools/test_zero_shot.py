@@ -62,7 +62,7 @@ def test_offline_teacher_points_where_genuine_clip_points() -> None:
     """On photographs with genuine CLIP embeddings, both centred: its own picture must be found among all by cosine
     far above chance, and the correlation of scores over the whole text bank must be clear.
 
-    Measured on all 715: own picture among the first ten of 715 in 25 %, mean correlation 0.42 (chance: 1.4 %, 0).
+    Measured: correlation 0.43 (chance 0), own picture among the first ten of 143 in 92 % (chance 7 %).
     """
     import io
     import zipfile
@@ -88,5 +88,5 @@ def test_offline_teacher_points_where_genuine_clip_points() -> None:
     similarity = unit(a - a.mean(0)) @ unit(b - b.mean(0)).T
     rank = (similarity >= np.diag(similarity)[:, None]).sum(1)
     print(f"{len(chosen)} pictures: correlation {correlation:.3f}, own among the first ten {(rank <= 10).mean():.3f}")
-    assert correlation > 0.3
-    assert (rank <= 10).mean() > 0.35
+    assert correlation > 0.38
+    assert (rank <= 10).mean() > 0.85

@@ -23,6 +23,7 @@ CLEAR = "clear"
 TEXTS: dict[str, tuple[str, ...]] = {
     CLEAR: ("a clear photo in daylight", "a sharp, well exposed photo"),
     "night": ("a photo taken at night", "a dark street at night"),
+    "dusk": ("a sunset", "a sunrise", "a road at dusk"),
     "fog": ("a photo taken in fog", "a foggy road"),
     "rain": ("a photo taken in the rain", "a rainy day"),
     "snow": ("a photo taken in falling snow", "a snowy day"),
@@ -70,6 +71,30 @@ def night(picture: Picture, strength: float, rng: np.random.Generator) -> Pictur
     lamp = np.array([255, rng.uniform(190, 250), rng.uniform(120, 240)], np.float32)
     noise = rng.normal(0, 2 + 8 * strength, (height, width, 1)).astype(np.float32)
     return np.clip(dark + np.clip(halo, 0, 1)[..., None] * lamp + noise, 0, 255).astype(np.uint8)
+
+
+def dusk(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
+    """The ground nearly a silhouette, the sky a run of colours down to orange at the horizon, a low sun in it."""
+    height, width = picture.shape[:2]
+    warm = np.array([1.1, 0.9, 0.75], np.float32)
+    dark = _lut(picture, np.arange(256, dtype=np.float32)[:, None] * (0.75 - 0.45 * strength) * warm)
+    horizon = rng.uniform(0.4, 0.75)
+    down = np.clip(np.linspace(0, 1 / horizon, height, dtype=np.float32), 0, 1)[:, None]
+    top = np.float32([rng.uniform(40, 200), rng.uniform(50, 110), rng.uniform(50, 150)])
+    low = np.float32([255, rng.uniform(110, 200), rng.uniform(20, 100)])
+    sky = (top * (1 - down) + low * down)[:, None].repeat(width, 1) * (0.6 + 0.4 * smooth_noise(rng, height, width, 6))[
+        ..., None
+    ]
+    # The sky is what is bright and high up; the rest keeps its own, darkened colours.
+    bright = np.clip((cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) - 90) / 60, 0.15, 1)
+    above = np.clip((horizon - np.linspace(0, 1, height, dtype=np.float32)) * 12, 0, 1)[:, None]
+    out = _blend(dark, bright * above * (0.55 + 0.4 * strength), sky)
+    if rng.random() < 0.7:
+        y, x = np.ogrid[:height, :width]
+        distance = np.hypot(x - rng.uniform(0.1, 0.9) * width, y - (horizon - rng.uniform(0, 0.2)) * height) / width
+        glow = np.exp(-distance.astype(np.float32) / 0.12) * 0.7 + (distance < rng.uniform(0.015, 0.05))
+        out = _blend(out, np.clip(glow, 0, 1), np.float32([255, 225, rng.uniform(120, 190)]))
+    return out
 
 
 def fog(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
@@ -183,6 +208,7 @@ def underexposed(picture: Picture, strength: float, rng: np.random.Generator) ->
 
 CONDITIONS: dict[str, Condition] = {
     "night": night,
+    "dusk": dusk,
     "fog": fog,
     "rain": rain,
     "snow": snow,

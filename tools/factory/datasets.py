@@ -118,7 +118,7 @@ class _Texts:
 
     def __init__(self, source: SourceRecipe, where: Path) -> None:
         self.source, self.where = source, where
-        self.mapping: dict[str, str] | None = None
+        self.mapping: dict[str, tuple[str, ...]] | None = None
         if source.texts:
             try:
                 text = Path(source.texts).read_text(encoding="utf-8")
@@ -132,18 +132,25 @@ class _Texts:
                 raise ConfigError(f"{source.texts}: not YAML ({str(error).splitlines()[0]})") from None
             if not isinstance(mapping, dict):
                 raise ConfigError(f"{source.texts}: must be a mapping of label: text lines")
-            self.mapping = {str(k): "" if v is None else str(v) for k, v in mapping.items()}
+            self.mapping = {str(label): self._prompts(text) for label, text in mapping.items()}
+
+    def _prompts(self, text: object) -> tuple[str, ...]:
+        """A name goes into the templates; a list is prompts as they are."""
+        if isinstance(text, list):
+            return tuple(str(prompt).strip() for prompt in text if str(prompt).strip())
+        name = "" if text is None else str(text).strip()
+        return tuple(template.format(name) for template in self.source.templates) if name else ()
 
     def __call__(self, label: str) -> tuple[str, ...]:
         if self.mapping is None:
-            name = " ".join(label.replace("_", " ").split())
+            prompts = self._prompts(" ".join(label.replace("_", " ").split()))
         elif label in self.mapping:
-            name = self.mapping[label].strip()
+            prompts = self.mapping[label]
         else:
             raise ConfigError(f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text; add a line")
-        if not name:
+        if not prompts:
             raise ConfigError(f"{self.source.texts or self.where}: label '{label}' has an empty text; write one")
-        return tuple(template.format(name) for template in self.source.templates)
+        return prompts
 
 
 def _check_condition(name: str, where: str) -> str:
@@ -180,6 +187,7 @@ def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
 
 
 def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
+    folder, path = (path, Path(source.list)) if source.list else (path.parent, path)
     texts = _Texts(source, path)
     samples = []
     try:
@@ -200,7 +208,7 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 condition = _check_condition((row.get("condition") or source.condition).strip(), where)
                 key = f"{source.name}/{row['file']}"
                 held_out = _held_out(key, source.validation)
-                samples.append(Sample(key, number, path.parent / row["file"], 0, 0, prompts, condition, held_out))
+                samples.append(Sample(key, number, folder / row["file"], 0, 0, prompts, condition, held_out))
     except OSError as error:
         raise NoInputError(f"{path}: {error.strerror} (source '{source.name}'); check the recipe") from None
     except (UnicodeDecodeError, csv.Error) as error:

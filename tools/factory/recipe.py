@@ -67,7 +67,10 @@ class SourceRecipe:
         (WebDataset shards, `path` may hold * and ?; NAME.txt is the text of NAME.jpg, NAME.cls its label).
     label: "" for none, "folder" for the first folder of the relative path, else a regular expression with one
         group, searched for in the relative path.
-    texts: a YAML or JSON mapping from label to what goes into the templates; without it, the label itself.
+    list: for "csv", a list that is kept elsewhere (relative to the start directory); `path` is then the folder its
+        files are relative to.
+    texts: a YAML or JSON mapping from label to what goes into the templates, or to a list of whole prompts; without
+        it, the label itself.
     templates: the text of a picture is the mean of these prompts.
     group: texts compete within their group only, as labels do in the runtime; a picture may stand in one source with
         its object and in another with its weather.
@@ -82,6 +85,7 @@ class SourceRecipe:
     name: str
     path: str
     kind: Literal["folder", "csv", "tar"] = "folder"
+    list: str = ""
     label: str = ""
     texts: str = ""
     templates: tuple[str, ...] = ("a photo of a {}",)
@@ -158,6 +162,9 @@ class TargetsRecipe:
     views: augmented views of each training picture that the teacher embeds, replayed to the student in turn;
         0: the teacher embeds the whole picture once and the student sees fresh crops of it.
     stem: keep what the frozen layers make of each view and start training steps there; views are then replayed whole.
+        Stages of another size than `size` start at the pixels.
+    size: side in pixels of what goes through the frozen layers then (0: the input size). A network trained on crops
+        does best at somewhat more pixels than it was trained at (Touvron et al., NeurIPS 2019).
     teacher_sees: "geometry" (crop and flip), "all" (colour, small scale and conditions too), or "whole": the whole
         picture once, whatever view of it the student gets; one teacher pass in place of `views`.
     condition_mix: unless it sees "all", how much of the condition's text goes into the target of a view with one.
@@ -165,11 +172,13 @@ class TargetsRecipe:
 
     views: int = 0
     stem: bool = False
+    size: int = 0
     teacher_sees: Literal["geometry", "all", "whole"] = "geometry"
     condition_mix: float = 0.3
 
     def __post_init__(self) -> None:
         _within("views", self.views, 0, 64)
+        _within("targets.size", self.size, 0, 1024)
         _within("condition_mix", self.condition_mix, 0, 1)
 
 
@@ -256,6 +265,11 @@ class Recipe:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called '{name}'; rename one")
+
+    @property
+    def stem_size(self) -> int:
+        """Side in pixels of the pictures whose stems are kept."""
+        return self.targets.size or self.input.size
 
     def digest(self, *parts: str) -> str:
         """12 hex digits over the named parts ("data", "input", ...), or over the whole recipe."""

@@ -57,7 +57,7 @@ def cache_stems(
     if views is None or not recipe.student.frozen:
         raise ConfigError("targets.stem: needs targets.views above 0 and student.frozen above 0")
     student = student.to(device, memory_format=torch.channels_last).eval()
-    count, planes, size = len(cache.samples), len(views), recipe.input.size
+    count, planes, size = len(cache.samples), len(views), recipe.stem_size
     digest = recipe.digest("student", "input", "targets", "data", "augment", "seed")
     path = folder / f"stems-{digest}-{cache.digest}.i8"
     scale_path, done_path = path.with_suffix(".scale.npy"), path.with_suffix(".done")

@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError
 from tools.factory.mobilenet import TFSLIM, load_mobilenet

@@ -180,7 +180,8 @@ class Plan:
         for stage in recipe.train.stages:
             self.stage_of += [stage] * max(1, round(stage.epochs * steps_per_epoch))
         self.steps = len(self.stage_of)
-        self.sizes = [stage.size or recipe.input.size for stage in self.stage_of]
+        default = recipe.stem_size if recipe.targets.stem else recipe.input.size
+        self.sizes = [stage.size or default for stage in self.stage_of]
 
     def frozen(self, step: int) -> int:
         """How many layers are frozen at a step."""
@@ -190,7 +191,7 @@ class Plan:
     def from_stem(self, step: int) -> bool:
         """Whether a step starts at the stored activations of the frozen layers."""
         stored = self.recipe.targets.stem and self.frozen(step) >= self.recipe.student.frozen
-        return stored and self.sizes[step] == self.recipe.input.size
+        return stored and self.sizes[step] == self.recipe.stem_size
 
     def rate(self, step: int, peak: float) -> float:
         """Linear warm-up, then cosine decay to final_lr."""

@@ -27,7 +27,7 @@ from tools.factory.sentence_map import TextRows, load_text_rows, unique_rows
 BACKGROUND_CLASSES = 1  # the TensorFlow-slim classifier's class 0 is no ImageNet class
 FIRST_IMAGENET_ROW = 1203  # of the shared text rows; 1,000 of them in the order of the classes
 PREDICTION_RIDGE, WHITENING_RIDGE = 1.0, 0.3
-# Mean norm of G z over photographs at this ridge: brings both ways to the same length.
+# Mean norm of G z over photographs at this ridge: the names get this length, so that both ways weigh the same.
 PREDICTION_NORM = 18.5
 
 
@@ -64,17 +64,18 @@ def classifier_head(classifier: nn.Linear, names: NDArray[np.float32], bank: NDA
         bank: (N, D) unit-norm text rows of many names, over which the names are whitened.
     """
     prediction = predicted_weights(classifier, torch.from_numpy(names), PREDICTION_RIDGE)
-    return ClassifierHead(classifier, torch.from_numpy(whitened(bank, names, WHITENING_RIDGE)), prediction)
+    directions = PREDICTION_NORM * whitened(bank, names, WHITENING_RIDGE)
+    return ClassifierHead(classifier, torch.from_numpy(directions), prediction)
 
 
 @torch.no_grad()
 def predicted_weights(classifier: nn.Linear, names: Tensor, ridge: float) -> nn.Linear:
-    """G as Linear(F, D), so scaled that its outputs have norm 1 or so; `ridge` in units of the names' variance."""
+    """G as Linear(F, D); `ridge` in units of the names' variance."""
     centred = (names - names.mean(0)).double()
     weight, bias = classifier.weight.double(), classifier.bias.double()
     gram = centred.T @ centred
     gram += ridge * gram.trace() / len(gram) * torch.eye(len(gram), dtype=torch.float64)
-    solve = torch.linalg.solve(gram, centred.T) / PREDICTION_NORM
+    solve = torch.linalg.solve(gram, centred.T)
     layer = nn.Linear(weight.shape[1], names.shape[1])
     layer.weight.copy_(solve @ (weight - weight.mean(0)))
     layer.bias.copy_(solve @ (bias - bias.mean()))
