@@ -22,6 +22,7 @@ commands (edge-label COMMAND --help):
   bench          FPS, latency and memory on this machine, against the budget
   labels         list, search, check and build: what can be said, in plain words
   bundle         info, verify or install a model bundle
+  doctor         camera, permissions, processor, libraries, clock, heat, disk
 
 examples:
   edge-label --camera /dev/video0                      live labels on the terminal
@@ -101,6 +102,13 @@ def make_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--check", action="store_true", help="exit 1 when over 180 MB or under 23 FPS")
     bench.set_defaults(command=_bench)
+
+    doctor = commands.add_parser("doctor", help="what is wrong with this machine, in sentences")
+    doctor.add_argument("--camera", metavar="SOURCE", help="the camera to look at (default /dev/video0)")
+    doctor.add_argument("--config", metavar="FILE", help="look at what this configuration names")
+    doctor.add_argument("--bundle", metavar="DIR", help="the bundle to look at")
+    doctor.add_argument("--json", action="store_true", help="machine-readable")
+    doctor.set_defaults(command=_doctor)
 
     bundle = commands.add_parser("bundle", help="look at a model bundle")
     bundle_actions = bundle.add_subparsers(metavar="ACTION", required=True)
@@ -240,6 +248,15 @@ def _bundle(options: argparse.Namespace) -> int:
     show = bundle_info if options.action == "info" else bundle_verify
     print(show(options.path, as_json=options.json))  # noqa: T201
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    config = _config(options)
+    from edge_runtime.doctor import Options, examine, to_json, to_text
+
+    findings = examine(Options(config.camera.source, config.model.bundle, config.output.file))
+    print(to_json(findings) if options.json else to_text(findings))  # noqa: T201
+    return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 
 def _bundle_install(options: argparse.Namespace) -> int:

@@ -126,8 +126,14 @@ def temperature_c(thermal: Path = THERMAL_ZONES) -> float | None:
 
 def throttled(flag: Path = _THROTTLE_FLAG) -> bool | None:
     """True while the firmware reports under-voltage, a frequency cap or throttling (bits 0 to 3)."""
+    flags = throttle_flags(flag)
+    return None if flags is None else bool(flags & 0xF)
+
+
+def throttle_flags(flag: Path = _THROTTLE_FLAG) -> int | None:
+    """The firmware's word: bits 0 to 3 now, 16 to 19 since boot; None where there is none."""
     try:
-        return bool(int(flag.read_text(), 16) & 0xF)
+        return int(flag.read_text(), 16)
     except (OSError, ValueError):
         return None
 

@@ -61,7 +61,7 @@ class V4l2Camera:
     def __init__(self, path: V4l2Path, config: CameraConfig) -> None:
         self._path = path.path
         self._node = path.node()
-        _check_access(self._path, self._node)
+        check_access(self._path, self._node)
         self._capture = cv2.VideoCapture(self._node, cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise DeviceError(f"{self._path}: does not open as a camera; edge-label doctor tells more", "no_signal")
@@ -127,7 +127,7 @@ class V4l2Camera:
         self._capture.release()
 
 
-def _check_access(path: str, node: str) -> None:
+def check_access(path: str, node: str) -> None:
     """OpenCV says only 'no': find out why first. Raises DeviceError."""
     try:
         fd = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,0 +1,135 @@
+"""The doctor survives what kills other programs, and says it in a sentence."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_runtime import doctor
+from edge_runtime.doctor import Finding, Options, run_check
+from tests.daemon import EDGE_LABEL, REPOSITORY
+from tests.v4l2 import Driver
+
+
+def dying(number: int) -> list[str]:
+    return [sys.executable, "-c", f"import os; os.kill(os.getpid(), {number})"]
+
+
+@pytest.mark.fault("M13")
+@pytest.mark.parametrize(
+    ("number", "says", "advises"),
+    [
+        (signal.SIGILL, "instructions this processor does not have", "onnxruntime!=1.21"),
+        (signal.SIGABRT, "crashes (SIGABRT)", "reinstall"),
+        (signal.SIGSEGV, "crashes (SIGSEGV)", "reinstall"),
+        (signal.SIGKILL, "killed", "memory"),
+    ],
+)
+def test_a_library_that_kills_its_process_becomes_a_sentence(number: int, says: str, advises: str):
+    (finding,) = run_check("onnxruntime", dying(number))
+    assert finding.level == "fail"
+    assert says in finding.text
+    assert advises in finding.advice
+
+
+@pytest.mark.fault("M13")
+def test_a_real_illegal_instruction_on_import_is_survived(tmp_path: Path):
+    """A module that really executes ud2 (udf on ARM) when it is imported, as a wheel for another processor does."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import ctypes, mmap\n"
+        "page = mmap.mmap(-1, 4096, prot=7)\n"
+        "page.write(b'\\x0f\\x0b' if __import__('platform').machine() == 'x86_64' else bytes(4))\n"
+        "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()\n"
+    )
+    command = [*EDGE_LABEL, "doctor", "--json", "--camera", "demo"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=env, timeout=120)
+    findings = {f["check"]: f for f in json.loads(done.stdout)["findings"]}
+    assert "SIGILL" in findings["onnxruntime"]["text"]
+    assert findings["heat"]["level"] in ("ok", "warn"), "the checks after it still ran"
+    assert done.returncode == 1
+
+
+def test_a_check_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "TIMEOUT_S", 0.5)
+    (finding,) = run_check("camera", [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert "no answer" in finding.text
+
+
+def test_an_import_error_is_its_own_last_line():
+    (finding,) = run_check("numpy", [sys.executable, "-c", "import no_such_module"])
+    assert finding.text == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_every_check_speaks_here(tiny_bundle: Path, tmp_path: Path):
+    findings = doctor.examine(Options("demo", str(tiny_bundle), str(tmp_path / "run.jsonl")))
+    assert {f.check for f in findings} == set(doctor.CHECKS)
+    assert [f for f in findings if f.level == "fail"] == []
+    assert json.loads(doctor.to_json(findings))["ok"] is True
+    assert "nothing must be mended" in doctor.to_text(findings)
+
+
+def test_a_damaged_bundle_is_found(tiny_bundle: Path):
+    (tiny_bundle / "encoder.onnx").write_bytes(b"x")
+    (finding,) = run_check("bundle", doctor._command("bundle", Options(bundle=str(tiny_bundle))))
+    assert finding.level == "fail"
+    assert "reinstall" in finding.advice
+
+
+def test_a_missing_camera_says_what_to_do():
+    assert doctor.check_camera(Options(camera="/dev/video77"))[0] == (
+        "fail",
+        "no_device: /dev/video77: no such camera",
+        "plug it in",
+    )
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """/dev and /sys of a board with one USB camera."""
+    (tmp_path / "dev/v4l/by-id").mkdir(parents=True)
+    (tmp_path / "dev/video0").touch()
+    (tmp_path / "dev/v4l/by-id/usb-HD_Camera").symlink_to(tmp_path / "dev/video0")
+    name = tmp_path / "sys/class/video4linux/video0/name"
+    name.parent.mkdir(parents=True)
+    name.write_text("HD Camera\n")
+    monkeypatch.setattr(fcntl, "ioctl", Driver().ioctl)
+    return tmp_path
+
+
+def test_a_camera_is_described_with_its_formats_and_its_stable_name(board: Path):
+    ((level, text, _),) = doctor.check_devices(Options(), board)
+    assert level == "ok"
+    assert "HD Camera (uvcvideo), YUYV 16x16 to 3840x2160, MJPG 640x480" in text
+    assert "stable name" in text
+    assert "usb-HD_Camera" in text
+
+
+def test_a_csi_camera_is_explained(board: Path):
+    (board / "sys/class/video4linux/video0/name").write_text("unicam-image\n")
+    level, text, advice = doctor.check_devices(Options(), board)[-1]
+    assert level == "warn"
+    assert "libcamera" in text
+    assert "libcamerify edge-label" in advice
+
+
+def test_no_camera_at_all_is_told(tmp_path: Path):
+    (tmp_path / "dev").mkdir()
+    assert "no camera" in doctor.check_devices(Options(), tmp_path)[0][1]
+
+
+def test_findings_are_lines_with_their_advice_below():
+    text = doctor.to_text([Finding("camera", "fail", "not there", "plug it in"), Finding("clock", "ok", "noon")])
+    assert text.splitlines() == [
+        "fail  camera       not there",
+        "                   -> plug it in",
+        "ok    clock        noon",
+        "1 of 2 findings must be mended",
+    ]
