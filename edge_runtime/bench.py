@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_runtime import __version__
 from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.live import RepeatCounter
+from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Config
 from edge_runtime.errors import DeviceError
 from edge_runtime.opencv import cv2
@@ -150,7 +151,7 @@ def run_bench(config: Config, *, source: str | None = None, seconds: float = 10.
     Raises DeviceError when a live source gives nothing for five seconds.
     """
     before = rss_mb()
-    pipeline = Pipeline(load_engine(config.model), camera=source or "built-in")
+    pipeline = Pipeline(load_engine(config.model), camera=source or "built-in", privacy=Privacy.of(config.privacy))
     loaded = rss_mb()
     frames: Source = open_source(config.camera) if source else BuiltinSource()
     times: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "total")}

@@ -56,6 +56,25 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacyConfig:
+    """What of the picture may be used at all. All numbers are fractions of its width and height."""
+
+    region: tuple[float, float, float, float] | None = None  # left, top, width, height
+    masks: tuple[tuple[tuple[float, float], ...], ...] = ()  # polygons of (x, y) corners
+
+    def __post_init__(self) -> None:
+        numbers = [*(self.region or ()), *(n for polygon in self.masks for corner in polygon for n in corner)]
+        if any(not 0 <= number <= 1 for number in numbers):
+            raise ValueError("privacy: corners and regions are fractions of the picture, between 0 and 1")
+        if self.region is not None:
+            left, top, width, height = self.region
+            if width <= 0 or height <= 0 or left + width > 1 or top + height > 1:
+                raise ValueError("privacy.region must be [left, top, width, height] inside the picture")
+        if any(len(polygon) < 3 for polygon in self.masks):
+            raise ValueError("privacy.masks: a polygon needs at least three [x, y] corners")
+
+
+@dataclass(frozen=True, slots=True)
 class ThermalConfig:
     """When to label fewer frames, so that the processor stays under its limit."""
 
@@ -246,6 +265,7 @@ class Config:
 
     camera: CameraConfig = field(default_factory=CameraConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     thermal: ThermalConfig = field(default_factory=ThermalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     mqtt: MqttConfig | None = None

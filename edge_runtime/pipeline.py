@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.camera.decode import decode
+from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import ModelConfig
 from edge_runtime.errors import DataError
 from edge_runtime.model.bundle import Bundle
@@ -52,18 +53,21 @@ class Engine:
 class Pipeline:
     """decode -> preprocess -> encode -> score, timed. Not thread-safe: one pipeline, one thread."""
 
-    def __init__(self, engine: Engine, *, camera: str, thermal: Path = THERMAL_ZONES) -> None:
-        self.switch(engine, camera, thermal)
+    def __init__(
+        self, engine: Engine, *, camera: str, thermal: Path = THERMAL_ZONES, privacy: Privacy | None = None
+    ) -> None:
+        self.switch(engine, camera, thermal, privacy)
         self.counters = Counters()
         self._boot_id = boot_id()
         self._fps = FpsMeter()
         self._seq = 0
         self._dropped = 0
 
-    def switch(self, engine: Engine, camera: str, thermal: Path = THERMAL_ZONES) -> None:
-        """Go on with another engine, camera and folder of thermal zones; the numbering of records goes on too."""
+    def switch(self, engine: Engine, camera: str, thermal: Path, privacy: Privacy | None) -> None:
+        """Go on with other parts; the numbering of records goes on too. ``thermal`` holds the thermal zones."""
         self.engine = engine
         self._camera = camera
+        self._privacy = privacy
         self._vitals = VitalsSampler(thermal=thermal)
 
     @property
@@ -74,7 +78,8 @@ class Pipeline:
     def process(self, frame: Frame) -> LabelRecord:
         """Label one frame. A frame that cannot be decoded or scored gives a record of state ``invalid``.
 
-        Raises ConfigError for a frame that is not of the configured modality, or of none the bundle was trained for.
+        With privacy configured the frame holds afterwards only what may be seen. Raises ConfigError for a frame that
+        is not of the configured modality, or of none the bundle was trained for.
         """
         engine = self.engine
         clock = time.monotonic
@@ -85,6 +90,8 @@ class Pipeline:
         wanted = engine.config.modality
         modality: Modality = "rgb" if wanted == "auto" else wanted
         try:
+            if self._privacy is not None:
+                self._privacy(frame)
             pixels = decode(frame, engine.manifest.input.size)
         except DataError:
             self.counters.corrupt += 1

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 
 from edge_runtime.camera import open_source
-from edge_runtime.config import CameraConfig, Config, ModelConfig
+from edge_runtime.camera.privacy import Privacy
+from edge_runtime.config import CameraConfig, Config, ModelConfig, PrivacyConfig, ThermalConfig
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, load_labels
@@ -120,7 +121,12 @@ class Daemon:
         engine = start_engine(config.model)
         self.config = config
         self.source = open_source(config.camera)
-        self.pipeline = Pipeline(engine, camera=self.source.name, thermal=Path(config.thermal.zones))
+        self.pipeline = Pipeline(
+            engine,
+            camera=self.source.name,
+            thermal=Path(config.thermal.zones),
+            privacy=Privacy.of(config.privacy),
+        )
         self._governor = ThermalGovernor(config.thermal.limit_c)
         self.sinks = self._start_sinks(config, engine, live=self.source.live)
         self.summary = Summary()
@@ -208,7 +214,7 @@ class Daemon:
             self._lost_before += _close_sinks(self.sinks)
             self._deleted_before += _deleted(self.sinks)
         self.config, self.source, self.sinks = config, source, sinks
-        self.pipeline.switch(engine, source.name, Path(config.thermal.zones))
+        self.pipeline.switch(engine, source.name, Path(config.thermal.zones), Privacy.of(config.privacy))
         self._governor = ThermalGovernor(config.thermal.limit_c)
 
     def _start_sinks(self, config: Config, engine: Engine, *, live: bool) -> list[Outlet]:
@@ -226,7 +232,7 @@ class Daemon:
 
 def _outputs(config: Config) -> Config:
     """The part of a configuration that sinks are made of."""
-    return replace(config, camera=CameraConfig(), model=ModelConfig())
+    return replace(config, camera=CameraConfig(), model=ModelConfig(), privacy=PrivacyConfig(), thermal=ThermalConfig())
 
 
 def _make_sinks(config: Config, *, live: bool) -> list[Sink]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.camera.decode import decode
 from edge_runtime.errors import DataError
@@ -21,31 +18,21 @@ FULL_SIZE = (1 << 30, 1 << 30)
 class JpegEncoder:
     """Callable: Frame -> JPEG bytes. Raises DataError for a frame that is broken.
 
-    ``mask`` takes pixels (H, W[, 3]) and returns them with the private regions black; no byte of the unmasked
-    picture is then passed on, so the camera's own JPEG is decoded and encoded anew. ``max_width`` shrinks frames
-    that are encoded here; a JPEG from the camera keeps its size, because shrinking it costs more than sending it.
+    ``max_width`` shrinks frames that are encoded here; a JPEG from the camera keeps its size, because shrinking it
+    costs more than sending it. What is private is no longer in a frame that comes here: camera/privacy.py.
     """
 
-    def __init__(
-        self,
-        *,
-        quality: int = 85,
-        max_width: int | None = None,
-        mask: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
-    ) -> None:
+    def __init__(self, *, quality: int = 85, max_width: int | None = None) -> None:
         self._quality = quality
         self._max_width = max_width
-        self._mask = mask
 
     def __call__(self, frame: Frame) -> bytes:
-        if frame.encoding == "mjpg" and self._mask is None:
+        if frame.encoding == "mjpg":
             jpeg_size(frame.data)  # raises for half a picture
             return with_huffman_tables(frame.data.tobytes().rstrip(b"\0"))
         pixels = decode(frame, FULL_SIZE)
         if pixels.dtype == np.uint16:  # depth or infrared: as bright as its brightest point
             pixels = cv2.convertScaleAbs(pixels, alpha=255.0 / max(1, int(pixels.max())))
-        if self._mask is not None:
-            pixels = self._mask(pixels)
         height, width = pixels.shape[:2]
         if self._max_width and width > self._max_width:
             size = (self._max_width, max(1, round(height * self._max_width / width)))

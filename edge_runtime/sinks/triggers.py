@@ -135,7 +135,7 @@ class _Clip:
 class TriggerSink:
     """Runs the rules over every record. Raises ConfigError for a label that is not there, a bad spool or hook.
 
-    Needs frames with pictures. ``to_jpeg`` turns a frame into what is kept, with the privacy mask applied.
+    Needs frames with pictures. ``to_jpeg`` turns a frame into what is kept.
     """
 
     name = "triggers"

@@ -12,7 +12,8 @@ import pytest
 
 from edge_runtime import strict_yaml
 from edge_runtime.camera.jpeg import JpegEncoder
-from edge_runtime.config import Condition, Config, TriggerRule, TriggersConfig
+from edge_runtime.camera.privacy import Privacy
+from edge_runtime.config import Condition, Config, PrivacyConfig, TriggerRule, TriggersConfig
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelScore
 from edge_runtime.sinks import SinkThread
@@ -200,14 +201,12 @@ def test_frames_without_a_picture_are_passed_over(tmp_path: Path):
 
 
 def test_a_mask_is_in_everything_that_is_kept(tmp_path: Path):
-    def mask(pixels: np.ndarray) -> np.ndarray:
-        pixels[:, :32] = 0
-        return pixels
-
+    left = PrivacyConfig(masks=(((0, 0), (0.5, 0), (0.5, 1), (0, 1)),))
     config = TriggersConfig(str(tmp_path / "spool"), (rule(), rule(name="clip", save="clip", post_s=1.0)))
-    sink = TriggerSink(config, JpegEncoder(mask=mask), NAMES)
+    sink = TriggerSink(config, JpegEncoder(), NAMES)
     made, frame = at(20, snowy_road=0.9)
     frame.data[:] = 200
+    Privacy(left)(frame)  # as the pipeline does before any sink
     sink.write(made, frame)
     sink.close()
     kept = [cv2.imread(str(path)) for path in (tmp_path / "spool").glob("*.jpg")]

@@ -1,0 +1,65 @@
+"""What may be seen of a picture at all: cut to a region, polygons black, before anything else looks at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.camera.decode import decode
+from edge_runtime.config import PrivacyConfig
+from edge_runtime.errors import DataError
+from edge_runtime.opencv import cv2
+from edge_runtime.records import Encoding, Frame
+
+_WHOLE = (1 << 30, 1 << 30)
+_NOTHING = np.zeros((1, 1), np.uint8)
+
+
+class Privacy:
+    """Rewrites a frame in place, so that neither the encoder nor any sink can reach what is hidden.
+
+    The camera's own JPEG is replaced too, by its masked pixels at full size. A frame that does not decode becomes
+    one black point: its bytes might still hold what should not leave.
+    """
+
+    def __init__(self, config: PrivacyConfig) -> None:
+        self._region = config.region
+        self._masks = [np.asarray(polygon, np.float64) for polygon in config.masks]
+
+    @classmethod
+    def of(cls, config: PrivacyConfig) -> Privacy | None:
+        """None where nothing is to be hidden: frames then stay as the camera sent them."""
+        return cls(config) if config.region or config.masks else None
+
+    def __call__(self, frame: Frame) -> None:
+        """Raises DataError for a frame that does not decode; it is blanked all the same."""
+        try:
+            pixels = decode(frame, _WHOLE)
+        except DataError:
+            frame.data, frame.encoding = _NOTHING, "grey"
+            raise
+        frame.data = self.apply(pixels)
+        frame.encoding = _encoding(frame.data)
+
+    def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """A copy of (H, W[, 3]) pixels with the polygons black, cut to the region. Shapes are fractions of H and W."""
+        height, width = pixels.shape[:2]
+        seen = pixels.copy()  # the capture thread still compares the original with the next frame
+        for polygon in self._masks:
+            corners = np.rint(polygon * (width, height)).astype(np.int32)
+            cv2.fillPoly(seen, [corners], (0, 0, 0))
+        if self._region is None:
+            return seen
+        left, top, wide, high = self._region
+        x, y = int(left * width), int(top * height)
+        right, bottom = max(x + 1, round((left + wide) * width)), max(y + 1, round((top + high) * height))
+        return np.ascontiguousarray(seen[y:bottom, x:right])
+
+
+def _encoding(pixels: NDArray[Any]) -> Encoding:
+    if pixels.ndim == 3:
+        return "bgr"
+    by_type: dict[str, Encoding] = {"uint8": "grey", "uint16": "y16", "float32": "f32"}
+    return by_type[pixels.dtype.name]
