@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs install uninstall clean
+.PHONY: help demo test arm64-test vm-test lint docs install uninstall clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ demo: $(VENV)/demo.stamp  ## label a synthetic camera for ten seconds
 
 test: $(VENV)/test.stamp  ## run every test that this machine can run
 	$(BIN)/python -m pytest
+
+arm64-test: $(VENV)/test.stamp  ## the wheel on an emulated Cortex-A72 (root, qemu-user; some minutes)
+	$(BIN)/python -m pytest tests/arm64 -m arm64 -s
+
+vm-test: $(VENV)/test.stamp  ## the service in a whole emulated machine (root, qemu-system-arm; five minutes)
+	$(BIN)/python -m pytest tests/machine -m machine -s
 
 lint: $(VENV)/test.stamp  ## style and types
 	$(BIN)/ruff check .

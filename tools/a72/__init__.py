@@ -1,0 +1,1 @@
+"""A performance model of the Cortex-A72, from exact instruction counts under qemu-user. Modelled, never measured."""

@@ -1,0 +1,104 @@
+"""The figures that CI holds a change against: instructions of one frame, and resident memory.
+
+    python -m tools.a72.keep            # measure, compare with kept.json, exit 1 if one is out of bounds
+    python -m tools.a72.keep --write    # accept what is measured now
+
+A change that costs 3 % more instructions or 5 MB more memory fails; so does one that saves as much, until the
+better figure is kept, because a slack bound guards nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools.a72.model import DEFAULT_LABELS, frame_model
+from tools.arm64 import debian
+from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+
+KEPT = Path(__file__).with_name("kept.json")
+BUNDLE = REPOSITORY / "models/edge-clip"
+INSTRUCTIONS_SLACK = 0.03
+RSS_SLACK_MB = 5.0
+GUEST_MEMORY = REPOSITORY / "tools/arm64/guest_memory.py"
+PICTURES = 4
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one frame of the default bundle costs on arm64."""
+
+    bundle: str
+    instructions: int
+    rss_mb: float
+
+    def complaints(self, kept: Figures) -> list[str]:
+        """One line for each figure that left the bounds around `kept`."""
+        lines = []
+        change = self.instructions / kept.instructions - 1
+        if abs(change) > INSTRUCTIONS_SLACK:
+            lines.append(
+                f"instructions per frame: {self.instructions / 1e6:.2f} M, kept {kept.instructions / 1e6:.2f} M "
+                f"({change:+.1%}, allowed {INSTRUCTIONS_SLACK:.0%})"
+            )
+        more = self.rss_mb - kept.rss_mb
+        if abs(more) > RSS_SLACK_MB:
+            lines.append(
+                f"guest RSS: {self.rss_mb:.1f} MB, kept {kept.rss_mb:.1f} MB ({more:+.1f}, allowed {RSS_SLACK_MB:.0f})"
+            )
+        return lines
+
+
+def rss_mb(userland: Userland, bundle: Path) -> float:
+    """Highest guest-attributed RSS of `edge-label run` over a few 640x480 JPEGs, MB."""
+    from edge_runtime.bench import builtin_jpeg
+
+    with tempfile.TemporaryDirectory(prefix="a72-") as folder:
+        first = Path(folder) / "0.jpg"
+        first.write_bytes(builtin_jpeg().tobytes())
+        for n in range(1, PICTURES):
+            shutil.copy(first, Path(folder) / f"{n}.jpg")
+        done = userland.run(GUEST_MEMORY, bundle, folder)
+    if done.returncode:
+        raise RuntimeError(f"edge-label run failed in the userland: {done.stderr.strip()[-300:]}")
+    total: float = json.loads(done.stdout.splitlines()[-1])["total"]
+    return total
+
+
+def measure(userland: Userland, bundle: Path = BUNDLE) -> Figures:
+    """Both figures, now."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    frame = frame_model(bundle, DEFAULT_LABELS, userland)
+    return Figures(f"{manifest['name']} {manifest['version']}", frame.instructions, rss_mb(userland, bundle))
+
+
+def load_kept(path: Path = KEPT) -> Figures:
+    """What the repository holds."""
+    return Figures(**json.loads(path.read_text()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="keep what is measured now")
+    options = parser.parse_args(argv)
+    try:
+        figures = measure(Userland(DEFAULT_ROOT))
+    except debian.MissingPieceError as error:
+        print(f"tools.a72.keep: {error}", file=sys.stderr)
+        return 69
+    print(json.dumps(asdict(figures)))
+    if options.write:
+        KEPT.write_text(json.dumps(asdict(figures), indent=1) + "\n")
+        return 0
+    complaints = figures.complaints(load_kept())
+    print("\n".join(complaints), file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

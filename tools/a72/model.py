@@ -1,0 +1,155 @@
+"""How fast a bundle would run on four Cortex-A72 cores: modelled, stage by stage and operator by operator.
+
+    python -m tools.a72.model models/edge-clip
+    python -m tools.a72.model models/edge-clip --json
+
+The frame is a 640x480 JPEG through the real pipeline: capture, decode, preprocess, check (is the picture flat?),
+encode, score, record. Each stage is modelled from its own instructions. Stages are added up as if none overlapped;
+only the encoder is given four cores. Needs the arm64 userland (`python -m tools.arm64.userland build`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.a72 import operators
+from tools.a72.cycles import CycleTable
+from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, Coefficients, Validation, Work, load_validation
+from tools.a72.trace import trace
+from tools.arm64 import debian
+from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+
+HERE = Path(__file__).parent
+STAGES = (
+    "capture",
+    "decode",
+    "preprocess",
+    "check",
+    "encode",
+    "score",
+    "record",
+    "vitals",
+)  # labels 1, 2 ... of the cuts
+VITALS_SHARE = 1 / 30  # memory and temperature are read once a second
+DEFAULT_LABELS = "everyday"
+
+
+@dataclass(frozen=True)
+class FrameModel:
+    """One frame of one bundle, stage by stage."""
+
+    stages: dict[str, Work]
+    coefficients: Coefficients
+
+    @property
+    def instructions(self) -> int:
+        """Instructions of one frame end to end, vitals left out: the figure CI keeps."""
+        return sum(work.instructions for stage, work in self.stages.items() if stage != "vitals")
+
+    def stage_ms(self, stage: str, threads: int) -> float:
+        """Milliseconds of one stage before any margin; only the encoder uses more than one thread."""
+        work = self.stages[stage]
+        ms = self.coefficients.ms(work, threads if stage == "encode" else 1)
+        return ms * VITALS_SHARE if stage == "vitals" else ms
+
+    def ms(self, threads: int, margin: float) -> float:
+        """Milliseconds from the camera's buffer to the written record."""
+        return margin * sum(self.stage_ms(stage, threads) for stage in self.stages)
+
+
+def frame_model(
+    bundle: Path,
+    labels: str = DEFAULT_LABELS,
+    userland: Userland | None = None,
+    table: CycleTable | None = None,
+    validation: Validation | None = None,
+) -> FrameModel:
+    """Trace a frame of `bundle` and model it. RuntimeError if the pipeline fails in the userland."""
+    pieces, _ = trace(userland or Userland(DEFAULT_ROOT), HERE / "guest_frame.py", bundle.resolve(), labels)
+    last = {piece.label: piece for piece in pieces}  # the earlier frames warmed code and caches
+    table = table or CycleTable()
+    stages = {stage: Work.of(last[label], table) for label, stage in enumerate(STAGES, 1)}
+    return FrameModel(stages, (validation or load_validation()).coefficients)
+
+
+def encoder_work(model: Path, userland: Userland | None = None, table: CycleTable | None = None) -> Work:
+    """The work of one inference of an ONNX file with the runtime's session options."""
+    pieces, _ = trace(userland or Userland(DEFAULT_ROOT), HERE / "guest_encoder.py", model.resolve())
+    return Work.of(pieces[-1], table or CycleTable())
+
+
+def as_dict(frame: FrameModel, validation: Validation) -> dict[str, Any]:
+    """Everything printed, for machines. Times in ms."""
+    margins = {"central": CENTRAL, "pessimistic": PESSIMISTIC}
+    end_to_end = {
+        name: {f"{threads}_threads": round(frame.ms(threads, margin), 2) for threads in (1, 4)}
+        for name, margin in margins.items()
+    }
+    return {
+        "schema": "edge-label-a72-model/1",
+        "modelled": validation.sentence(),
+        "clock_ghz": GHZ,
+        "instructions": frame.instructions,
+        "stages": {stage: asdict(work) for stage, work in frame.stages.items()},
+        "end_to_end_ms": end_to_end,
+        "fps": {name: {key: round(1e3 / ms, 1) for key, ms in each.items()} for name, each in end_to_end.items()},
+    }
+
+
+def as_text(frame: FrameModel, validation: Validation, name: str, operator_table: str) -> str:
+    """The tables a person reads; ms are central."""
+    lines = [
+        f"{name}, one 640x480 JPEG frame end to end, Cortex-A72 at {GHZ} GHz, onnxruntime int8",
+        validation.sentence(),
+        "",
+        f"{'stage':<12}{'M insn':>9}{'M cycles':>10}{'DRAM MB':>9}{'ms, 1 thr':>11}{'ms, 4 thr':>11}   (x{CENTRAL})",
+    ]
+    for stage, work in frame.stages.items():
+        one, four = (CENTRAL * frame.stage_ms(stage, threads) for threads in (1, 4))
+        share = " / 30 frames" if stage == "vitals" else ""
+        lines.append(
+            f"{stage:<12}{work.instructions / 1e6:9.2f}{one * GHZ:10.2f}{work.dram_mb:9.2f}{one:11.2f}{four:11.2f}"
+            f"{share}"
+        )
+    lines.append(f"{'sum':<12}{frame.instructions / 1e6:9.2f}")
+    for label, margin in (("central", CENTRAL), ("pessimistic", PESSIMISTIC)):
+        one, four = (frame.ms(threads, margin) for threads in (1, 4))
+        lines.append(
+            f"{label + f' (x{margin})':<22} one thread {one:6.1f} ms = {1e3 / one:5.1f} FPS    "
+            f"four threads {four:6.1f} ms = {1e3 / four:5.1f} FPS   (modelled)"
+        )
+    return "\n".join([*lines, "", operator_table])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "bundle", type=Path, nargs="?", default=REPOSITORY / "models/edge-clip", help="bundle directory"
+    )
+    parser.add_argument("--labels", default=DEFAULT_LABELS, help=f"label set (default {DEFAULT_LABELS})")
+    parser.add_argument("--json", action="store_true", help="machine-readable, without the operators")
+    options = parser.parse_args(argv)
+    try:
+        userland, table, validation = Userland(DEFAULT_ROOT), CycleTable(), load_validation()
+        frame = frame_model(options.bundle, options.labels, userland, table, validation)
+        if options.json:
+            print(json.dumps(as_dict(frame, validation), indent=2))
+            return 0
+        rows = operators.profile(options.bundle / "encoder.onnx", userland, table)
+        print(as_text(frame, validation, str(options.bundle), operators.as_text(rows, validation.coefficients)))
+    except debian.MissingPieceError as error:
+        print(f"tools.a72.model: {error}", file=sys.stderr)
+        return 69
+    except RuntimeError as error:
+        print(f"tools.a72.model: {error}", file=sys.stderr)
+        return 65
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Run arm64 Python under the tracing plug-in and read back what it counted.
+
+Between two cuts (`guest.mark`) a `Piece` holds the exact executions of every basic block and the misses of
+the modelled caches: 32 KB 2-way L1D, 1 MB 16-way L2, 64-byte lines, as in a Raspberry Pi 4.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.arm64 import debian
+from tools.arm64.userland import REPOSITORY, Userland
+
+BUILD = REPOSITORY / "build/a72"
+SOURCE = Path(__file__).with_name("trace.c")
+TICK = 1000
+
+
+@dataclass
+class Piece:
+    """What ran between the cut before `label` and `label` itself."""
+
+    label: int
+    time_ns: int = 0
+    blocks: Counter[str] = field(default_factory=Counter)  # hex instruction words -> executions
+    accesses: int = 0
+    l1_misses: int = 0
+    dram_lines: int = 0  # L2 misses and write-backs, 64 bytes each
+
+    @property
+    def instructions(self) -> int:
+        """Instructions executed."""
+        return sum(count * (len(code) // 8) for code, count in self.blocks.items())
+
+    def __add__(self, other: Piece) -> Piece:
+        return Piece(
+            self.label,
+            other.time_ns,
+            self.blocks + other.blocks,
+            self.accesses + other.accesses,
+            self.l1_misses + other.l1_misses,
+            self.dram_lines + other.dram_lines,
+        )
+
+
+def build_plugin() -> Path:
+    """Compile the plug-in against the header of this Debian's qemu (downloaded once, 23 MB)."""
+    plugin = BUILD / "libtrace.so"
+    if plugin.exists() and plugin.stat().st_mtime > SOURCE.stat().st_mtime:
+        return plugin
+    compiler = debian.require("gcc", "gcc")
+    pkg_config = debian.require("pkg-config", "pkg-config libglib2.0-dev")
+    try:
+        flags = debian.run(pkg_config, "--cflags", "--libs", "glib-2.0", capture=True).split()
+    except RuntimeError as error:
+        raise debian.MissingPieceError("glib headers are missing; run `apt-get install libglib2.0-dev`") from error
+    header = BUILD / "include/qemu-plugin.h"
+    if not header.exists():
+        header.parent.mkdir(parents=True, exist_ok=True)
+        archives = [f for f in debian.source(BUILD / "source.apt", "qemu") if ".orig.tar" in f.name]
+        with tarfile.open(archives[0]) as archive:
+            member = next(m for m in archive if m.name.endswith("include/qemu/qemu-plugin.h"))
+            text = archive.extractfile(member)
+            header.write_bytes(text.read() if text else b"")
+    debian.run(compiler, "-O2", "-Wall", "-fPIC", "-shared", f"-I{header.parent}", "-o", plugin, SOURCE, *flags)
+    return plugin
+
+
+def parse(text: str) -> list[Piece]:
+    """The pieces of one run, in order, from the plug-in's output."""
+    codes: dict[str, str] = {}
+    pieces: list[Piece] = []
+    counts: Counter[str] = Counter()
+    for line in text[: text.rfind("\n") + 1].splitlines():  # the program's end may tear the last line
+        kind, *words = line.split()
+        if kind == "block":
+            codes[words[0]] = words[2]
+        elif kind == "count":
+            counts[codes[words[0]]] += int(words[1])
+        elif kind == "cut":
+            label, time_ns, accesses, l1_misses, l2_misses, write_backs = map(int, words)
+            pieces.append(Piece(label, time_ns, counts, accesses, l1_misses, l2_misses + write_backs))
+            counts = Counter()
+    return pieces
+
+
+def trace(
+    userland: Userland,
+    *arguments: str | Path,
+    ticks: bool = False,
+    environment: dict[str, str] | None = None,
+    timeout: float = 1800,
+) -> tuple[list[Piece], str]:
+    """Run Python with `arguments`; return the pieces and what it printed. RuntimeError if it failed."""
+    plugin = build_plugin()
+    with tempfile.TemporaryDirectory(prefix="a72-") as folder:
+        out = Path(folder) / "trace"
+        done: subprocess.CompletedProcess[str] = userland.run(
+            *arguments,
+            plugin=f"{plugin},out={out}" + (",ticks=1" if ticks else ""),
+            environment=environment,
+            timeout=timeout,
+        )
+        if done.returncode:
+            words = done.stderr.strip().splitlines()[-3:]
+            raise RuntimeError(f"{arguments[0]} failed in the userland ({done.returncode}): {' | '.join(words)}")
+        return parse(out.read_text()), done.stdout

@@ -1,0 +1,148 @@
+"""Fit the model and measure its error: sixteen networks against a real board's published times.
+
+    python -m tools.a72.validate            # trace, fit, write validation.json, print the table (ten minutes)
+    python -m tools.a72.validate --refit    # fit again from the kept counts (a second)
+    python -m tools.a72.validate --plot FILE.svg
+
+The networks run in ncnn, from the aarch64 wheel of the year of the table, so that they execute what the board
+executed. Everything needed is downloaded; no board is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from tools.a72 import networks
+from tools.a72.cycles import CycleTable, llvm_version
+from tools.a72.fit import VALIDATION, Work, fit, leave_one_out
+from tools.a72.trace import BUILD, trace
+from tools.arm64 import debian
+from tools.arm64.userland import DEFAULT_ROOT, Userland, download_wheels, install
+
+NCNN = "1.0.20221128"
+GUEST = Path(__file__).with_name("guest_ncnn.py")
+
+
+def measure(userland: Userland, name: str, table: CycleTable) -> Work:
+    """Trace one inference of the network `name` with warm caches."""
+    site = BUILD / "ncnn"
+    if not site.exists():
+        install(download_wheels(BUILD / "ncnn-wheel", userland.python_version, [f"ncnn=={NCNN}"]), site)
+    parameters = BUILD / f"{name}.param"
+    parameters.write_text(networks.parameters(name))
+    size = "227" if name.startswith("squeezenet") else "224"
+    environment = {"PYTHONPATH": f"{site}:{userland.site}", "OMP_NUM_THREADS": "1"}
+    pieces, _ = trace(userland, GUEST, parameters, size, environment=environment)
+    return Work.of(pieces[-1], table)
+
+
+def conclude(works: dict[str, Work]) -> dict[str, object]:
+    """Fit, judge, and lay out what validation.json keeps."""
+    names = list(works)
+    one, four = ([networks.BOARD[name][i] for name in names] for i in (0, 1))
+    coefficients = fit(list(works.values()), one, four)
+    ratios = leave_one_out(list(works.values()), one, four)
+    errors = [[abs(ratio[i] - 1) for ratio in ratios] for i in (0, 1)]
+
+    def summary(values: list[float]) -> dict[str, float]:
+        return {"mean": round(sum(values) / len(values), 4), "max": round(max(values), 4)}
+
+    int8 = [ratio for name, ratio in zip(names, ratios, strict=True) if name.endswith("int8")]
+    return {
+        "schema": "edge-label-a72/1",
+        "board": "Raspberry Pi 4 Model B, 1.5 GHz, ncnn's published table",
+        "ncnn": NCNN,
+        "llvm": llvm_version(),
+        "coefficients": asdict(coefficients),
+        "leave_one_out_error": {"one_thread": summary(errors[0]), "four_threads": summary(errors[1])},
+        "int8_modelled_over_measured": [round(sum(r[i] for r in int8) / len(int8), 3) for i in (0, 1)],
+        "worst_under_prediction": [round(min(ratio[i] for ratio in ratios), 3) for i in (0, 1)],
+        "networks": {
+            name: {
+                **asdict(works[name]),
+                "mca": round(works[name].mca),
+                "board_ms": [one[i], four[i]],
+                "model_ms": [round(ratios[i][0] * one[i], 1), round(ratios[i][1] * four[i], 1)],
+            }
+            for i, name in enumerate(names)
+        },
+    }
+
+
+def as_markdown(kept: dict[str, object]) -> str:
+    """The table of docs/performance.md. Modelled times are by a fit that left that network out."""
+    lines = [
+        "| network | M instructions | L1 misses, k | memory, MB | board 1 thread, ms | modelled | error "
+        "| board 4 threads, ms | modelled | error |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for name, row in kept["networks"].items():  # type: ignore[attr-defined]
+        cells = [
+            f"{row['instructions'] / 1e6:.0f}",
+            f"{row['l1_misses'] / 1e3:.0f}",
+            f"{row['dram_lines'] * 64e-6:.0f}",
+        ]
+        for board, model in zip(row["board_ms"], row["model_ms"], strict=True):
+            cells += [f"{board:.1f}", f"{model:.1f}", f"{model / board - 1:+.0%}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(kept: dict[str, object], path: Path) -> None:
+    """Modelled over published time, both axes logarithmic, one dot a network."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "edge-label"  # the same file for the same numbers
+    from matplotlib import pyplot
+
+    rows = kept["networks"]
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 5), sharey=True)
+    for axis, i, title in zip(axes, (0, 1), ("one thread", "four threads"), strict=True):
+        for name, row in rows.items():  # type: ignore[attr-defined]
+            board, model = row["board_ms"][i], row["model_ms"][i]
+            axis.plot(board, model, "s" if name.endswith("int8") else "o", color="C1" if "int8" in name else "C0")
+            axis.annotate(name, (board, model), fontsize=6, xytext=(3, 3), textcoords="offset points")
+        axis.plot([20, 800], [20, 800], color="grey", linewidth=1)
+        axis.fill_between([20, 800], [20 / 1.35, 800 / 1.35], [20 * 1.35, 800 * 1.35], color="grey", alpha=0.15)
+        axis.set(xscale="log", yscale="log", title=title, xlabel="published, Raspberry Pi 4, ms")
+    axes[0].set_ylabel("modelled without that network, ms")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--refit", action="store_true", help="use the counts kept in validation.json")
+    parser.add_argument("--plot", type=Path, help="draw the result there (needs matplotlib)")
+    parser.add_argument("--only", nargs="+", choices=list(networks.BOARD), metavar="NETWORK", help="trace only these")
+    options = parser.parse_args(argv)
+    kept = json.loads(VALIDATION.read_text()) if VALIDATION.exists() else {"networks": {}}
+    works = {name: Work(*(row[key] for key in Work.__dataclass_fields__)) for name, row in kept["networks"].items()}
+    try:
+        if not options.refit:
+            table, userland = CycleTable(), Userland(DEFAULT_ROOT)
+            for name in options.only or networks.BOARD:
+                works[name] = measure(userland, name, table)
+                print(f"{name}: {works[name].instructions / 1e6:.1f} M instructions", file=sys.stderr, flush=True)
+            kept = conclude({name: works[name] for name in networks.BOARD if name in works})
+            VALIDATION.write_text(json.dumps(kept, indent=1) + "\n")
+        else:
+            kept = conclude(works)
+            VALIDATION.write_text(json.dumps(kept, indent=1) + "\n")
+    except debian.MissingPieceError as error:
+        print(f"tools.a72.validate: {error}", file=sys.stderr)
+        return 69
+    print(as_markdown(kept))
+    print({key: kept[key] for key in ("coefficients", "leave_one_out_error", "worst_under_prediction")})
+    if options.plot:
+        plot(kept, options.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

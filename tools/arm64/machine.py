@@ -1,0 +1,274 @@
+"""A whole arm64 Debian in qemu-system-aarch64: kernel, systemd, a V4L2 camera, and the project installed in it.
+
+    python -m tools.arm64.machine image                 # about a minute, in build/machine
+    python -m tools.arm64.machine run PROGRAM.py        # boot, run a program as root, collect what it writes
+
+The image is made without chroot, loop mounts or Docker: packages are unpacked, what maintainer scripts would
+have done is written by hand below, and mke2fs fills the file system from the tree. The camera is the kernel's
+own virtual one (vivid). Speed in it means nothing; states, recovery and memory are the real thing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.arm64 import debian, userland
+
+DEFAULT_FOLDER = userland.REPOSITORY / "build/machine"
+PACKAGES = [
+    "init", "systemd", "systemd-sysv", "udev", "kmod", "dbus", "base-files", "base-passwd", "libc-bin", "bash",
+    "dash", "coreutils", "util-linux", "mount", "login", "passwd", "grep", "sed", "findutils", "procps",
+    "libpam-systemd", "libnss-systemd", "linux-image-arm64", "busybox-static", "python3", "python3-minimal",
+    "libstdc++6", "libgcc-s1", "libgomp1", "v4l-utils",
+]  # fmt: skip
+LEAVE_OUT = (*userland.LEAVE_OUT, "./usr/lib/linux-image*")
+# Nothing that a camera without network or keyboard needs.
+MASKED = [
+    "systemd-timesyncd.service", "systemd-networkd.service", "systemd-resolved.service", "getty@tty1.service",
+    "serial-getty@ttyAMA0.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
+    "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service", "systemd-pstore.service", "systemd-binfmt.service",
+]  # fmt: skip
+DISK_MODULES = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"]
+IMAGE_SIZE = "1400M"
+
+INIT = """#!/bin/sh
+B=/bin/busybox
+$B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs dev /dev
+for m in $($B cat /order); do $B insmod /modules/$m || echo "initrd: $m failed"; done
+i=0; while [ ! -b /dev/vda ] && [ $i -lt 200 ]; do $B usleep 100000; i=$((i+1)); done
+$B mount -t ext4 /dev/vda /newroot || exec /bin/sh
+$B umount /proc; $B umount /sys; $B mount --move /dev /newroot/dev
+exec $B switch_root /newroot /sbin/init
+"""
+# Runs the program that the host laid into the share, and switches the machine off whatever came of it.
+GUEST_UNIT = """[Unit]
+Description=run the program of the host
+After=multi-user.target
+[Service]
+ExecStartPre=/sbin/modprobe 9pnet_virtio
+ExecStartPre=/bin/mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share /mnt
+ExecStart=/bin/sh -c '/usr/bin/python3 -u /mnt/program.py > /mnt/output.txt 2>&1; echo $? > /mnt/status'
+ExecStopPost=/bin/sh -c 'sync; systemctl --no-block --force --force poweroff'
+StandardOutput=journal+console
+TimeoutStopSec=60
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A built image: `folder` holds root.ext4, vmlinuz and initrd.gz."""
+
+    folder: Path
+
+    def run(self, program: Path, seconds: float, memory: str = "1G") -> tuple[int, str, float]:
+        """Boot a throw-away copy, run `program` in it; return its exit status, its output, and seconds taken.
+
+        Raises RuntimeError with the end of the console when the machine does not finish in time.
+        """
+        qemu = debian.require("qemu-system-aarch64", "qemu-system-arm")
+        share, console = self.folder / "share", self.folder / "console.log"
+        shutil.rmtree(share, ignore_errors=True)
+        share.mkdir()
+        shutil.copy(program, share / "program.py")
+        command = [
+            qemu, "-M", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2", "-m", memory,
+            "-accel", "tcg,thread=multi,tb-size=512",
+            "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd.gz",
+            "-append", "root=/dev/vda rw console=ttyAMA0 net.ifnames=0 systemd.show_status=0 panic=5",
+            "-drive", f"file={self.folder / 'root.ext4'},if=none,id=disk,format=raw,cache=unsafe,snapshot=on",
+            "-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci", "-nic", "none",
+            "-fsdev", f"local,id=share,path={share},security_model=none",
+            "-device", "virtio-9p-pci,fsdev=share,mount_tag=share",
+            "-display", "none", "-monitor", "none", "-serial", f"file:{console}", "-no-reboot",
+        ]  # fmt: skip
+        start = time.monotonic()
+        try:
+            subprocess.run(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=seconds,
+                check=True,
+            )
+        except subprocess.TimeoutExpired:
+            pass  # judged by what it left behind
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(f"qemu-system-aarch64 failed: {error.stderr.decode()[-500:]}") from error
+        output = (share / "output.txt").read_text() if (share / "output.txt").exists() else ""
+        status = share / "status"
+        if not status.exists():
+            tail = console.read_text(errors="replace")[-1500:] if console.exists() else ""
+            raise RuntimeError(f"the machine did not finish in {seconds:.0f} s\n{output[-3000:]}\n--- console\n{tail}")
+        return int(status.read_text()), output, time.monotonic() - start
+
+
+def _write(root: Path, name: str, text: str, mode: int = 0o644) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def _configure(root: Path) -> None:
+    """What maintainer scripts and the installer would have done."""
+    master = root / "usr/share/base-passwd"
+    users, groups = (master / "passwd.master").read_text(), (master / "group.master").read_text()
+    names = [line.split(":")[0] for line in users.splitlines()]
+    _write(root, "etc/passwd", users)
+    _write(root, "etc/group", groups)
+    _write(root, "etc/shadow", "".join(f"{name}:*:19000:0:99999:7:::\n" for name in names), 0o640)
+    nss = (root / "usr/share/libc-bin/nsswitch.conf").read_text()
+    _write(root, "etc/nsswitch.conf", nss.replace("files\n", "files systemd\n", 2))
+    _write(root, "etc/hostname", "edgecam\n")
+    _write(root, "etc/hosts", "127.0.0.1 localhost edgecam\n")
+    _write(root, "etc/fstab", "")
+    _write(root, "etc/machine-id", uuid.uuid4().hex + "\n")
+    for folder in ("proc", "sys", "dev", "run", "tmp", "root", "mnt", "var/tmp", "var/log"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    (root / "var/tmp").chmod(0o1777)
+    python = sorted((root / "usr/bin").glob("python3.[0-9]*"))[0].name
+    for link, target in {"usr/bin/sh": "dash", "usr/bin/python3": python}.items():
+        (root / link).unlink(missing_ok=True)
+        (root / link).symlink_to(target)
+    units = root / "etc/systemd/system"
+    units.mkdir(parents=True, exist_ok=True)
+    for unit in MASKED:
+        (units / unit).symlink_to("/dev/null")
+    (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+    _write(root, "etc/systemd/system/host-program.service", GUEST_UNIT)
+    wants = units / "multi-user.target.wants"
+    wants.mkdir(exist_ok=True)
+    (wants / "host-program.service").symlink_to("../host-program.service")
+
+
+def _make_initrd(root: Path, folder: Path, kernel: str) -> None:
+    """A static busybox and the modules that reach the disk, in the order they must be inserted."""
+    tree = folder / "initrd"
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in ("bin", "proc", "sys", "dev", "newroot", "modules"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(root / "usr/bin/busybox", tree / "bin/busybox")
+    (tree / "bin/sh").symlink_to("busybox")
+    order: list[str] = []
+    for module in DISK_MODULES:
+        shown = debian.run(
+            debian.require("modprobe", "kmod"), "-d", root, "-S", kernel, "--show-depends", module, capture=True
+        )
+        for line in shown.splitlines():
+            path = Path(line.split()[1])
+            if line.startswith("insmod") and path.name not in order:
+                shutil.copy(path, tree / "modules")
+                order.append(path.name)
+    _write(tree, "order", "\n".join(order) + "\n")
+    _write(tree, "init", INIT, 0o755)
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    packed = subprocess.run(
+        [debian.require("cpio", "cpio"), "--create", "--format=newc", "--quiet"],
+        input=names.encode(), cwd=tree, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    (folder / "initrd.gz").write_bytes(gzip.compress(packed.stdout, 1))
+
+
+def _fingerprint() -> str:
+    parts = (Path(__file__), Path(debian.__file__), userland.CONSTRAINTS)
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+
+
+def _base(folder: Path) -> Path:
+    """The Debian tree with the dependencies' wheels: everything that does not change with the project."""
+    root, stamp = folder / "root", folder / "built"
+    if stamp.exists() and stamp.read_text() == _fingerprint():
+        return root
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    debian.unpack(debian.download(folder / "apt", PACKAGES), root, LEAVE_OUT)
+    _configure(root)
+    kernel = next((root / "usr/lib/modules").iterdir()).name
+    shutil.copy(root / f"boot/vmlinuz-{kernel}", folder / "vmlinuz")
+    shutil.rmtree(root / "boot")
+    debian.run(debian.require("depmod", "kmod"), "-b", root, kernel)
+    _make_initrd(root, folder, kernel)
+    python_version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
+    packages = root / f"usr/local/lib/python{python_version}/dist-packages"
+    userland.install(userland.download_wheels(folder / "wheels", python_version), packages)
+    stamp.write_text(_fingerprint())
+    return root
+
+
+def _install_project(root: Path, bundle: Path) -> None:
+    """As docs say a user does it: the wheel, its console script, the bundle, the unit and its configuration."""
+    packages = next((root / "usr/local/lib").glob("python3*/dist-packages"))
+    for old in [packages / "edge_runtime", *packages.glob("edge_label-*.dist-info")]:
+        shutil.rmtree(old, ignore_errors=True)
+    userland.install([userland.build_wheel(root.parent / "wheel")], packages)
+    script = "#!/usr/bin/python3\nimport sys\n\nfrom edge_runtime.cli import main\n\nsys.exit(main())\n"
+    _write(root, "usr/local/bin/edge-label", script, 0o755)
+    shutil.rmtree(root / "usr/local/share/edge-label", ignore_errors=True)
+    shutil.copytree(bundle, root / "usr/local/share/edge-label" / bundle.name)
+    systemd = userland.REPOSITORY / "systemd"
+    for source, target in {
+        "edge-label.service": "etc/systemd/system/edge-label.service",
+        "edge-label.yaml": "etc/edge-label/edge-label.yaml",
+    }.items():
+        if not (systemd / source).exists():
+            raise debian.MissingPieceError(f"systemd/{source} is missing from the checkout")
+        _write(root, target, (systemd / source).read_text())
+
+
+def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
+    """Make the image with `bundle` and this working tree in it. Needs root; raises MissingPieceError otherwise."""
+    if os.geteuid() != 0:
+        raise debian.MissingPieceError("building the machine needs root (apt and file owners)")
+    debian.require("qemu-system-aarch64", "qemu-system-arm")
+    mke2fs = debian.require("mke2fs", "e2fsprogs")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    root = _base(folder)
+    _install_project(root, bundle)
+    image = folder / "root.ext4"
+    image.unlink(missing_ok=True)
+    debian.run(
+        mke2fs, "-q", "-F", "-t", "ext4", "-O", "^metadata_csum,^has_journal", "-m", "0", "-d", root, image, IMAGE_SIZE
+    )
+    return Machine(folder)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=userland.REPOSITORY / "models/edge-clip", help="what it ships")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("image", help="make the image")
+    runner = verbs.add_parser("run", help="make the image, boot it, run a Python program in it as root")
+    runner.add_argument("program", type=Path)
+    runner.add_argument("--seconds", type=float, default=600, help="give up after this long (default 600)")
+    options = parser.parse_args(argv)
+    try:
+        start = time.monotonic()
+        machine = build(options.bundle)
+        print(f"image ready in {machine.folder} after {time.monotonic() - start:.0f} s", file=sys.stderr)
+        if options.verb == "image":
+            return 0
+        status, output, took = machine.run(options.program, options.seconds)
+    except debian.MissingPieceError as error:
+        print(f"tools.arm64.machine: {error}", file=sys.stderr)
+        return 69
+    print(output, end="")
+    print(json.dumps({"status": status, "seconds": round(took)}), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
