@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """``text`` with every control character escaped: names and file contents end up on terminals and in logs."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 class EdgeLabelError(Exception):
     """Base of all errors a user may see; ``str(error)`` is one printable line."""
 
     exit_code = 70
 
     def __str__(self) -> str:
-        # Names and file contents end up in messages: no control character may reach the terminal or the log.
-        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in super().__str__())
+        return printable(super().__str__())
 
 
 class UsageError(EdgeLabelError):

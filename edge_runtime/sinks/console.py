@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 
+from edge_runtime.errors import printable
 from edge_runtime.records import Frame, LabelRecord
 
 _INTERVAL_S = 0.1  # a person reads no faster
@@ -37,4 +38,4 @@ def live_line(record: LabelRecord) -> str:
     on = [f"{label.name} {label.score:.2f}" for label in record.labels if label.on]
     best = f"{record.labels[0].name}? {record.labels[0].score:.2f}" if record.labels else ""
     what = ", ".join(on) if on else f"{record.state.replace('_', ' ')} {best}"
-    return f"{record.fps:5.1f} FPS {record.ms.total:6.1f} ms {record.rss_mb:4.0f} MB  {what}"
+    return printable(f"{record.fps:5.1f} FPS {record.ms.total:6.1f} ms {record.rss_mb:4.0f} MB  {what}")
