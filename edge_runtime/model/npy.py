@@ -26,7 +26,7 @@ def read_embeddings(data: bytes, where: str) -> NDArray[np.float16]:
             raise ValueError(f"format version {version}")
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(stream, max_header_size=4096)
-    except (ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else "bad header"
         raise BundleError(f"{where}: not a NumPy array file ({reason}); reinstall the bundle") from None
     if dtype.hasobject or dtype not in (np.dtype("<f2"), np.dtype("<f4")):

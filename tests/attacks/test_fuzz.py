@@ -1,0 +1,257 @@
+"""Whatever bytes come in, what comes out is a value or one printable line, within two seconds. Never a traceback.
+
+A fast sample in every test run; ``make fuzz`` runs 10,000 cases a surface (EDGE_LABEL_FUZZ=10000).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_runtime import strict_yaml
+from edge_runtime.camera.decode import decode
+from edge_runtime.camera.jpeg import JpegEncoder
+from edge_runtime.config import Config
+from edge_runtime.errors import EdgeLabelError
+from edge_runtime.model.archive import unpack
+from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.labels import TextBank, parse_label_set
+from edge_runtime.model.npy import read_embeddings
+from edge_runtime.model.onnx_bytes import refuse_external_data
+from edge_runtime.records import Frame
+from tests.daemon import REPOSITORY
+from tests.mjpeg import jpegs
+from tests.tiny import encoder_onnx, npy_bytes, text_rows, write_tiny_bundle
+
+CASES = int(os.environ.get("EDGE_LABEL_FUZZ", "100"))
+fuzz = settings(
+    max_examples=CASES,
+    deadline=2000,  # milliseconds for one case: the promise
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    database=None,
+    print_blob=True,
+)
+
+EDIT = st.tuples(
+    st.floats(0, 1), st.sampled_from(["flip", "cut", "insert", "repeat", "drop"]), st.binary(min_size=1, max_size=16)
+)
+
+
+def edited(seed: bytes) -> st.SearchStrategy[bytes]:
+    """``seed`` with a few wounds: bytes changed, cut off, inserted, repeated, dropped. Now and then anything at all."""
+
+    def apply(edits: list[tuple[float, str, bytes]]) -> bytes:
+        data = seed
+        for where, what, piece in edits:
+            at = int(where * len(data))
+            if what == "flip":
+                data = data[:at] + piece + data[at + len(piece) :]
+            elif what == "cut":
+                data = data[:at]
+            elif what == "insert":
+                data = data[:at] + piece + data[at:]
+            elif what == "repeat":
+                data = data[: at + 64] + data[at:]
+            else:
+                data = data[:at] + data[at + len(piece) :]
+        return data
+
+    return st.one_of(st.lists(EDIT, min_size=1, max_size=6).map(apply), st.binary(max_size=400))
+
+
+SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30))
+
+
+def trees(keys: list[str]) -> st.SearchStrategy[Any]:
+    """Nested values under keys that are mostly the right ones."""
+    key = st.one_of(st.sampled_from(keys), st.text(max_size=8))
+    return st.recursive(
+        SCALAR,
+        lambda node: st.one_of(st.lists(node, max_size=4), st.dictionaries(key, node, max_size=5)),
+        max_leaves=25,
+    )
+
+
+def one_line_or_fine(call: Callable[[], object]) -> None:
+    """The promise itself."""
+    try:
+        call()
+    except EdgeLabelError as error:
+        text, code = str(error), error.exit_code
+    else:
+        return
+    assert text
+    assert text.isprintable()
+    assert len(text) < 2000
+    assert code in (65, 66, 78)
+
+
+CONFIG_KEYS = ["camera", "model", "output", "privacy", "masks", "source", "width", "fps", "labels", "mqtt", "host"]
+LABEL_KEYS = ["labels", "name", "prompts", "threshold", "group", "background", "templates"]
+LABELS = (
+    b"labels:\n  - name: red\n    prompts: [a red car, 'x']\n    threshold: 0.5\n    group: g\nbackground: [nothing]\n"
+)
+
+
+def as_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+@fuzz
+@given(edited((REPOSITORY / "systemd" / "edge-label.yaml").read_bytes()))
+def test_config_bytes(data: bytes):
+    one_line_or_fine(lambda: strict_yaml.parse(as_text(data), "c.yaml", Config))
+
+
+@fuzz
+@given(trees(CONFIG_KEYS))
+def test_config_trees(tree: Any):
+    one_line_or_fine(lambda: strict_yaml.parse(yaml.safe_dump(tree, allow_unicode=True), "c.yaml", Config))
+
+
+@fuzz
+@given(edited(LABELS))
+def test_label_set_bytes(data: bytes):
+    one_line_or_fine(lambda: parse_label_set(as_text(data), "labels.yaml"))
+
+
+@fuzz
+@given(trees(LABEL_KEYS))
+def test_label_set_trees(tree: Any):
+    one_line_or_fine(lambda: parse_label_set(yaml.safe_dump(tree, allow_unicode=True), "labels.yaml"))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield write_tiny_bundle(Path(folder) / "tiny")
+
+
+MANIFEST_KEYS = ["schema", "name", "version", "files", "input", "embedding", "size", "sha256", "layout", "templates"]
+
+
+def load(path: Path) -> None:
+    found = load_bundle(path)
+    found.verify()
+    TextBank.from_bundle(found)
+
+
+def test_manifest_bytes(bundle: Path):
+    good = (bundle / "manifest.json").read_bytes()
+
+    @fuzz
+    @given(edited(good))
+    def run(data: bytes) -> None:
+        (bundle / "manifest.json").write_bytes(data)
+        one_line_or_fine(lambda: load(bundle))
+
+    try:
+        run()
+    finally:
+        (bundle / "manifest.json").write_bytes(good)
+
+
+def test_manifest_trees(bundle: Path):
+    good = (bundle / "manifest.json").read_bytes()
+    raw = json.loads(good)
+
+    @fuzz
+    @given(st.sampled_from(sorted(raw)), trees(MANIFEST_KEYS))
+    def run(key: str, value: Any) -> None:
+        (bundle / "manifest.json").write_text(json.dumps({**raw, key: value}))
+        one_line_or_fine(lambda: load(bundle))
+
+    try:
+        run()
+    finally:
+        (bundle / "manifest.json").write_bytes(good)
+
+
+@fuzz
+@given(edited(npy_bytes(text_rows().astype(np.float16))))
+def test_npy_bytes(data: bytes):
+    one_line_or_fine(lambda: read_embeddings(data, "bank.npy"))
+
+
+@fuzz
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.builds(
+            "{{'descr': {}, 'fortran_order': {}, 'shape': {}}}".format,
+            st.sampled_from(["'<f2'", "'<f4'", "'|O'", "'<f8'", "[('a','<f2')]", "'>f2'", "''", "1"]),
+            st.sampled_from(["True", "False", "0", "[]"]),
+            st.one_of(st.lists(st.integers(-(2**70), 2**70), max_size=4).map(tuple).map(str), st.text(max_size=12)),
+        ),
+    ),
+    st.sampled_from([(1, 0), (2, 0), (3, 0), (9, 9)]),
+)
+def test_npy_headers(header: str, version: tuple[int, int]):
+    raw = header.encode("utf-8", "replace") + b"\n"
+    length = len(raw).to_bytes(2 if version == (1, 0) else 4, "little")
+    one_line_or_fine(lambda: read_embeddings(b"\x93NUMPY" + bytes(version) + length + raw + bytes(64), "bank.npy"))
+
+
+@fuzz
+@given(edited(encoder_onnx()))
+def test_onnx_bytes(data: bytes):
+    one_line_or_fine(lambda: refuse_external_data(data, "encoder.onnx"))
+
+
+SMALL_JPEG = jpegs(1, (160, 120))[0]
+PROGRESSIVE = cv2.imencode(".jpg", np.zeros((120, 160, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+
+
+@fuzz
+@given(st.one_of(edited(SMALL_JPEG), edited(PROGRESSIVE)))
+def test_jpeg_framing(data: bytes):
+    frame = Frame(np.frombuffer(data, np.uint8), "mjpg", 0.0, 0.0)
+    one_line_or_fine(lambda: decode(frame, (96, 96)))
+    one_line_or_fine(lambda: JpegEncoder()(frame))
+
+
+@fuzz
+@given(st.integers(0, 65535), st.integers(0, 65535))
+def test_jpeg_sizes(height: int, width: int):
+    """A header that promises up to four gigapixels."""
+    at = SMALL_JPEG.index(b"\xff\xc0") + 5
+    data = SMALL_JPEG[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + SMALL_JPEG[at + 4 :]
+    if 1 << 20 < height * width <= 1 << 26:
+        return  # really decoding many megapixels of nothing would only cost time
+    one_line_or_fine(lambda: decode(Frame(np.frombuffer(data, np.uint8), "mjpg", 0.0, 0.0), (96, 96)))
+
+
+def _tar() -> bytes:
+    import tarfile
+
+    stream = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=stream, mode="w") as tar:
+        tar.add(write_tiny_bundle(Path(folder) / "tiny"), arcname="tiny")
+    return stream.getvalue()
+
+
+@fuzz
+@given(edited(_tar()))
+def test_archives(data: bytes):
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "b.tar"
+        archive.write_bytes(data)
+        into = Path(folder) / "in" / "to"
+        into.parent.mkdir()
+        one_line_or_fine(lambda: unpack(archive, into))
+        assert {path.name for path in Path(folder).iterdir()} == {"b.tar", "in"}, "something got out"
+        assert {path.name for path in into.parent.iterdir()} <= {"to"}, "something got out"
+        shutil.rmtree(into, ignore_errors=True)
