@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
+MAX_PIXELS = 1 << 26
+
 _SETTINGS = {
     # A stalled V4L2 camera blocks read() this many seconds (default 10); read only before the first capture.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "3",
     # 64 megapixels: a picture whose header promises more is refused before a byte of it is decoded.
-    "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 26),
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),
     # OpenCV and FFmpeg print pages about a missing camera; edge-label says it in one line.
     "OPENCV_LOG_LEVEL": "SILENT",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
@@ -21,4 +23,4 @@ import cv2  # noqa: E402 - reads the settings above when it loads
 
 cv2.setNumThreads(1)  # frames this small lose more to waking threads than they gain
 
-__all__ = ["cv2"]
+__all__ = ["MAX_PIXELS", "cv2"]

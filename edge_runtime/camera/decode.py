@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.jpeg_bytes import jpeg_size
-from edge_runtime.opencv import cv2
+from edge_runtime.opencv import MAX_PIXELS, cv2
 from edge_runtime.records import Frame
 
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -22,6 +22,8 @@ def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
     """
     if frame.encoding == "mjpg":
         height, width = jpeg_size(frame.data)
+        if height * width > MAX_PIXELS:  # at 1/8 OpenCV's own limit would let 64 times as many through
+            raise DataError(f"broken JPEG from the camera: its header promises {width}x{height} pixels")
         scale = max((s for s in _REDUCED if height >= s * at_least[0] and width >= s * at_least[1]), default=1)
         pixels: NDArray[Any] | None = cv2.imdecode(frame.data, _REDUCED.get(scale, cv2.IMREAD_COLOR))
         if pixels is None:

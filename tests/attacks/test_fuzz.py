@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from tools.mjpeg_camera import jpegs
 CASES = int(os.environ.get("EDGE_LABEL_FUZZ", "100"))
 fuzz = settings(
     max_examples=CASES,
-    deadline=2000,  # milliseconds for one case: the promise
+    deadline=None,  # the promise of two seconds is checked in processor time, which a busy machine does not change
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
     database=None,
     print_blob=True,
@@ -87,12 +88,13 @@ def trees(keys: list[str]) -> st.SearchStrategy[Any]:
 
 def one_line_or_fine(call: Callable[[], object]) -> None:
     """The promise itself."""
+    start = time.process_time()
+    text, code = "fine", 78
     try:
         call()
     except EdgeLabelError as error:
         text, code = str(error), error.exit_code
-    else:
-        return
+    assert time.process_time() - start < 2
     assert text
     assert text.isprintable()
     assert len(text) < 2000
@@ -229,8 +231,6 @@ def test_jpeg_sizes(height: int, width: int):
     """A header that promises up to four gigapixels."""
     at = SMALL_JPEG.index(b"\xff\xc0") + 5
     data = SMALL_JPEG[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + SMALL_JPEG[at + 4 :]
-    if 1 << 20 < height * width <= 1 << 26:
-        return  # really decoding many megapixels of nothing would only cost time
     one_line_or_fine(lambda: decode(Frame(np.frombuffer(data, np.uint8), "mjpg", 0.0, 0.0), (96, 96)))
 
 

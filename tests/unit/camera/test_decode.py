@@ -73,3 +73,12 @@ def test_yuyv_becomes_bgr():
     yuyv = np.zeros((4, 6, 2), np.uint8)
     yuyv[..., 0], yuyv[..., 1] = 235, 128
     assert decode(frame(yuyv, "yuyv"), (2, 2)).min() >= 250
+
+
+def test_a_header_that_promises_gigapixels_is_refused_before_decoding():
+    """At 1/8 OpenCV's own limit lets 4 gigapixels through, 200 MB of memory."""
+    data = builtin_jpeg().copy()
+    at = bytes(data).index(b"\xff\xc0") + 5
+    data[at : at + 4] = list((20_000).to_bytes(2, "big") + (20_000).to_bytes(2, "big"))
+    with pytest.raises(DataError, match="promises 20000x20000"):
+        decode(Frame(data, "mjpg", 0.0, 0.0), (192, 192))
