@@ -75,6 +75,39 @@ class PrivacyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsensusConfig:
+    """How many frames must agree before a label is on or off, so that labels do not flap."""
+
+    method: Literal["exponential", "k_of_n", "off"] = "exponential"
+    tau_s: float = 0.6
+    k: int = 6
+    n: int = 9
+    on: float = 0.6
+    off: float = 0.25
+    min_dwell_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        _within("consensus.tau_s", self.tau_s, 0.01, 600)
+        _within("consensus.n", self.n, 1, 1000)
+        _within("consensus.on", self.on, 0.5, 0.99)
+        _within("consensus.min_dwell_s", self.min_dwell_s, 0, 3600)
+        if not self.n / 2 < self.k <= self.n:
+            raise ValueError(f"consensus.k must be more than half of n ({self.n}) and at most n, not {self.k}")
+        if not 0 <= self.off < self.on:
+            raise ValueError(f"consensus.off must be below consensus.on ({self.on}), not {self.off}")
+
+    @property
+    def on_share(self) -> float:
+        """From this share of votes on a label is on."""
+        return self.k / self.n if self.method == "k_of_n" else self.on
+
+    @property
+    def off_share(self) -> float:
+        """At this share of votes a label goes off."""
+        return 1 - self.k / self.n if self.method == "k_of_n" else self.off
+
+
+@dataclass(frozen=True, slots=True)
 class ThermalConfig:
     """When to label fewer frames, so that the processor stays under its limit."""
 
@@ -266,6 +299,7 @@ class Config:
     camera: CameraConfig = field(default_factory=CameraConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
     thermal: ThermalConfig = field(default_factory=ThermalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     mqtt: MqttConfig | None = None

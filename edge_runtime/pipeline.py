@@ -10,16 +10,18 @@ import numpy as np
 
 from edge_runtime.camera.decode import decode
 from edge_runtime.camera.privacy import Privacy
-from edge_runtime.config import ModelConfig
+from edge_runtime.config import ConsensusConfig, ModelConfig
+from edge_runtime.consensus import Consensus
 from edge_runtime.errors import DataError
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels import CompiledLabels, Scorer
+from edge_runtime.model.labels import CompiledLabels, Scorer, Settle
 from edge_runtime.model.modality import check_trained, resolve
 from edge_runtime.model.preprocess import Preprocessor, is_flat
 from edge_runtime.records import (
     CameraState,
     Frame,
+    LabelEvent,
     LabelRecord,
     LabelScore,
     Modality,
@@ -54,17 +56,39 @@ class Pipeline:
     """decode -> preprocess -> encode -> score, timed. Not thread-safe: one pipeline, one thread."""
 
     def __init__(
-        self, engine: Engine, *, camera: str, thermal: Path = THERMAL_ZONES, privacy: Privacy | None = None
+        self,
+        engine: Engine,
+        *,
+        camera: str,
+        thermal: Path = THERMAL_ZONES,
+        privacy: Privacy | None = None,
+        consensus: ConsensusConfig | None = None,
     ) -> None:
-        self.switch(engine, camera, thermal, privacy)
+        self._scored: tuple[str, ConsensusConfig | None] | None = None
+        self.switch(engine, camera, thermal, privacy, consensus)
         self.counters = Counters()
         self._boot_id = boot_id()
         self._fps = FpsMeter()
         self._seq = 0
         self._dropped = 0
 
-    def switch(self, engine: Engine, camera: str, thermal: Path, privacy: Privacy | None) -> None:
-        """Go on with other parts; the numbering of records goes on too. ``thermal`` holds the thermal zones."""
+    def switch(
+        self,
+        engine: Engine,
+        camera: str,
+        thermal: Path,
+        privacy: Privacy | None,
+        consensus: ConsensusConfig | None,
+    ) -> None:
+        """Go on with other parts; the numbering of records goes on too. ``thermal`` holds the thermal zones.
+
+        ``consensus`` None: every frame speaks for itself. Votes start anew only where labels or consensus changed.
+        """
+        labels = engine.score.labels
+        if self._scored != (labels.id, consensus):
+            config = consensus or ConsensusConfig(method="off")
+            self._consensus = Consensus(config, labels.names, [group for _, group in labels.groups])
+        self._scored = labels.id, consensus
         self.engine = engine
         self._camera = camera
         self._privacy = privacy
@@ -105,7 +129,7 @@ class Pipeline:
             checked = clock()
             embedding = frame.embedding = engine.encode(batch)
             encoded = clock()
-            labels = engine.score(embedding)
+            labels = engine.score(embedding, self._settle(frame, flat))
         end = clock()
         times = StageTimes(
             wait=_ms(frame.wait_ms),
@@ -119,7 +143,16 @@ class Pipeline:
         state = _state(frame, labels, flat)
         if state != "ok":
             labels = tuple(replace(label, on=False) if label.on else label for label in labels or ())
-        return self._record(frame, modality, state, labels or (), times)
+        events = self._consensus.events if labels is not None and frame.file is None else ()
+        return self._record(frame, modality, state, labels or (), times, events=events)
+
+    def _settle(self, frame: Frame, flat: bool) -> Settle | None:
+        """Consensus over a camera or a video. Single pictures have nothing to do with each other."""
+        if frame.file is not None:
+            return None
+        now = frame.captured_s if frame.video_s is None else frame.video_s
+        blind = flat or frame.frozen
+        return lambda on: self._consensus(np.zeros_like(on) if blind else on, now)
 
     def explain(self, camera_state: CameraState, waited_s: float) -> LabelRecord:
         """The record of a second in which no frame came: state ``stale``, and what the camera is doing instead."""
@@ -137,6 +170,7 @@ class Pipeline:
         labels: tuple[LabelScore, ...],
         times: StageTimes,
         camera_state: CameraState | None = None,
+        events: tuple[LabelEvent, ...] = (),
     ) -> LabelRecord:
         vitals = self._vitals()
         counters = self.counters
@@ -160,6 +194,7 @@ class Pipeline:
             bundle=self.engine.manifest.id,
             labels_id=self.engine.score.labels.id,
             file=frame.file,
+            events=events or None,
             camera_state="frozen" if frame.frozen else camera_state,
             corrupt=counters.corrupt or None,
             lost=counters.lost or None,

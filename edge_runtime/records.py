@@ -30,6 +30,7 @@ class Frame:
     f32 float (H, W), metres; yuyv uint8 (H, W, 2); mjpg uint8 (n,), the camera's own JPEG bytes. Decoding waits
     for the pipeline, so that a frame which a newer one replaces costs nothing. ``captured_s`` is CLOCK_MONOTONIC
     seconds, ``captured_at`` the wall clock.
+    ``video_s`` is the time inside a recording, for sources that are not paced by the clock.
     ``embedding``, float32 (dim,) of unit norm, is set by the pipeline, for sinks that compare frames.
     """
 
@@ -44,6 +45,7 @@ class Frame:
     embedding: NDArray[Any] | None = None
     frozen: bool = False
     check_ms: float = 0.0
+    video_s: float | None = None
 
 
 def _doc(text: str, **schema: Any) -> Any:
@@ -62,7 +64,16 @@ class LabelScore:
     name: str = _doc("label as written in the label set")
     score: float = _doc("softmax probability inside the label's group", minimum=0, maximum=1)
     margin: float = _doc("score minus the best competitor in its group", minimum=-1, maximum=1)
-    on: bool = _doc("winner of its group and above its threshold")
+    on: bool = _doc("winner of its group and above its threshold, for as long as consensus asks")
+
+
+@dataclass(slots=True, frozen=True)
+class LabelEvent:
+    """A label that went on or off."""
+
+    name: str = _doc("label as written in the label set")
+    on: bool = _doc("true: it went on")
+    lasted_s: float | None = _doc("seconds its group had been unchanged; null at the first change", minimum=0)
 
 
 @dataclass(slots=True, frozen=True)
@@ -103,6 +114,7 @@ class LabelRecord:
     bundle: str = _doc("name-version of the model bundle")
     labels_id: str = _doc("sha256 of the compiled label set")
     file: str | None = _optional("picture, relative to the source")
+    events: tuple[LabelEvent, ...] | None = _optional("labels that went on or off with this frame")
     camera_state: CameraState | None = _optional("what the camera is doing, where that is not ok")
     corrupt: int | None = _optional("frames that did not decode since start, once there are any", minimum=1)
     lost: int | None = _optional("records some sink could not take since start, once there are any", minimum=1)
@@ -118,6 +130,8 @@ class LabelRecord:
             if value is not None or name not in _OPTIONAL_FIELDS:
                 out[name] = value
         out["labels"] = [{"name": s.name, "score": s.score, "margin": s.margin, "on": s.on} for s in self.labels]
+        if self.events is not None:
+            out["events"] = [{"name": e.name, "on": e.on, "lasted_s": e.lasted_s} for e in self.events]
         out["ms"] = {name: getattr(self.ms, name) for name in _STAGES}
         return out
 
@@ -166,6 +180,7 @@ _TYPES: dict[str, Any] = {
 def _object_schema(cls: type) -> dict[str, Any]:
     nested: dict[str, Any] = {
         "tuple[LabelScore, ...]": lambda: {"type": "array", "items": _object_schema(LabelScore)},
+        "tuple[LabelEvent, ...] | None": lambda: {"type": "array", "items": _object_schema(LabelEvent)},
         "StageTimes": lambda: _object_schema(StageTimes),
     }
     properties: dict[str, Any] = {}

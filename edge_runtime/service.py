@@ -15,7 +15,7 @@ from types import FrameType
 
 from edge_runtime.camera import open_source
 from edge_runtime.camera.privacy import Privacy
-from edge_runtime.config import CameraConfig, Config, ModelConfig, PrivacyConfig, ThermalConfig
+from edge_runtime.config import CameraConfig, Config, ConsensusConfig, ModelConfig, PrivacyConfig, ThermalConfig
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, load_labels
@@ -126,6 +126,7 @@ class Daemon:
             camera=self.source.name,
             thermal=Path(config.thermal.zones),
             privacy=Privacy.of(config.privacy),
+            consensus=config.consensus,
         )
         self._governor = ThermalGovernor(config.thermal.limit_c)
         self.sinks = self._start_sinks(config, engine, live=self.source.live)
@@ -214,7 +215,8 @@ class Daemon:
             self._lost_before += _close_sinks(self.sinks)
             self._deleted_before += _deleted(self.sinks)
         self.config, self.source, self.sinks = config, source, sinks
-        self.pipeline.switch(engine, source.name, Path(config.thermal.zones), Privacy.of(config.privacy))
+        privacy = Privacy.of(config.privacy)
+        self.pipeline.switch(engine, source.name, Path(config.thermal.zones), privacy, config.consensus)
         self._governor = ThermalGovernor(config.thermal.limit_c)
 
     def _start_sinks(self, config: Config, engine: Engine, *, live: bool) -> list[Outlet]:
@@ -232,7 +234,14 @@ class Daemon:
 
 def _outputs(config: Config) -> Config:
     """The part of a configuration that sinks are made of."""
-    return replace(config, camera=CameraConfig(), model=ModelConfig(), privacy=PrivacyConfig(), thermal=ThermalConfig())
+    return replace(
+        config,
+        camera=CameraConfig(),
+        model=ModelConfig(),
+        privacy=PrivacyConfig(),
+        consensus=ConsensusConfig(),
+        thermal=ThermalConfig(),
+    )
 
 
 def _make_sinks(config: Config, *, live: bool) -> list[Sink]:

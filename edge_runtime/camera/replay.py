@@ -51,6 +51,7 @@ class VideoFile(_Replay):
             self._capture.release()
             raise DataError(f"{path}: not a video that can be read; ffprobe tells what it is")
         super().__init__(str(path), fps, config)
+        self._fps = fps
         self._frames = 0
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -67,7 +68,7 @@ class VideoFile(_Replay):
             return None
         self._frames += 1
         now = time.monotonic()
-        return Frame(data, "bgr", now, time.time(), wait_ms, (now - start) * 1e3)
+        return Frame(data, "bgr", now, time.time(), wait_ms, (now - start) * 1e3, video_s=self._frames / self._fps)
 
     def close(self) -> None:
         self._capture.release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -271,6 +272,9 @@ def _embed(prompts: tuple[str, ...], bank: TextBank) -> NDArray[np.float32]:
     return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
 
+Settle = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
+
+
 class Scorer:
     """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine."""
 
@@ -279,8 +283,11 @@ class Scorer:
         self._scale = np.float32(logit_scale)
         self._top_k = top_k
 
-    def __call__(self, embedding: NDArray[np.float32]) -> tuple[LabelScore, ...] | None:
-        """The top-k labels and every label that is on, highest score first; None if the embedding has NaN."""
+    def __call__(self, embedding: NDArray[np.float32], settle: Settle | None = None) -> tuple[LabelScore, ...] | None:
+        """The top-k labels and every label that is on, highest score first; None if the embedding has NaN.
+
+        ``settle`` may change which labels are on: bool (labels,) -> bool (labels,).
+        """
         logits = self._scale * (self.labels.matrix @ embedding)
         if not np.isfinite(logits).all():
             return None
@@ -296,6 +303,8 @@ class Scorer:
             scores[group] = exp[: group.stop - group.start]
             margins[group] = scores[group] - _best_other(exp)[: group.stop - group.start]
         on = (margins > 0) & (scores >= self.labels.thresholds)
+        if settle is not None:
+            on = settle(on)
         ranked = np.argsort(-scores, kind="stable")
         shown = [*ranked[: self._top_k], *(i for i in ranked[self._top_k :] if on[i])]
         return tuple(

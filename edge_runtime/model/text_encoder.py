@@ -132,35 +132,44 @@ def _open(encoder: str) -> tuple[Encode, str, bool]:
         if (folder / tower).is_file():
             data = (folder / tower).read_bytes()
             tokenizer = (folder / "tokenizer.json").read_bytes()
-            name = f"{folder.name} {sha256_hex(data + tokenizer)[:16]}"
-            return _onnx_tower(data, tokenizer, str(folder / tower), 77, str), name, False
+            name = f"{folder.name} {sha256_hex(data, tokenizer)[:16]}"
+            return onnx_tower(data, tokenizer, str(folder / tower), 77), name, False
     return _transformers_tower(encoder), encoder, False
 
 
 def _open_shipped(folder: Path) -> tuple[Encode, str, bool]:
+    """Our own format: a text tower, or a sentence encoder and the map from it to the text space (phrase_map.py)."""
+    from edge_runtime.model.labels import bare, normalise
+    from edge_runtime.model.phrase_map import PhraseMap
+
     where = folder / "manifest.json"
     try:
         meta: dict[str, Any] = json.loads(where.read_bytes())
         if meta["schema"] != SCHEMA:
-            raise BundleError(f"{where}: schema {meta['schema']!r} is not {SCHEMA}")
-        model, tokenizer = (
-            read_verified(folder, name, str(meta["files"][name]["sha256"]), int(meta["files"][name]["size"]))
-            for name in ("encoder.onnx", "tokenizer.json")
-        )
+            raise ValueError(f"schema {meta['schema']!r} is not {SCHEMA}")
+        files = {
+            name: read_verified(folder, name, str(entry["sha256"]), int(entry["size"]))
+            for name, entry in dict(meta["files"]).items()
+        }
         spelling, longest = str(meta["spelling"]), int(meta["max_tokens"])
-        name = f"{meta['name']}-{meta['version']} {meta['files']['encoder.onnx']['sha256'][:16]}"
+        digest = sha256_hex("".join(str(e["sha256"]) for e in meta["files"].values()).encode())
+        name = f"{meta['name']}-{meta['version']} {digest[:16]}"
         approximate = bool(meta["approximate"])
-    except (KeyError, ValueError, TypeError) as error:
+        phrase_map = PhraseMap.from_npz(files["phrase_map.npz"]) if "phrase_map.npz" in files else None
+        tower = onnx_tower(files["encoder.onnx"], files["tokenizer.json"], str(folder), longest)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise BundleError(f"{where}: not a text encoder ({error}); reinstall it") from None
-    from edge_runtime.model.labels import bare, normalise
+    kernel = phrase_map.kernel() if phrase_map else None
 
-    def spell(phrase: str) -> str:
-        return spelling.format(bare(normalise(phrase)))
+    def encode(phrases: Sequence[str]) -> Rows:
+        short = [bare(normalise(phrase)) for phrase in phrases]
+        rows = tower([spelling.replace("{}", phrase) for phrase in short])
+        return phrase_map.rows(kernel, rows, short) if phrase_map and kernel else rows
 
-    return _onnx_tower(model, tokenizer, str(folder), longest, spell), name, approximate
+    return encode, name, approximate
 
 
-def _onnx_tower(model: bytes, tokenizer_json: bytes, where: str, longest: int, spell: Callable[[str], str]) -> Encode:
+def onnx_tower(model: bytes, tokenizer_json: bytes, where: str, longest: int) -> Encode:
     """Tokenize, run, and take the one output with a row a phrase. Phrases of like length share a batch."""
     try:
         tokenizer = importlib.import_module("tokenizers").Tokenizer.from_buffer(tokenizer_json)
@@ -179,7 +188,7 @@ def _onnx_tower(model: bytes, tokenizer_json: bytes, where: str, longest: int, s
     pad = tokenizer.token_to_id("[PAD]") or tokenizer.token_to_id("<|endoftext|>") or 0
 
     def encode(phrases: Sequence[str]) -> Rows:
-        ids = [encoding.ids for encoding in tokenizer.encode_batch([spell(phrase) for phrase in phrases])]
+        ids = [encoding.ids for encoding in tokenizer.encode_batch(list(phrases))]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         parts: dict[int, Rows] = {}
         for start in range(0, len(order), _BATCH):
