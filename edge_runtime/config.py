@@ -82,29 +82,19 @@ class ConsensusConfig:
     tau_s: float = 0.6
     k: int = 6
     n: int = 9
-    on: float = 0.6
-    off: float = 0.25
+    on_share: float = 0.6
+    off_share: float = 0.25
     min_dwell_s: float = 1.0
 
     def __post_init__(self) -> None:
         _within("consensus.tau_s", self.tau_s, 0.01, 600)
         _within("consensus.n", self.n, 1, 1000)
-        _within("consensus.on", self.on, 0.5, 0.99)
+        _within("consensus.on_share", self.on_share, 0.5, 0.99)
         _within("consensus.min_dwell_s", self.min_dwell_s, 0, 3600)
         if not self.n / 2 < self.k <= self.n:
             raise ValueError(f"consensus.k must be more than half of n ({self.n}) and at most n, not {self.k}")
-        if not 0 <= self.off < self.on:
-            raise ValueError(f"consensus.off must be below consensus.on ({self.on}), not {self.off}")
-
-    @property
-    def on_share(self) -> float:
-        """From this share of votes on a label is on."""
-        return self.k / self.n if self.method == "k_of_n" else self.on
-
-    @property
-    def off_share(self) -> float:
-        """At this share of votes a label goes off."""
-        return 1 - self.k / self.n if self.method == "k_of_n" else self.off
+        if not 0 <= self.off_share < self.on_share:
+            raise ValueError(f"consensus.off_share must be below on_share ({self.on_share}), not {self.off_share}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,9 @@ class Consensus:
         self._config = config
         self._names = names
         self._groups = groups
+        k_of_n = config.method == "k_of_n"
+        self._on_share = config.k / config.n if k_of_n else config.on_share
+        self._off_share = 1 - config.k / config.n if k_of_n else config.off_share
         self._share: NDArray[np.float32] = np.zeros(len(names), np.float32)
         self._last: deque[Votes] = deque(maxlen=config.n)
         self._time: float | None = None
@@ -70,8 +73,8 @@ class Consensus:
     def _decide(self, old: int | None, group: slice) -> int | None:
         """Who should have the group now: a label whose share takes it, else the old one until its share loses it."""
         best = group.start + int(self._share[group].argmax())
-        if best != old and self._share[best] >= self._config.on_share:
+        if best != old and self._share[best] >= self._on_share:
             return int(best)
-        if old is not None and bool(self._share[old] <= self._config.off_share):
+        if old is not None and bool(self._share[old] <= self._off_share):
             return None
         return old
