@@ -42,6 +42,16 @@ lint: $(VENV)/test.stamp  ## style and types
 docs: $(VENV)/test.stamp  ## write the generated documents again
 	$(BIN)/python -m tools.docs
 
+release-check: $(VENV)/test.stamp  ## build wheel and sdist, install the wheel alone, run the demo from it
+	rm -rf dist build/release
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip install --quiet "$$(ls dist/*.whl)[demo]"
+	$(BIN)/python -c "import sys, zipfile; bad = [n for w in sys.argv[1:] for n in zipfile.ZipFile(w).namelist() \
+		if not n.startswith('edge_runtime/') and '.dist-info/' not in n]; sys.exit(f'not for the wheel: {bad}' if bad else 0)" dist/*.whl
+	cd build/release && EDGE_LABEL_BUNDLE=$(CURDIR)/models/edge-clip bin/edge-label --camera demo --seconds 3 > demo.jsonl
+	test "$$(wc -l < build/release/demo.jsonl)" -gt 30
+
 # Where `make install` puts things; DESTDIR goes before all of them (packages, images).
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
