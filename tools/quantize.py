@@ -1,8 +1,9 @@
 """Quantise an exported student to int8: `python -m tools.quantize RUN --data DIR`.
 
-Static QDQ: activations QUInt8 by tensor, weights QInt8 by channel. Several calibrators are tried on training
-pictures; the one whose embeddings lie nearest to float32's on held-out training pictures is kept. Pictures go
-through the runtime's own preprocessing. Writes RUN/encoder.onnx and RUN/quantize.json (the parity report).
+Static QDQ: activations QUInt8 by tensor, weights QInt8 by channel, rounded by what they do to their layer
+(factory/rounding.py). Several calibrators are tried on training pictures; the one whose embeddings lie nearest to
+float32's on held-out training pictures is kept. Pictures go through the runtime's own preprocessing.
+Writes RUN/encoder.onnx and RUN/quantize.json (the parity report).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from tools.export import INPUT, UNIT_NORM, Deployed
 from tools.factory.augment import apply_view, draw
 from tools.factory.datasets import Sample, decode, scan
 from tools.factory.recipe import Recipe
+from tools.factory.rounding import Layer, observe_layers, round_well
 from tools.factory.run import load_run
 from tools.factory.students import PIXEL_OFFSET
 
@@ -43,10 +45,10 @@ CALIBRATORS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "minmax": (CalibrationMethod.MinMax, {}),
     "percentile 99.99": (CalibrationMethod.Percentile, {"percentile": 99.99}),
     "percentile 99.999": (CalibrationMethod.Percentile, {"percentile": 99.999}),
-    "entropy": (CalibrationMethod.Entropy, {"num_bins": 512}),
+    "entropy": (CalibrationMethod.Entropy, {}),
 }
 # The unit-norm division at the end is left in float32: a few hundred numbers, and squaring wants the range.
-OPERATORS = ["Conv", "Gemm", "Add", "Mul", "Clip", "Relu", "Sigmoid", "GlobalAveragePool", "Flatten"]
+OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Mul", "Clip", "Relu", "Sigmoid", "GlobalAveragePool", "Flatten"]
 CHUNK = 8  # the histogram calibrators keep every activation of a chunk in memory
 
 Inputs = list[NDArray[np.uint8]]  # each (1, H, W, 3) RGB
@@ -79,8 +81,11 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
     }
 
 
-def quantise(model: bytes, calibration: Inputs, method: str) -> bytes:
-    """float32 ONNX bytes -> int8 QDQ ONNX bytes, ranges from the calibration pictures by the named calibrator."""
+def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[Layer] = ()) -> bytes:
+    """float32 ONNX bytes -> int8 QDQ ONNX bytes, ranges from the calibration pictures by the named calibrator.
+
+    `layers` (rounding.observe_layers): round weights by what they do to their layer; without it, each to the nearest.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.onnx"
         source.write_bytes(model)
@@ -115,6 +120,7 @@ def quantise(model: bytes, calibration: Inputs, method: str) -> bytes:
         quantizer.model.topological_sort()
     graph = quantizer.model.model
     _feed_pixels_straight(graph, first)
+    round_well(graph, layers)
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
 
@@ -197,11 +203,19 @@ def quantise_run(run: Path, data: Path, *, calibration: int, held_out: int) -> d
         "held_out_pictures": len(judged),
         "torch_fp32_to_onnx_fp32": cosines(_parity_torch(run, judged), reference),
         "onnx_fp32_to_int8": {},
+        "failed": {},
         "fp32_bytes": len(model),
     }
+    plain = run_all(quantise(model, seen, "minmax"), judged)
+    report["onnx_fp32_to_int8"]["minmax, nearest rounding"] = cosines(plain, reference)
+    layers = observe_layers(model, seen)
     best = (-2.0, "", b"")
     for method in tqdm(CALIBRATORS, desc="calibrators", unit="method"):
-        candidate = quantise(model, seen, method)
+        try:
+            candidate = quantise(model, seen, method, layers)
+        except ValueError as error:  # the histogram calibrators give up on a tensor that hardly varies
+            report["failed"][method] = str(error)
+            continue
         report["onnx_fp32_to_int8"][method] = cosines(run_all(candidate, judged), reference)
         mean = report["onnx_fp32_to_int8"][method]["mean"]
         if mean > best[0]:
@@ -237,6 +251,7 @@ def table(report: dict[str, Any]) -> str:
     for name, v in rows:
         mark = " (kept)" if name.endswith(f", {report['kept']}") else ""
         lines.append(f"| {name}{mark} | {v['mean']:.4f} | {v['p5']:.4f} | {v['min']:.4f} |")
+    lines += [f"| {name}: {reason} | | | |" for name, reason in report["failed"].items()]
     sizes = f"{report['fp32_bytes'] / 1e6:.1f} MB -> {report['int8_bytes'] / 1e6:.1f} MB"
     return "\n".join([*lines, "", f"{sizes}, on {report['held_out_pictures']} held-out pictures"])
 
