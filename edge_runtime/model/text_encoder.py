@@ -147,7 +147,7 @@ def _open_shipped(folder: Path) -> tuple[Encode, str, bool]:
         meta: dict[str, Any] = json.loads(where.read_bytes())
         if meta["schema"] != SCHEMA:
             raise ValueError(f"schema {meta['schema']!r} is not {SCHEMA}")
-        files = {
+        files: dict[str, bytes] = {
             name: read_verified(folder, name, str(entry["sha256"]), int(entry["size"]))
             for name, entry in dict(meta["files"]).items()
         }
@@ -156,7 +156,7 @@ def _open_shipped(folder: Path) -> tuple[Encode, str, bool]:
         name = f"{meta['name']}-{meta['version']} {digest[:16]}"
         approximate = bool(meta["approximate"])
         phrase_map = PhraseMap.from_npz(files["phrase_map.npz"]) if "phrase_map.npz" in files else None
-        tower = onnx_tower(files["encoder.onnx"], files["tokenizer.json"], str(folder), longest)
+        tower = onnx_tower(files.pop("encoder.onnx"), files["tokenizer.json"], str(folder), longest)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise BundleError(f"{where}: not a text encoder ({error}); reinstall it") from None
     kernel = phrase_map.kernel() if phrase_map else None
@@ -177,7 +177,7 @@ def onnx_tower(model: bytes, tokenizer_json: bytes, where: str, longest: int) ->
         raise ConfigError("needs the tokenizers library; pip install 'edge-label[text]'") from None
     from edge_runtime.model.encoder import default_threads, open_session
 
-    session = open_session(model, default_threads(), where)
+    session = open_session(model, default_threads(), where, lean=True)
     inputs = {port.name: np.int32 if "int32" in port.type else np.int64 for port in session.get_inputs()}
     outputs = [port.name for port in session.get_outputs() if len(port.shape) == 2]
     if not outputs or "input_ids" not in inputs:
