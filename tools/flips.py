@@ -3,8 +3,8 @@
     python -m tools.flips ../shared/data/videos --labels road
 
 Every frame is labelled once, without consensus; the same votes then go through it at the clip's own times. A flip is
-one label going on or off. Delay is counted for each label that consensus turned on: from the frame since which the
-label has won at least half of all frames, to the frame in which it came on.
+one label going on or off. The added delay is the shift at which the result agrees best with a filter that may look
+into the future and so has none: the majority of the frames within half a second on either side.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edge_runtime.errors import EdgeLabelError, NoInputError
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.service import load_engine
 
+LOOK_S = 0.5  # how far the reference filter looks to either side
 SUFFIXES = {".avi", ".mp4", ".mkv", ".mov"}
 
 
@@ -65,18 +66,19 @@ def flips(on: np.ndarray) -> int:
     return int((on[1:] != on[:-1]).sum())
 
 
-def delays(clip: Clip, on: np.ndarray) -> list[float]:
-    """Seconds from the first frame since which a label won at least half the frames, until it came on."""
-    out = []
-    for label in range(on.shape[1]):
-        starts = np.flatnonzero(on[1:, label] & ~on[:-1, label]) + 1
-        for frame in starts:
-            own = clip.votes[: frame + 1, label][::-1]  # backwards from the frame in which it came on
-            share = np.cumsum(own) / np.arange(1, len(own) + 1)
-            since = np.flatnonzero((share >= 0.5) & own)
-            if len(since):
-                out.append(float(clip.times[frame] - clip.times[frame - since[-1]]))
-    return out
+def added_delay(clip: Clip, on: np.ndarray) -> float | None:
+    """Seconds by which ``on`` lags behind the centred majority of the votes; None when nothing ever came on."""
+    ever = on.any(axis=0)
+    if not ever.any():
+        return None
+    fps = (len(clip.times) - 1) / (clip.times[-1] - clip.times[0])
+    half = max(1, round(LOOK_S * fps))
+    window = np.ones(2 * half + 1) / (2 * half + 1)
+    votes = clip.votes[:, ever].astype(float)
+    ideal = np.stack([np.convolve(column, window, "same") for column in votes.T], axis=1) > 0.5
+    shifts = range(min(round(3 * fps), len(on) - 1))
+    agreement = [float((ideal[: len(on) - d] == on[d:, ever]).mean()) for d in shifts]
+    return int(np.argmax(agreement)) / fps
 
 
 def clean_change(config: ConsensusConfig, fps: float) -> float:
@@ -95,36 +97,35 @@ def report(clips: list[Clip], engine: Engine, config: ConsensusConfig) -> dict:
     for clip in clips:
         minutes = (clip.times[-1] - clip.times[0]) / 60
         on = settle(clip, engine, config)
-        late = delays(clip, on)
         rows.append(
             {
                 "clip": clip.name,
                 "minutes": round(minutes, 3),
                 "flips_before": flips(clip.votes),
                 "flips_after": flips(on),
-                "delays_s": [round(d, 2) for d in late],
+                "delay_s": None if (late := added_delay(clip, on)) is None else round(late, 2),
             }
         )
     minutes = sum(row["minutes"] for row in rows)
     before, after = (sum(row[key] for row in rows) for key in ("flips_before", "flips_after"))
-    late = [d for row in rows for d in row["delays_s"]]
+    late = [row["delay_s"] for row in rows if row["delay_s"] is not None]
     return {
         "clips": rows,
         "before_per_minute": round(before / minutes, 1),
         "after_per_minute": round(after / minutes, 1),
         "fewer": round(1 - after / before, 3) if before else None,
-        "median_delay_s": round(float(np.median(late)), 2) if late else None,
+        "longest_delay_s": max(late, default=None),
         "clean_change_delay_s": round(clean_change(config, 25), 2),
     }
 
 
 def table(result: dict) -> str:
     """For a person."""
-    lines = [f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}{'fewer':>8}{'median delay':>14}"]
+    lines = [f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}{'fewer':>8}{'added delay':>14}"]
     for row in result["clips"]:
         before, after = row["flips_before"], row["flips_after"]
         fewer = f"{1 - after / before:.0%}" if before else "-"
-        late = f"{np.median(row['delays_s']):.2f} s" if row["delays_s"] else "-"
+        late = "-" if row["delay_s"] is None else f"{row['delay_s']:.2f} s"
         rates = f"{before / row['minutes']:>11.0f}{after / row['minutes']:>16.0f}"
         lines.append(f"{row['clip'][:51]:<52}{row['minutes']:>6.2f}{rates}{fewer:>8}{late:>14}")
     lines.append(
