@@ -49,7 +49,7 @@ class Engine:
             self.preprocess, self.encode = Preprocessor(bundle.manifest.input), Encoder(bundle, config.threads)
         else:
             self.preprocess, self.encode = old.preprocess, old.encode
-        self.score = Scorer(labels, bundle.manifest.logit_scale, config.top_k)
+        self.score = Scorer(labels, config.top_k)
 
 
 class Pipeline:

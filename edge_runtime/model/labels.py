@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BANK_SCHEMA = "edge-label-bank/1"
 MAX_LABELS = 20_000
+MAX_BIAS = 50  # logits
 MAX_PHRASE = 300  # characters; CLIP itself reads 77 tokens
 
 
@@ -38,6 +39,7 @@ class LabelSpec:
     name: str
     prompts: tuple[str, ...] = ()
     threshold: float | None = None
+    bias: float = 0.0  # added to the label's logit; tools.calibrate learns it
     group: str = "labels"
 
     def __post_init__(self) -> None:
@@ -45,6 +47,8 @@ class LabelSpec:
             _check_phrase(phrase)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold of '{self.name}' must be between 0 and 1")
+        if abs(self.bias) > MAX_BIAS:
+            raise ValueError(f"bias of '{self.name}' must be between -{MAX_BIAS} and {MAX_BIAS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,15 @@ class LabelSet:
     labels: tuple[LabelSpec, ...]
     background: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()  # around the names of labels without prompts; default: the bundle's
+    temperature: float = 1.0  # divides every logit: above 1 scores are less sure
 
     def __post_init__(self) -> None:
         if not self.labels:
             raise ValueError("the label set is empty; add at least one '- name: ...' under labels")
         if len(self.labels) > MAX_LABELS:
             raise ValueError(f"{len(self.labels)} labels are more than {MAX_LABELS}; split the set")
+        if not 0.01 <= self.temperature <= 100:
+            raise ValueError(f"temperature must be between 0.01 and 100, not {self.temperature}")
         for phrase in (*self.background, *self.templates):
             _check_phrase(phrase)
         for template in self.templates:
@@ -210,6 +217,8 @@ class CompiledLabels:
     thresholds: NDArray[np.float32]
     groups: tuple[tuple[str, slice], ...]
     matrix: NDArray[np.float32]
+    biases: NDArray[np.float32]  # (labels,), added to the logits
+    logit_scale: float  # the bundle's, divided by the set's temperature
     id: str
 
 
@@ -251,9 +260,12 @@ def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> Compi
             groups.append((label.group, slice(i, i + 1)))
     default = bundle.manifest.threshold
     thresholds = np.array([default if s.threshold is None else s.threshold for s in labels], np.float32)
-    words = json.dumps([[s.name, s.group] for s in labels]).encode()
-    digest = sha256_hex(matrix.tobytes(), thresholds.tobytes(), words, str(bundle.manifest.logit_scale).encode())
-    return CompiledLabels(tuple(s.name for s in labels), thresholds, tuple(groups), matrix, f"sha256:{digest}")
+    biases = np.array([s.bias for s in labels], np.float32)
+    scale = bundle.manifest.logit_scale / label_set.temperature
+    identity = json.dumps([[[s.name, s.group] for s in labels], scale]).encode()
+    digest = sha256_hex(matrix.tobytes(), thresholds.tobytes(), biases.tobytes(), identity)
+    names = tuple(s.name for s in labels)
+    return CompiledLabels(names, thresholds, tuple(groups), matrix, biases, scale, f"sha256:{digest}")
 
 
 def _embed(prompts: tuple[str, ...], bank: TextBank) -> NDArray[np.float32]:
@@ -276,11 +288,11 @@ Settle = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
 
 
 class Scorer:
-    """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine."""
+    """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine + bias."""
 
-    def __init__(self, labels: CompiledLabels, logit_scale: float, top_k: int = 10) -> None:
+    def __init__(self, labels: CompiledLabels, top_k: int = 10) -> None:
         self.labels = labels
-        self._scale = np.float32(logit_scale)
+        self._scale = np.float32(labels.logit_scale)
         self._top_k = top_k
 
     def __call__(self, embedding: NDArray[np.float32], settle: Settle | None = None) -> tuple[LabelScore, ...] | None:
@@ -292,6 +304,7 @@ class Scorer:
         if not np.isfinite(logits).all():
             return None
         count = len(self.labels.names)
+        logits[:count] += self.labels.biases
         background = logits[count:]
         scores = np.empty(count, np.float32)
         margins = np.empty(count, np.float32)

@@ -27,7 +27,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 def scorer(bundle: Bundle, label_set: LabelSet, **options: int) -> Scorer:
     labels = compile_labels(label_set, bundle, TextBank.from_bundle(bundle))
-    return Scorer(labels, bundle.manifest.logit_scale, **options)
+    return Scorer(labels, **options)
 
 
 def axis(*weights: float) -> np.ndarray:
@@ -168,3 +168,25 @@ def test_a_label_set_is_found_by_name_or_by_path(bundle: Bundle, tmp_path: Path)
         load_label_set("colour", bundle)
     with pytest.raises(NoInputError, match="no such label set; check the path"):
         load_label_set("none.yaml", bundle)
+
+
+def test_a_bias_moves_one_label_and_a_temperature_makes_all_less_sure(bundle: Bundle):
+    embedding = axis(0.5, 0.4, 0.1, 0.3)
+    plain = "labels: [{name: red}, {name: green}]\n"
+    biased = "labels: [{name: red}, {name: green, bias: 5}]\n"
+    cooled = plain + "temperature: 5\n"
+
+    def score(text: str) -> dict[str, float]:
+        found = scorer(bundle, parse_label_set(text, "x.yaml"))(embedding)
+        assert found is not None
+        return {s.name: s.score for s in found}
+
+    assert score(plain)["red"] > 0.8
+    assert score(biased)["green"] > 0.7
+    assert 0.5 < score(cooled)["red"] < 0.7
+
+
+@pytest.mark.parametrize("line", ["temperature: 0", "temperature: 1000", "temperature: hot"])
+def test_an_impossible_temperature_is_refused(bundle: Bundle, line: str):
+    with pytest.raises(ConfigError, match="temperature"):
+        parse_label_set(f"labels: [{{name: red}}]\n{line}\n", "x.yaml")
