@@ -21,7 +21,8 @@ from tqdm import tqdm
 from edge_runtime.errors import EdgeLabelError, UsageError
 from edge_runtime.files import write_atomically
 from tools.factory.datasets import cache_pictures, scan, write_broken_list
-from tools.factory.recipe import Recipe, load_recipe
+from tools.factory.recipe import Recipe, TeacherRecipe, load_recipe
+from tools.factory.run import StudentTeacher
 from tools.factory.sentence_map import SentenceMap
 from tools.factory.stems import cache_stems
 from tools.factory.students import build_student
@@ -116,20 +117,29 @@ def distill(
         (output / "log.jsonl").unlink(missing_ok=True)  # of a run that never reached its first checkpoint
     if first:
         report_pictures(materials, output, quiet=quiet)
-        if recipe_text:
-            write_atomically(output / "recipe.yaml", recipe_text)
+        write_atomically(output / "recipe.yaml", recipe_text)
     return trainer.run(stop_after_s=stop_after_s, stop_at_step=steps, workers=workers)
 
 
 def make_teacher(recipe: Recipe) -> Teacher:
-    """The teacher of a recipe; the offline one gets a sentence encoder for phrases its bank does not hold."""
-    weights = Path(recipe.teacher.weights)
+    """The teacher of a recipe."""
+    return teacher_of(recipe.teacher)
+
+
+def teacher_of(recipe: TeacherRecipe) -> Teacher:
+    """Make a teacher; the offline one gets a sentence encoder for phrases its bank does not hold.
+
+    "run:FOLDER" is the student of an earlier run, with the text tower of its own teacher.
+    """
+    if recipe.name.startswith("run:"):
+        return StudentTeacher(Path(recipe.name.removeprefix("run:")), teacher_of)
+    weights = Path(recipe.weights)
 
     @functools.cache
     def sentence_map() -> SentenceMap:
         return SentenceMap.from_weights(weights)
 
-    return load_teacher(recipe.teacher.name, weights=weights, text=lambda phrases: sentence_map()(phrases))
+    return load_teacher(recipe.name, weights=weights, text=lambda phrases: sentence_map()(phrases))
 
 
 def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet: bool) -> Materials:

@@ -19,7 +19,7 @@ VIEW = np.dtype(
         ("box", np.float32, 4),  # left, top, width, height as shares of the picture
         ("flip", np.bool_),
         ("gain", np.float32, 3),  # by channel; brightness and white balance
-        ("contrast", np.float32),
+        ("contrast", np.float32),  # below zero: a negative
         ("gamma", np.float32),
         ("saturation", np.float32),  # 0 is grey
         ("small", np.int16),  # side in pixels to scale down to; 0 leaves it
@@ -78,6 +78,15 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
         view["jpeg"] = 25 + int(70 * u[25])
     view["seed"] = rng.integers(1 << 32)
     return view[()]
+
+
+def monochrome(view: np.void, *, negative: bool) -> np.void:
+    """The view for a picture of one channel: the same crop, no colour cast, and its negative on demand."""
+    out = np.array(view, VIEW)
+    out["gain"], out["saturation"] = view["gain"].mean(), 1
+    if negative:
+        out["contrast"] = -view["contrast"]
+    return out[()]
 
 
 def geometry_of(view: np.void) -> np.void:

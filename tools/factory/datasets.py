@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from edge_runtime.camera.replay import read_picture
 from edge_runtime.errors import ConfigError, DataError, NoInputError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import InputSpec
 from edge_runtime.model.preprocess import Preprocessor
+from edge_runtime.records import Modality
 from tools.factory import conditions
 from tools.factory.recipe import InputRecipe, SourceRecipe
 
@@ -41,6 +43,8 @@ class Sample:
 
     key: source name and relative path, unique. file, offset, length: where its bytes stand (length 0: all).
     prompts: the texts whose mean describes it, empty when it has none. condition: of conditions.NAMES, or "".
+    modality: what the file holds. partner: key of the colour picture of the same scene, for infrared and depth;
+        such a picture gets its partner's crop and its partner's target.
     """
 
     key: str
@@ -51,6 +55,8 @@ class Sample:
     prompts: tuple[str, ...]
     condition: str
     held_out: bool
+    modality: Modality = "rgb"
+    partner: str = ""
 
     def read(self) -> bytes:
         """The encoded picture's bytes. Raises OSError; ValueError when there are too many."""
@@ -60,6 +66,16 @@ class Sample:
         if len(data) > MAX_BYTES:
             raise ValueError(f"file of more than {MAX_BYTES >> 20} MB")
         return data
+
+
+def show(sample: Sample, prepare: Preprocessor) -> NDArray[np.uint8]:
+    """A sample as the runtime would show it to the encoder: (1, H, W, 3) uint8 RGB, overwritten by the next call.
+
+    Raises OSError, ValueError and DataError for what is not a picture of the sample's modality.
+    """
+    if sample.modality == "rgb":
+        return prepare(decode(sample.read()))
+    return prepare(read_picture(sample.file), sample.modality)
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -84,8 +100,6 @@ def decode(data: bytes) -> NDArray[np.uint8]:
                 return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except ValueError:
         raise
-    except Image.DecompressionBombError:  # Pillow's own, higher limit
-        raise ValueError(f"far more than {MAX_PIXELS // 1_000_000} million pixels: refused") from None
     except Exception as error:  # a decoder given rubbish may raise anything at all
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
@@ -209,13 +223,30 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 prompts = (text,) if text else texts(label) if label else ()
                 condition = _check_condition((row.get("condition") or source.condition).strip(), where)
                 key = f"{source.name}/{row['file']}"
-                held_out = _held_out(key, source.validation)
-                samples.append(Sample(key, number, folder / row["file"], 0, 0, prompts, condition, held_out))
+                split = (row.get("split") or "").strip()
+                if split == "test":
+                    continue  # is neither trained on nor chosen by
+                held_out = split == "validation" if split else _held_out(key, source.validation)
+                files = [(row["file"], "rgb", ""), *_partner(row, key, where)]
+                samples += [
+                    Sample(f"{source.name}/{f}", number, folder / f, 0, 0, prompts, condition, held_out, kind, of)
+                    for f, kind, of in files
+                ]
     except OSError as error:
         raise NoInputError(f"{path}: {error.strerror} (source '{source.name}'); check the recipe") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
     return samples
+
+
+def _partner(row: dict[str, str], key: str, where: str) -> list[tuple[str, Modality, str]]:
+    """File, modality and colour key of the row's second picture, if it has one."""
+    file, modality = (row.get("partner") or "").strip(), (row.get("modality") or "").strip()
+    if not file:
+        return []
+    if modality not in ("ir", "depth"):
+        raise DataError(f"{where}: modality '{modality}' of the partner is not ir or depth; mend the line")
+    return [(file, modality, key)]
 
 
 def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
@@ -309,7 +340,7 @@ def cache_pictures(samples: list[Sample], spec: InputRecipe, folder: Path, *, qu
 
 
 def _samples_digest(samples: list[Sample], spec: InputRecipe) -> str:
-    digest = hashlib.sha256(f"1 {spec.cache_size} {spec.resize}".encode())
+    digest = hashlib.sha256(f"2 {spec.cache_size} {spec.resize}".encode())
     sizes: dict[Path, tuple[int, int]] = {}
     for sample in samples:
         if sample.file not in sizes:
@@ -318,7 +349,7 @@ def _samples_digest(samples: list[Sample], spec: InputRecipe) -> str:
                 sizes[sample.file] = (stat.st_size, stat.st_mtime_ns)
             except OSError:
                 sizes[sample.file] = (-1, 0)
-        digest.update(f"{sample.key}\0{sample.offset}\0{sizes[sample.file]}\n".encode())
+        digest.update(f"{sample.key}\0{sample.modality}\0{sample.offset}\0{sizes[sample.file]}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -328,8 +359,8 @@ def _decode_all(samples: list[Sample], spec: InputRecipe, array_path: Path, inde
 
     def load(sample: Sample) -> NDArray[np.uint8] | str:
         try:
-            return Preprocessor(shape)(decode(sample.read()))[0].copy()
-        except (OSError, ValueError) as error:
+            return show(sample, Preprocessor(shape))[0].copy()
+        except (OSError, ValueError, DataError) as error:
             return " ".join(str(error).split()) or type(error).__name__
 
     partial = array_path.with_suffix(".partial")

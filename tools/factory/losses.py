@@ -52,6 +52,30 @@ def posterior(student: Tensor, wanted: Tensor, names: Tensor, scale: float) -> T
     return F.kl_div(F.log_softmax(scale * student @ names.T, dim=1), wanted, reduction="batchmean")
 
 
+def triplet(student: Tensor, groups: Tensor, margin: float, negatives: int = 3) -> Tensor:
+    """EdgeVL's second stage: mean of max(0, d(a, p) - d(a, n) + margin) over the batch, both modalities mixed.
+
+    p is the nearest other embedding with the anchor's pseudo-label; n are up to `negatives` random semi-hard ones of
+    another label, d(a, p) < d(a, n) < d(a, p) + margin. d is the Euclidean distance of unit vectors.
+
+    Args: student (B, D), unit norm; groups (B,), pseudo-labels, -1 for none (such rows do not count).
+    """
+    distance = (2 - 2 * student @ student.T).clamp_min(1e-7).sqrt()
+    known = groups >= 0
+    same = (groups[:, None] == groups) & known & known[:, None]
+    same.fill_diagonal_(False)
+    other = (groups[:, None] != groups) & known & known[:, None]
+    positive = distance.masked_fill(~same, torch.inf).min(1, keepdim=True).values
+    semi_hard = other & (distance > positive) & (distance < positive + margin)
+    order = torch.rand_like(distance).masked_fill(~semi_hard, -1)
+    chosen = order.topk(min(negatives, len(groups)), dim=1)
+    taken = chosen.values >= 0
+    if not taken.any():
+        return student.sum() * 0
+    loss = positive - distance.gather(1, chosen.indices) + margin
+    return loss[taken].mean()
+
+
 def objective(
     recipe: LossRecipe,
     student: Tensor,
@@ -83,6 +107,8 @@ def objective(
         terms["relational"] = relational(student, target, bank, recipe.student_scale, recipe.teacher_scale)
     if recipe.posterior and names is not None and wanted_names is not None:
         terms["posterior"] = posterior(student, wanted_names, names, recipe.posterior_scale)
+    if recipe.triplet:
+        terms["triplet"] = triplet(student, wanted_text, recipe.margin)
     total = torch.zeros((), device=student.device)
     for name, value in terms.items():
         total = total + getattr(recipe, name) * value

@@ -63,7 +63,8 @@ class StudentRecipe:
 class SourceRecipe:
     """One set of pictures.
 
-    kind: "folder" (searched for pictures), "csv" (columns file, and optionally label, text, condition) or "tar"
+    kind: "folder" (searched for pictures), "csv" (columns file, and optionally label, text, condition; partner and
+        modality for the infrared or depth picture of the same scene; split, as tools.curate writes it) or "tar"
         (WebDataset shards, `path` may hold * and ?; NAME.txt is the text of NAME.jpg, NAME.cls its label).
     label: "" for none, "folder" for the first folder of the relative path, else a regular expression with one
         group, searched for in the relative path.
@@ -126,6 +127,8 @@ class AugmentRecipe:
     small: a view is scaled down to between this many pixels and the input size, then up again.
     jpeg: compressed at quality 25 ... 95, at the small size where there is one.
     conditions: share of the views of sources that allow it that get one synthetic camera condition.
+    negative_probability: share of the views of infrared pictures that are turned to their negative: some thermal
+        cameras show heat white, others black.
     """
 
     scale: tuple[float, float] = (0.35, 1.0)
@@ -139,6 +142,7 @@ class AugmentRecipe:
     noise: float = 4.0
     erase_probability: float = 0.0
     conditions: float = 0.5
+    negative_probability: float = 0.3
 
     def __post_init__(self) -> None:
         _within("scale", self.scale[0], 0.01, self.scale[1])
@@ -151,6 +155,7 @@ class AugmentRecipe:
             "jpeg_probability",
             "erase_probability",
             "conditions",
+            "negative_probability",
         ):
             _within(name, getattr(self, name), 0, 1)
 
@@ -196,6 +201,8 @@ class LossRecipe:
     posterior_scale: float = 60.0
     teacher_scale: float = 50.0
     student_scale: float = 50.0
+    triplet: float = 0.0
+    margin: float = 0.3
 
 
 @dataclass(frozen=True)

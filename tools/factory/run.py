@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edge_runtime.errors import DataError
+from edge_runtime.model.bundle import InputSpec
+from edge_runtime.model.preprocess import Preprocessor
 from tools.factory.mobilenet import Conv
-from tools.factory.recipe import Recipe, load_recipe
-from tools.factory.students import Student, build_student
+from tools.factory.recipe import Recipe, TeacherRecipe, load_recipe
+from tools.factory.students import Student, build_student, to_pixels
+from tools.factory.teachers import Pictures, Teacher
 from tools.factory.training import read_checkpoint
 
 
@@ -34,3 +41,28 @@ def load_run(folder: Path) -> tuple[Recipe, Student, str]:
         raise DataError(f"{folder}: checkpoint and recipe do not belong together ({reason})") from None
     student.freeze(0)
     return recipe, student.eval().requires_grad_(False), str(state["text_space"])
+
+
+class StudentTeacher:
+    """The student of an earlier run as the teacher of the next: EdgeVL teaches infrared what colour already knows."""
+
+    def __init__(self, folder: Path, text: Callable[[TeacherRecipe], Teacher], *, batch: int = 64) -> None:
+        """`text` makes the teacher that the run itself had, for the phrases."""
+        recipe, self._student, self.text_space = load_run(folder)
+        self._text = text(recipe.teacher)
+        side = recipe.input.size
+        self._prepare = Preprocessor(InputSpec("pixels", "NHWC", (side, side), recipe.input.resize, ("rgb",)))
+        self._batch = batch
+
+    @torch.no_grad()
+    def image_embeddings(self, pictures: Pictures) -> NDArray[np.float32]:
+        """As `Teacher.image_embeddings`."""
+        parts = []
+        for start in range(0, len(pictures), self._batch):
+            shown = [self._prepare(p[..., ::-1])[0].copy() for p in pictures[start : start + self._batch]]
+            parts.append(self._student(to_pixels(np.stack(shown), torch.device("cpu"))).numpy())
+        return np.concatenate(parts)
+
+    def text_embeddings(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        """As `Teacher.text_embeddings`, by the run's own teacher."""
+        return self._text.text_embeddings(phrases)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from edge_runtime.errors import ConfigError, DataError, NoInputError
 from edge_runtime.files import write_atomically
 from tools.factory import conditions
-from tools.factory.augment import VIEW, draw, geometry_of, stack_views, whole_picture
+from tools.factory.augment import VIEW, draw, geometry_of, monochrome, stack_views, whole_picture
 from tools.factory.datasets import PictureCache
 from tools.factory.recipe import BankRecipe, Recipe, SourceRecipe
 from tools.factory.teachers import OfflineTeacher, Teacher, check_text_space, unit
@@ -42,7 +42,8 @@ class Targets:
 def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder: Path, *, quiet: bool) -> Targets:
     """Teacher embeddings of all pictures, computed once; an interrupted pass goes on where it stopped.
 
-    Held-out pictures get their whole-picture embedding (plane 0) only.
+    Held-out pictures get their whole-picture embedding (plane 0) only. The teacher never sees infrared or depth: such
+    a picture's target is what the teacher makes of its colour partner, under the same crop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     whole = recipe.targets.teacher_sees == "whole"
@@ -74,6 +75,7 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
             rows = np.arange(start, min(start + CHUNK, count))
             if plane:
                 rows = rows[[not cache.samples[i].held_out for i in rows]]
+            rows = rows[[not cache.samples[i].partner for i in rows]]
             if len(rows):
                 shown = np.array([_teacher_view(recipe, cache, views, plane, i) for i in rows], VIEW)
                 pictures = stack_views(cache.pictures, rows, shown, recipe.input.cache_size)
@@ -88,6 +90,8 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
                 write_atomically(paths["done.json"], json.dumps({"done": number + 1, "dim": dim}).encode())
     embeddings = np.memmap(paths["f16"], np.float16, "c", shape=(planes, count, dim))
     _use_genuine(recipe, cache, embeddings)
+    for row, partner in partners(cache).items():
+        embeddings[:, row] = embeddings[:, partner]
     shares = None
     if classifier:
         shares = np.memmap(paths["posterior.f16"], np.float16, "r", shape=(planes, count, len(classifier.imagenet)))
@@ -110,19 +114,36 @@ def _draw_views(recipe: Recipe, cache: PictureCache) -> NDArray[np.void]:
             if sample.held_out:
                 views[plane, row] = whole_picture()
             else:
-                views[plane, row] = draw(
-                    (recipe.seed, 1, plane, row),
-                    recipe.augment,
-                    recipe.input.size,
-                    conditions=may_get_condition(recipe, cache, row),
-                )
+                views[plane, row] = draw_view((recipe.seed, 1, plane, row), recipe, cache, row, recipe.input.size)
+    for row, partner in partners(cache).items():  # one crop and flip for both
+        views["box"][:, row], views["flip"][:, row] = views["box"][:, partner], views["flip"][:, partner]
     return views
+
+
+def draw_view(key: tuple[int, ...], recipe: Recipe, cache: PictureCache, row: int, size: int) -> np.void:
+    """Draw one view of a picture, as its source and modality allow."""
+    view = draw(key, recipe.augment, size, conditions=may_get_condition(recipe, cache, row))
+    modality = cache.samples[row].modality
+    if modality == "rgb":
+        return view
+    turned = np.random.default_rng((*key, 7)).random() < recipe.augment.negative_probability
+    return monochrome(view, negative=modality == "ir" and bool(turned))
+
+
+def partners(cache: PictureCache) -> dict[int, int]:
+    """Row of every infrared or depth picture -> row of its colour partner. Raises DataError if that is unreadable."""
+    row_of = {sample.key: i for i, sample in enumerate(cache.samples)}
+    paired = {i: sample for i, sample in enumerate(cache.samples) if sample.partner}
+    for sample in paired.values():
+        if sample.partner not in row_of:
+            raise DataError(f"{sample.partner}: cannot be read, but {sample.key} needs it; mend or unlist the pair")
+    return {i: row_of[sample.partner] for i, sample in paired.items()}
 
 
 def may_get_condition(recipe: Recipe, cache: PictureCache, row: int) -> bool:
     """Whether a synthetic condition may be laid over this picture: its source says so and it shows none yet."""
     sample = cache.samples[row]
-    return recipe.data[sample.source].conditions and not sample.condition
+    return recipe.data[sample.source].conditions and not sample.condition and sample.modality == "rgb"
 
 
 def _teacher_view(recipe: Recipe, cache: PictureCache, views: NDArray[np.void] | None, plane: int, row: int) -> np.void:

@@ -36,7 +36,7 @@ from tools.factory.mobilenet import Conv, insert_batch_norm
 from tools.factory.recipe import Recipe, StageRecipe
 from tools.factory.stems import Stems
 from tools.factory.students import Student, to_pixels
-from tools.factory.targets import Targets, Texts, may_get_condition
+from tools.factory.targets import Targets, Texts, draw_view, may_get_condition
 
 LOG_EVERY = 20
 VOCABULARY_LIMIT = 4096  # beyond it the contrastive term compares with the texts of the batch only
@@ -118,8 +118,7 @@ class Batches:
             plane = int(np.random.default_rng((*key, 4)).integers(len(stored)))
             if stem or recipe.targets.teacher_sees == "all":
                 return stored[plane, row], plane
-        allowed = may_get_condition(recipe, self.m.cache, row)
-        view = draw(key, recipe.augment, size, conditions=allowed)
+        view = draw_view(key, recipe, self.m.cache, row, size)
         if stored is not None:  # the teacher saw this crop; colours may be fresh
             fresh = np.array(view, VIEW)
             fresh["box"], fresh["flip"] = stored[plane, row]["box"], stored[plane, row]["flip"]
