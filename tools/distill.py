@@ -117,7 +117,8 @@ def distill(
         (output / "log.jsonl").unlink(missing_ok=True)  # of a run that never reached its first checkpoint
     if first:
         report_pictures(materials, output, quiet=quiet)
-        write_atomically(output / "recipe.yaml", recipe_text)
+        if recipe_text:
+            write_atomically(output / "recipe.yaml", recipe_text)
     return trainer.run(stop_after_s=stop_after_s, stop_at_step=steps, workers=workers)
 
 

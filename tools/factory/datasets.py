@@ -100,6 +100,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
                 return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except ValueError:
         raise
+    except Image.DecompressionBombError:  # Pillow's own, higher limit
+        raise ValueError(f"far more than {MAX_PIXELS // 1_000_000} million pixels: refused") from None
     except Exception as error:  # a decoder given rubbish may raise anything at all
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
