@@ -11,7 +11,7 @@ from edge_runtime.model.labels import CompiledLabels
 from edge_runtime.records import CameraState
 from edge_runtime.sinks import InlineSink, Outlet, SinkThread
 
-PREVIEW_WIDTH = 640
+SMALL_WIDTH = 640  # of preview pictures and clips, where they are encoded here
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ def _outlets(config: Config, running: Running, labels: CompiledLabels, *, live: 
     if config.mqtt:
         from edge_runtime.sinks.mqtt import MqttSink
 
-        yield SinkThread(MqttSink(config.mqtt, lambda: running.labels().names), lossless=False)
+        mqtt = MqttSink(config.mqtt, lambda: running.labels().names)
+        yield SinkThread(mqtt, lossless=False, wants=mqtt.wants)
     if config.prometheus:
         from edge_runtime.sinks.prometheus import PrometheusSink
 
@@ -51,11 +52,12 @@ def _outlets(config: Config, running: Running, labels: CompiledLabels, *, live: 
         from edge_runtime.camera.jpeg import JpegEncoder
         from edge_runtime.sinks.triggers import TriggerSink
 
-        triggers = TriggerSink(config.triggers, JpegEncoder(), labels.names)
-        yield SinkThread(triggers, lossless=not live, pictures=True)
+        clip_jpeg = JpegEncoder(max_width=SMALL_WIDTH)
+        triggers = TriggerSink(config.triggers, JpegEncoder(), labels.names, clip_jpeg)
+        yield SinkThread(triggers, lossless=not live, pictures=True, wants=triggers.wants)
     if config.preview:
         from edge_runtime.camera.jpeg import JpegEncoder
         from edge_runtime.sinks.preview import PreviewSink
 
-        to_jpeg = JpegEncoder(quality=75, max_width=PREVIEW_WIDTH)
+        to_jpeg = JpegEncoder(quality=75, max_width=SMALL_WIDTH)
         yield InlineSink(PreviewSink(config.preview, to_jpeg, running.camera_state))

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from edge_runtime.records import Frame, LabelRecord
@@ -48,10 +49,20 @@ class SinkThread:
     counted. For files (``lossless``) it waits, because there every frame is to be labelled and written.
 
     Only with ``pictures`` does the queue hold the frames' pixels: 256 raw frames would be more than all our memory.
+    ``wants`` is asked first, in the pipeline's thread, and takes microseconds: a record it declines wakes no thread.
     """
 
-    def __init__(self, sink: Sink, *, lossless: bool, pictures: bool = False, capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        lossless: bool,
+        pictures: bool = False,
+        capacity: int | None = None,
+        wants: Callable[[LabelRecord, Frame | None], bool] | None = None,
+    ) -> None:
         self.sink = sink
+        self._wants = wants
         self.lost = 0
         self._lossless = lossless
         self._pictures = pictures
@@ -62,6 +73,8 @@ class SinkThread:
 
     def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Queue a record for the sink."""
+        if self._wants is not None and not self._wants(record, frame):
+            return
         item = (record, frame if self._pictures else None)
         while True:
             try:

@@ -3,7 +3,8 @@
 Topics, all retained, QoS 1, below ``<topic>/<device>/``:
 
 - ``status``: ``online``, or ``offline`` by the broker's last will
-- ``state``: the newest record, as in the JSON lines, on every change of labels or state and every ``every_s`` seconds
+- ``state``: the newest record, as in the JSON lines, when labels or state change (at most every ``MIN_INTERVAL_S``)
+  and every ``every_s`` seconds
 - ``label/<name>``: ``ON`` or ``OFF`` for every label of a set of at most ``MAX_LABEL_TOPICS``
 
 While the broker is away nothing piles up: when it is back, the next record is published. While it is slow, paho's
@@ -28,6 +29,7 @@ from edge_runtime.records import Frame, LabelRecord
 log = logging.getLogger("edge_label.mqtt")
 
 MAX_LABEL_TOPICS = 64
+MIN_INTERVAL_S = 0.25
 BACKOFF_MAX_S = 30
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
@@ -51,7 +53,7 @@ class MqttSink:
         self._announced = False
         self._published_key: object = None
         self._published_on: dict[str, bool] = {}
-        self._due = 0.0
+        self._due = self._not_before = 0.0
         self._refused = ""
         self._client = self._make_client()
         self._port = config.port or (8883 if config.tls else 1883)
@@ -84,8 +86,17 @@ class MqttSink:
         client.on_connect_fail = self._on_connect_fail
         return client
 
+    def wants(self, record: LabelRecord, frame: Frame | None) -> bool:
+        """Whether there is something to publish, or to set up, and the last time is long enough ago."""
+        now = time.monotonic()
+        if now < self._not_before:
+            return False
+        return not self._announced or now >= self._due or _key(record) != self._published_key
+
     def write(self, record: LabelRecord, frame: Frame | None) -> None:
-        """Keep the record; publish it if something changed, or if it is time again."""
+        """Publish the record if something changed, or if it is time again."""
+        now = time.monotonic()
+        self._not_before = now + MIN_INTERVAL_S
         if not self._started:  # not earlier: a reload makes the new sink before it closes the old, of the same name
             self._started = True
             self._client.connect_async(self._config.host, self._port, KEEPALIVE_S)
@@ -96,8 +107,7 @@ class MqttSink:
             return
         if not self._announced:
             self._announce()
-        now = time.monotonic()
-        key = (record.state, tuple(sorted(label.name for label in record.labels if label.on)))
+        key = _key(record)
         if key != self._published_key or now >= self._due:
             self._due = now + self._config.every_s
             self._publish_record(record)
@@ -188,6 +198,11 @@ class MqttSink:
         if what != self._refused:
             self._refused = what
             log.warning("mqtt: %s %s; trying again, at least every %d s", self._broker, what, BACKOFF_MAX_S)
+
+
+def _key(record: LabelRecord) -> tuple[str, ...]:
+    """What has changed when a record is worth publishing before its time."""
+    return (record.labels_id, record.state, *sorted(label.name for label in record.labels if label.on))
 
 
 _QUEUE_FULL = 15  # paho's MQTT_ERR_QUEUE_SIZE

@@ -94,7 +94,7 @@ class Spool:
         stem = f"{self._next:08d}-{name}"
         self._next += 1
         partial = self._folder / f".{stem}{suffix}.part"
-        return Draft(self, self._folder / f"{stem}{suffix}", partial, partial.open("wb"))
+        return Draft(self, self._folder / f"{stem}{suffix}", partial, _open_private(partial))
 
     def _scan(self) -> None:
         found: dict[int, list[Path]] = {}
@@ -109,6 +109,11 @@ class Spool:
         held = _Held.of(int(capture.media.name.split("-", 1)[0]), (capture.sidecar, capture.media))
         self._held.append(held)
         self._bytes += held.bytes
+
+
+def _open_private(path: Path) -> BinaryIO:
+    """A new file for the service's own user only, whatever the umask and the folder allow."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,8 @@ class Draft:
             self.partial.replace(self.path)
             beside = self.path.with_suffix(".json")
             draft = beside.with_name(f".{beside.name}.part")
-            draft.write_bytes(text)
+            with _open_private(draft) as stream:
+                stream.write(text)
             draft.replace(beside)
         except OSError:
             self.abandon()

@@ -135,52 +135,80 @@ class _Clip:
 class TriggerSink:
     """Runs the rules over every record. Raises ConfigError for a label that is not there, a bad spool or hook.
 
-    Needs frames with pictures. ``to_jpeg`` turns a frame into what is kept.
+    Needs frames with pictures. ``to_jpeg`` turns a frame into what is kept; ``to_clip_jpeg`` does it for clips, where
+    many are made and smaller ones will do.
     """
 
     name = "triggers"
 
-    def __init__(self, config: TriggersConfig, to_jpeg: Callable[[Frame], bytes], label_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: TriggersConfig,
+        to_jpeg: Callable[[Frame], bytes],
+        label_names: Sequence[str],
+        to_clip_jpeg: Callable[[Frame], bytes] | None = None,
+    ) -> None:
         _check_labels(config, label_names)
         self._to_jpeg = to_jpeg
+        self._to_clip_jpeg = to_clip_jpeg or to_jpeg
         self._rules = [Rule(rule) for rule in config.rules]
         self._spool = Spool(Path(config.spool), int(config.max_mb * 1e6))
         self._interval_s = 1 / config.clip_fps
         self._next_s = float("-inf")
-        clips = [rule for rule in config.rules if rule.save == "clip"]
-        self._ring = Ring(max(rule.pre_s for rule in clips), config.ring_mb * 1e6) if clips else None
+        self._looks_back = max((rule.pre_s for rule in config.rules if rule.save == "clip"), default=0.0)
+        self._ring = Ring(self._looks_back, config.ring_mb * 1e6)
         self._open: list[_Clip] = []
+        self._chosen: dict[int, tuple[bool, list[Rule]]] = {}  # by record: what ``wants`` found for ``write`` to do
         self._hook = Hook(config.hook, config.hook_timeout_s, delete=config.delete_after_hook) if config.hook else None
         self._hand_on_again = config.delete_after_hook
         self._opened = False
         self.kept = 0
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
-        """Ask every rule; keep what is asked for. A frame that is broken is passed over."""
+    def wants(self, record: LabelRecord, frame: Frame | None) -> bool:
+        """Ask every rule, in the pipeline's thread; True when this frame is to be kept, or to go through the ring."""
         if frame is None or record.state == "invalid":  # nothing to keep, and nothing that a rule could have seen
-            self._finish_clips(record.mono_s)
-            return
+            return bool(self._open) or not self._opened
+        scores = {label.name: label for label in record.labels}
+        fired = [rule for rule in self._rules if rule.fires(record, scores, frame)]
+        sampled = (self._open or self._looks_back) and frame.captured_s >= self._next_s
+        if sampled:
+            self._next_s = max(self._next_s + self._interval_s, frame.captured_s + self._interval_s / 2)
+        if not (sampled or fired):
+            return not self._opened
+        if len(self._chosen) > 64:  # of records that a full queue lost
+            self._chosen.clear()
+        self._chosen[record.seq] = (bool(sampled), fired)
+        return True
+
+    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+        """Do what ``wants`` found to do with this frame. One that is broken is passed over."""
         if not self._opened:
             self._spool.open()
             self._opened = True
             if self._hook and self._hand_on_again:  # what is still there was not handed on before the last stop
                 self._hook.extend(self._spool.captures())
-        jpeg: bytes | None = None
+        sampled, fired = self._chosen.pop(record.seq, (False, []))
+        now_s = record.mono_s if frame is None else frame.captured_s
         try:
-            if self._ring is not None and frame.captured_s >= self._next_s:
-                self._next_s = max(self._next_s + self._interval_s, frame.captured_s + self._interval_s / 2)
-                jpeg = self._to_jpeg(frame)
-                self._ring.add(frame.captured_s, jpeg)
-                self._feed_clips(frame.captured_s, jpeg)
-            scores = {label.name: label for label in record.labels}
-            for rule in self._rules:
-                if rule.fires(record, scores, frame):
-                    jpeg = jpeg or self._to_jpeg(frame)
-                    self._keep(rule.config, record, frame, jpeg)
+            if frame is not None and (sampled or fired):
+                self._take(record, frame, sampled, fired)
         except DataError as error:
             log.debug("%s", error)
         finally:
-            self._finish_clips(frame.captured_s)
+            self._finish_clips(now_s)
+
+    def _take(self, record: LabelRecord, frame: Frame, sampled: bool, fired: list[Rule]) -> None:
+        jpeg: bytes | None = None
+        if sampled or any(rule.config.save == "clip" for rule in fired):
+            jpeg = self._to_clip_jpeg(frame)
+        if sampled and jpeg is not None:
+            self._ring.add(frame.captured_s, jpeg)
+            self._feed_clips(frame.captured_s, jpeg)
+        for rule in fired:
+            if rule.config.save == "clip" and jpeg is not None:
+                self._start_clip(rule.config, record, frame, jpeg)
+            else:
+                self._keep_snapshot(rule.config, record, self._to_jpeg(frame))
 
     def close(self) -> None:
         """Finish open clips with what they have; leave the hook at most a second."""
@@ -190,21 +218,20 @@ class TriggerSink:
         if self.kept or self._spool.deleted:
             log.info("triggers: %d captures kept, %d deleted for room", self.kept, self._spool.deleted)
 
-    def _keep(self, rule: TriggerRule, record: LabelRecord, frame: Frame, jpeg: bytes) -> None:
-        name = f"{rule.name}-{datetime.fromisoformat(record.time):%Y%m%dT%H%M%SZ}"
-        if rule.save == "clip" and self._ring is not None:
-            draft = self._spool.start(name, ".avi")
-            clip = _Clip(rule, record, frame.captured_s, draft, AviWriter(draft.stream))
-            self._open.append(clip)
-            for time_s, old in self._ring.since(frame.captured_s - rule.pre_s):
-                if time_s < frame.captured_s:
-                    self._append(clip, old, time_s)
-            clip.fired_frame = clip.avi.frames
-            self._append(clip, jpeg, frame.captured_s)
-            return
+    def _start_clip(self, rule: TriggerRule, record: LabelRecord, frame: Frame, jpeg: bytes) -> None:
+        draft = self._spool.start(_name(rule, record), ".avi")
+        clip = _Clip(rule, record, frame.captured_s, draft, AviWriter(draft.stream))
+        self._open.append(clip)
+        for time_s, old in self._ring.since(frame.captured_s - rule.pre_s):
+            if time_s < frame.captured_s:
+                self._append(clip, old, time_s)
+        clip.fired_frame = clip.avi.frames
+        self._append(clip, jpeg, frame.captured_s)
+
+    def _keep_snapshot(self, rule: TriggerRule, record: LabelRecord, jpeg: bytes) -> None:
         if not self._spool.make_room(len(jpeg)):
             return
-        draft = self._spool.start(name, ".jpg")
+        draft = self._spool.start(_name(rule, record), ".jpg")
         try:
             draft.stream.write(jpeg)
         except OSError:
@@ -257,6 +284,10 @@ class TriggerSink:
             self.kept += 1
             if self._hook:
                 self._hook.extend([capture])
+
+
+def _name(rule: TriggerRule, record: LabelRecord) -> str:
+    return f"{rule.name}-{datetime.fromisoformat(record.time):%Y%m%dT%H%M%SZ}"
 
 
 def _check_labels(config: TriggersConfig, names: Sequence[str]) -> None:

@@ -44,6 +44,12 @@ def rule(**settings: object) -> TriggerRule:
     return TriggerRule(**settings)  # type: ignore[arg-type]
 
 
+def feed(sink: TriggerSink, made, frame) -> None:
+    """What the sink's thread does."""
+    if sink.wants(made, frame):
+        sink.write(made, frame)
+
+
 def make(tmp_path: Path, *rules: TriggerRule, **settings: object) -> TriggerSink:
     config = TriggersConfig(spool=str(tmp_path / "spool"), rules=rules, **settings)  # type: ignore[arg-type]
     return TriggerSink(config, JpegEncoder(), NAMES)
@@ -82,7 +88,7 @@ def test_conditions(text: str, expected: bool):
 def test_a_rising_edge_fires_once_until_it_falls(tmp_path: Path):
     sink = make(tmp_path, rule())
     for i, score in enumerate([0.1, 0.9, 0.9, 0.9, 0.1, 0.9]):
-        sink.write(*at(i, snowy_road=score))
+        feed(sink, *at(i, snowy_road=score))
     sink.close()
     assert len(sidecars(tmp_path)) == 2
 
@@ -90,16 +96,16 @@ def test_a_rising_edge_fires_once_until_it_falls(tmp_path: Path):
 def test_a_level_fires_again_after_the_minimum_interval(tmp_path: Path):
     sink = make(tmp_path, rule(edge="level", min_interval_s=5.0))
     for i in range(20):
-        sink.write(*at(i, snowy_road=0.9))
+        feed(sink, *at(i, snowy_road=0.9))
     sink.close()
     assert len(sidecars(tmp_path)) == 4
 
 
 def test_a_snapshot_is_the_frame_that_fired_with_its_whole_record_beside_it(tmp_path: Path):
     sink = make(tmp_path, rule())
-    sink.write(*at(0, snowy_road=0.1))
+    feed(sink, *at(0, snowy_road=0.1))
     made, frame = at(9, snowy_road=0.9)
-    sink.write(made, frame)
+    feed(sink, made, frame)
     (sidecar,) = sidecars(tmp_path)
     assert sidecar["record"] == made.to_dict()
     assert (sidecar["schema"], sidecar["rule"], sidecar["kind"]) == ("edge-label-capture/1", "snow", "snapshot")
@@ -111,7 +117,7 @@ def test_a_snapshot_is_the_frame_that_fired_with_its_whole_record_beside_it(tmp_
 def test_a_clip_has_what_was_before_and_after(tmp_path: Path):
     sink = make(tmp_path, rule(save="clip", pre_s=2.0, post_s=3.0), clip_fps=5.0)
     for i in range(300):  # 30 FPS for ten seconds; snow from 5 s on
-        sink.write(*at(i / 30, snowy_road=0.9 if i >= 150 else 0.1))
+        feed(sink, *at(i / 30, snowy_road=0.9 if i >= 150 else 0.1))
     sink.close()
     (sidecar,) = sidecars(tmp_path)
     assert sidecar["kind"] == "clip"
@@ -131,7 +137,7 @@ def test_a_clip_has_what_was_before_and_after(tmp_path: Path):
 def test_a_clip_that_is_open_at_the_end_is_kept(tmp_path: Path):
     sink = make(tmp_path, rule(save="clip", post_s=60.0))
     for i in range(10):
-        sink.write(*at(i, snowy_road=0.9))
+        feed(sink, *at(i, snowy_road=0.9))
     sink.close()
     assert sidecars(tmp_path)[0]["frames"] == 10
 
@@ -155,7 +161,7 @@ def test_clips_stay_under_the_cap_while_they_are_written(tmp_path: Path):
     for i in range(400):
         made, frame = at(i / 20, snowy_road=0.9)
         frame.data = noise
-        sink.write(made, frame)
+        feed(sink, made, frame)
         sink._spool._folder.stat()
         for clip in sink._open:
             clip.draft.stream.flush()
@@ -172,7 +178,7 @@ def test_diversity_keeps_only_what_looks_different(tmp_path: Path):
         made, frame = at(i, tunnel=0.1)
         vector = scenes[i % 3] + rng.normal(0, 0.02, 8)
         frame.embedding = (vector / np.linalg.norm(vector)).astype(np.float32)
-        sink.write(made, frame)
+        feed(sink, made, frame)
     sink.close()
     assert len(sidecars(tmp_path)) == 3
 
@@ -193,10 +199,10 @@ def test_diversity_never_keeps_nan_and_remembers_a_bounded_number():
 def test_frames_without_a_picture_are_passed_over(tmp_path: Path):
     sink = make(tmp_path, rule(edge="level"))
     made, frame = at(0, snowy_road=0.9)
-    sink.write(made, None)
+    feed(sink, made, None)
     frame.data, frame.encoding = np.zeros(100, np.uint8), "mjpg"
-    sink.write(made, frame)
-    sink.write(*at(1, snowy_road=0.9))
+    feed(sink, made, frame)
+    feed(sink, *at(1, snowy_road=0.9))
     assert len(sidecars(tmp_path)) == 1
 
 
@@ -207,7 +213,7 @@ def test_a_mask_is_in_everything_that_is_kept(tmp_path: Path):
     made, frame = at(20, snowy_road=0.9)
     frame.data[:] = 200
     Privacy(left)(frame)  # as the pipeline does before any sink
-    sink.write(made, frame)
+    feed(sink, made, frame)
     sink.close()
     kept = [cv2.imread(str(path)) for path in (tmp_path / "spool").glob("*.jpg")]
     kept += [cv2.VideoCapture(str(path)).read()[1] for path in (tmp_path / "spool").glob("*.avi")]
@@ -267,7 +273,7 @@ def test_the_hook_gets_each_capture_as_arguments_without_a_shell(tmp_path: Path)
     log = tmp_path / "log"
     hook = (script(tmp_path, f'for a in "$@"; do echo "$a" >> {log}; done'), "$(touch owned)", "a; b")
     sink = make(tmp_path, rule(), hook=hook)
-    sink.write(*at(0, snowy_road=0.9))
+    feed(sink, *at(0, snowy_road=0.9))
     wait(lambda: log.exists() and log.read_text().count("\n") == 4)
     sink.close()
     stem = tmp_path / "spool" / "00000001-snow-20260502T091307Z"
@@ -280,20 +286,21 @@ def test_a_capture_is_deleted_only_after_the_hook_succeeded_even_over_a_restart(
     allowed = tmp_path / "allowed"
     hook = (script(tmp_path, f"test -e {allowed}"),)
     sink = make(tmp_path, rule(), hook=hook, delete_after_hook=True)
-    sink.write(*at(0, snowy_road=0.9))
+    feed(sink, *at(0, snowy_road=0.9))
     time.sleep(0.5)
     sink.close()
     assert len(sidecars(tmp_path)) == 1
     allowed.touch()
     sink = make(tmp_path, rule(), hook=hook, delete_after_hook=True)
-    sink.write(*at(1, snowy_road=0.1))
+    feed(sink, *at(1, snowy_road=0.1))
     wait(lambda: not list((tmp_path / "spool").iterdir()))
     sink.close()
 
 
 def test_a_hook_that_hangs_is_killed_and_stalls_neither_frames_nor_the_end(tmp_path: Path, caplog):
     hook = (script(tmp_path, "sleep 100"),)
-    thread = SinkThread(make(tmp_path, rule(), hook=hook, hook_timeout_s=1.0), lossless=False, pictures=True)
+    sink = make(tmp_path, rule(), hook=hook, hook_timeout_s=1.0)
+    thread = SinkThread(sink, lossless=False, pictures=True, wants=sink.wants)
     for i in range(50):
         start = time.monotonic()
         thread.put(*at(i, snowy_road=0.9 * (i % 2)))
@@ -310,7 +317,7 @@ def test_captures_that_left_the_spool_are_not_handed_on(tmp_path: Path):
     ran = tmp_path / "ran"
     hook = Hook((script(tmp_path, f"echo x >> {ran}"),), 10, delete=False)
     sink = make(tmp_path, rule())
-    sink.write(*at(0, snowy_road=0.9))
+    feed(sink, *at(0, snowy_road=0.9))
     captures = sink._spool.captures()
     for path in (tmp_path / "spool").iterdir():
         path.unlink()
