@@ -21,6 +21,7 @@ commands (edge-label COMMAND --help):
   once           label pictures
   bench          FPS, latency and memory on this machine, against the budget
   labels         list, search, check and build: what can be said, in plain words
+  report         a page that shows a run: labels, latency, memory over time
   bundle         info, verify or install a model bundle
   doctor         camera, permissions, processor, libraries, clock, heat, disk
 
@@ -109,6 +110,13 @@ def make_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--bundle", metavar="DIR", help="the bundle to look at")
     doctor.add_argument("--json", action="store_true", help="machine-readable")
     doctor.set_defaults(command=_doctor)
+
+    report = commands.add_parser("report", help="draw a run: labels, latency, memory over time")
+    report.add_argument("runs", nargs="+", metavar="RUN.jsonl", help="what --output wrote, oldest first")
+    report.add_argument("--output", metavar="FILE", help="the HTML page (default: RUN.html)")
+    report.add_argument("--png", metavar="FILE", help="also the chart alone, as a picture")
+    report.add_argument("--spool", metavar="DIR", help="show pictures that triggers kept there beside the events")
+    report.set_defaults(command=_report)
 
     bundle = commands.add_parser("bundle", help="look at a model bundle")
     bundle_actions = bundle.add_subparsers(metavar="ACTION", required=True)
@@ -240,6 +248,13 @@ def _bench(options: argparse.Namespace) -> int:
     result = run_bench(config, source=options.camera, seconds=options.seconds)
     print(result.to_json() if options.json else result.to_text())  # noqa: T201
     return 1 if options.check and not result.within_budget else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from edge_runtime.report import write_report
+
+    print(write_report(options.runs, options.output, options.png, options.spool))  # noqa: T201
+    return 0
 
 
 def _bundle(options: argparse.Namespace) -> int:

@@ -25,7 +25,10 @@ def write_atomically(path: Path, data: bytes, *, mode: int | None = None, durabl
                 os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        try:
+            partial.unlink(missing_ok=True)
+        except OSError:  # where a folder of the path is a file, there is nothing to take away either
+            pass
         raise DataError(f"{path}: cannot write: {error.strerror}; what stood there before is unchanged") from None
     except BaseException:
         partial.unlink(missing_ok=True)
