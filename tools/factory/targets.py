@@ -225,7 +225,8 @@ def load_bank(teacher: Teacher, recipe: BankRecipe) -> NDArray[np.float32]:
     path = Path(recipe.path)
     try:
         if path.suffix == ".txt":
-            phrases = sorted({line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""})
+            lines = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()}
+            phrases = sorted(line for line in lines if line and not line.startswith("#"))
             if not phrases:
                 raise DataError(f"{path}: no phrases; write one a line")
             rows = unit(teacher.text_embeddings(phrases))
