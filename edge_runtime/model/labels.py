@@ -288,12 +288,17 @@ Settle = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
 
 
 class Scorer:
-    """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine + bias."""
+    """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine + bias.
+
+    All groups at once, in float64: exp underflows only 700 below the largest logit, and logits span 2 * logit_scale.
+    """
 
     def __init__(self, labels: CompiledLabels, top_k: int = 10) -> None:
         self.labels = labels
         self._scale = np.float32(labels.logit_scale)
         self._top_k = top_k
+        self._starts = np.array([group.start for _, group in labels.groups])
+        self._group_of = np.repeat(np.arange(len(labels.groups)), [g.stop - g.start for _, g in labels.groups])
 
     def __call__(self, embedding: NDArray[np.float32], settle: Settle | None = None) -> tuple[LabelScore, ...] | None:
         """The top-k labels and every label that is on, highest score first; None if the embedding has NaN.
@@ -303,34 +308,29 @@ class Scorer:
         logits = self._scale * (self.labels.matrix @ embedding)
         if not np.isfinite(logits).all():
             return None
-        count = len(self.labels.names)
-        logits[:count] += self.labels.biases
-        background = logits[count:]
-        scores = np.empty(count, np.float32)
-        margins = np.empty(count, np.float32)
-        for _, group in self.labels.groups:
-            exp = np.concatenate((logits[group], background))
-            exp -= exp.max()
-            np.exp(exp, out=exp)
-            exp /= exp.sum()
-            scores[group] = exp[: group.stop - group.start]
-            margins[group] = scores[group] - _best_other(exp)[: group.stop - group.start]
+        scores, margins = self._softmax(logits)
         on = (margins > 0) & (scores >= self.labels.thresholds)
         if settle is not None:
             on = settle(on)
         ranked = np.argsort(-scores, kind="stable")
-        shown = [*ranked[: self._top_k], *(i for i in ranked[self._top_k :] if on[i])]
-        return tuple(
-            LabelScore(self.labels.names[i], round(float(scores[i]), 4), round(float(margins[i]), 4), bool(on[i]))
-            for i in shown
-        )
+        rest = ranked[self._top_k :]
+        shown = np.concatenate((ranked[: self._top_k], rest[on[rest]]))
+        columns = (shown.tolist(), scores[shown].tolist(), margins[shown].tolist(), on[shown].tolist())
+        names = self.labels.names
+        return tuple(LabelScore(names[i], round(s, 4), round(m, 4), o) for i, s, m, o in zip(*columns, strict=True))
 
-
-def _best_other(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """For every entry the largest of the others (0 where it stands alone)."""
-    if len(values) == 1:
-        return np.zeros(1, np.float32)
-    winner = int(values.argmax())
-    best = np.full(len(values), values[winner])
-    best[winner] = np.partition(values, -2)[-2]
-    return best
+    def _softmax(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scores and margins of all labels: score minus that of the best competitor, background included."""
+        count = len(self.labels.names)
+        exp = logits.astype(np.float64)
+        exp[:count] += self.labels.biases
+        exp = np.exp(exp - exp.max())
+        labels, background = exp[:count], exp[count:]
+        best = np.maximum.reduceat(labels, self._starts)
+        is_best = labels == best[self._group_of]
+        tied = np.add.reduceat(is_best, self._starts, dtype=np.intp) > 1
+        second = np.where(tied, best, np.maximum.reduceat(np.where(is_best, 0.0, labels), self._starts))
+        rival = np.where(is_best, second[self._group_of], best[self._group_of])
+        rival = np.maximum(rival, background.max(initial=0.0))
+        total = (np.add.reduceat(labels, self._starts) + background.sum())[self._group_of]
+        return labels / total, (labels - rival) / total
