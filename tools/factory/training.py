@@ -477,13 +477,33 @@ def score_held_out(
 ) -> dict[str, float | dict[str, float]]:
     """Scores on held-out pictures of the training sources.
 
-    cosine: mean to the teacher's target. top1: per source, among that source's own texts; mean_top1 over sources.
-    conditions: share of synthetic conditions (fixed draws) told apart.
+    cosine: mean to the teacher's target. top1: per source, among that source's own texts; mean_top1 over sources;
+    small_top1: the same mean with every picture scaled down to 32 pixels first. conditions: share of synthetic
+    conditions (fixed draws) told apart.
     """
-    whole = np.full(len(rows), whole_picture(), VIEW)
+    whole, small = (np.full(len(rows), whole_picture(), VIEW) for _ in range(2))
+    small["small"] = 32
     found = embed_pictures(model, m, rows, whole, device)
     target = m.targets.embeddings[0, rows].astype(np.float32)
     report: dict[str, float | dict[str, float]] = {"cosine": round(float((found * target).sum(1).mean()), 4)}
+    top1 = _top1_by_source(found, m, rows)
+    if top1:
+        report["top1"] = top1
+        report["mean_top1"] = round(float(np.mean(list(top1.values()))), 4)
+        shrunk = _top1_by_source(embed_pictures(model, m, rows, small, device), m, rows)
+        report["small_top1"] = round(float(np.mean(list(shrunk.values()))), 4)
+    allowed = [i for i in rows if may_get_condition(m.recipe, m.cache, int(i))]
+    if allowed and m.recipe.augment.conditions:
+        chosen = np.array(allowed, np.int64)
+        sure = replace(m.recipe.augment, conditions=1.0, small_probability=0.0)
+        drawn = [draw((m.recipe.seed, 5, int(i)), sure, m.recipe.input.size, conditions=True) for i in chosen]
+        views = np.array(drawn, VIEW)
+        guess = (embed_pictures(model, m, chosen, views, device) @ m.texts.conditions.T).argmax(1)
+        report["conditions"] = round(float((guess == views["condition"]).mean()), 4)
+    return report
+
+
+def _top1_by_source(found: NDArray[np.float32], m: Materials, rows: NDArray[np.int64]) -> dict[str, float]:
     top1: dict[str, float] = {}
     source_of = np.array([m.cache.samples[i].source for i in rows])
     everyone = np.array([sample.source for sample in m.cache.samples])
@@ -494,18 +514,7 @@ def score_held_out(
         if len(vocabulary) > 1 and mine.any():
             guess = vocabulary[(found[mine] @ m.texts.rows[vocabulary].T).argmax(1)]
             top1[source.name] = round(float((guess == m.texts.of_sample[rows[mine]]).mean()), 4)
-    if top1:
-        report["top1"] = top1
-        report["mean_top1"] = round(float(np.mean(list(top1.values()))), 4)
-    allowed = [i for i in rows if may_get_condition(m.recipe, m.cache, int(i))]
-    if allowed and m.recipe.augment.conditions:
-        chosen = np.array(allowed, np.int64)
-        sure = replace(m.recipe.augment, conditions=1.0, small_probability=0.0)
-        drawn = [draw((m.recipe.seed, 5, int(i)), sure, m.recipe.input.size, conditions=True) for i in chosen]
-        views = np.array(drawn, VIEW)
-        guess = (embed_pictures(model, m, chosen, views, device) @ m.texts.conditions.T).argmax(1)
-        report["conditions"] = round(float((guess == views["condition"]).mean()), 4)
-    return report
+    return top1
 
 
 def keep_freed_memory() -> None:
