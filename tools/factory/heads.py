@@ -38,8 +38,11 @@ class ClassifierHead(nn.Module):
         """`names` is (K, D): where each of the classifier's K classes lies."""
         super().__init__()
         self.classify, self.direct = classifier, direct
-        self.names = nn.Linear(names.shape[0], names.shape[1], bias=False)
+        # A bias of its own, zero at first: without one, export would fuse the sum below into a matrix product whose
+        # "bias" is no constant, which cannot be quantised.
+        self.names = nn.Linear(names.shape[0], names.shape[1])
         self.names.weight.data.copy_(names.T)
+        nn.init.zeros_(self.names.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F) -> (B, D)."""
