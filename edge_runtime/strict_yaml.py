@@ -132,6 +132,20 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
         raise ConfigError(f"{_at(node, where)}: {error}") from None
 
 
+def _mapping(node: Any, hint: Any, where: str, path: str) -> dict[str, Any]:
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{_at(node, where)}: {path} must be a mapping (name: value lines)")
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = _scalar(key_node, str, where, path)
+        if key in values:
+            raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice; keep one")
+        values[key] = _convert(value_node, hint, where, f"{path}.{key}")
+    return values
+
+
 def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
     import yaml
 
@@ -156,6 +170,8 @@ def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
         raise ConfigError(str(problem))
     if dataclasses.is_dataclass(hint):
         return _build(node, typing.cast("type[Any]", hint), where, path)
+    if origin is dict:
+        return _mapping(node, typing.get_args(hint)[1], where, path)
     if origin is tuple:
         if not isinstance(node, yaml.SequenceNode):
             raise ConfigError(f"{_at(node, where)}: {path} must be a list ([a, b] or '- a' lines)")

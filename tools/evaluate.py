@@ -73,7 +73,7 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
     if target.suffix == ".onnx":
         tower = OnnxTeacher(target)
         rows = _rows_of_bank(tower.text_embeddings)
-        encode = {"tower": lambda picture: tower.image_embeddings([_rgb(picture)])[0]}
+        encode = {"tower": lambda picture: tower.image_embeddings([rgb(picture)])[0]}
         return Subject(target.stem, tower.text_space, 100.0, encode, rows)
     bundle = load_bundle(target)
     bank, prepare = TextBank.from_bundle(bundle), Preprocessor(bundle.manifest.input)
@@ -92,7 +92,8 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
     return Subject(bundle.manifest.id, bundle.manifest.text_space, bundle.manifest.logit_scale, encoders, find)
 
 
-def _rgb(picture: Picture) -> Picture:
+def rgb(picture: Picture) -> Picture:
+    """BGR or one channel -> RGB."""
     return picture[..., ::-1] if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,15 +58,19 @@ class LabelSet:
     labels: tuple[LabelSpec, ...]
     background: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()  # around the names of labels without prompts; default: the bundle's
-    temperature: float = 1.0  # divides every logit: above 1 scores are less sure
+    temperatures: dict[str, float] = field(default_factory=dict)  # group -> what divides its logits; above 1: less sure
 
     def __post_init__(self) -> None:
         if not self.labels:
             raise ValueError("the label set is empty; add at least one '- name: ...' under labels")
         if len(self.labels) > MAX_LABELS:
             raise ValueError(f"{len(self.labels)} labels are more than {MAX_LABELS}; split the set")
-        if not 0.01 <= self.temperature <= 100:
-            raise ValueError(f"temperature must be between 0.01 and 100, not {self.temperature}")
+        groups = {label.group for label in self.labels}
+        for group, temperature in self.temperatures.items():
+            if group not in groups:
+                raise ValueError(f"temperatures: no label is of group '{group}'; there are {', '.join(sorted(groups))}")
+            if not 0.01 <= temperature <= 100:
+                raise ValueError(f"temperatures: {group} must be between 0.01 and 100, not {temperature}")
         for phrase in (*self.background, *self.templates):
             _check_phrase(phrase)
         for template in self.templates:
@@ -218,7 +222,7 @@ class CompiledLabels:
     groups: tuple[tuple[str, slice], ...]
     matrix: NDArray[np.float32]
     biases: NDArray[np.float32]  # (labels,), added to the logits
-    logit_scale: float  # the bundle's, divided by the set's temperature
+    scales: tuple[float, ...]  # of each group: the bundle's logit scale divided by the group's temperature
     id: str
 
 
@@ -261,11 +265,11 @@ def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> Compi
     default = bundle.manifest.threshold
     thresholds = np.array([default if s.threshold is None else s.threshold for s in labels], np.float32)
     biases = np.array([s.bias for s in labels], np.float32)
-    scale = bundle.manifest.logit_scale / label_set.temperature
-    identity = json.dumps([[[s.name, s.group] for s in labels], scale]).encode()
+    scales = tuple(bundle.manifest.logit_scale / label_set.temperatures.get(name, 1.0) for name, _ in groups)
+    identity = json.dumps([[[s.name, s.group] for s in labels], scales]).encode()
     digest = sha256_hex(matrix.tobytes(), thresholds.tobytes(), biases.tobytes(), identity)
     names = tuple(s.name for s in labels)
-    return CompiledLabels(names, thresholds, tuple(groups), matrix, biases, scale, f"sha256:{digest}")
+    return CompiledLabels(names, thresholds, tuple(groups), matrix, biases, scales, f"sha256:{digest}")
 
 
 def _embed(prompts: tuple[str, ...], bank: TextBank) -> NDArray[np.float32]:
@@ -290,13 +294,13 @@ Settle = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
 class Scorer:
     """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine + bias.
 
-    All groups at once, in float64: exp underflows only 700 below the largest logit, and logits span 2 * logit_scale.
+    All groups at once, each against its own largest logit.
     """
 
     def __init__(self, labels: CompiledLabels, top_k: int = 10) -> None:
         self.labels = labels
-        self._scale = np.float32(labels.logit_scale)
         self._top_k = top_k
+        self._scales = np.array(labels.scales)
         self._starts = np.array([group.start for _, group in labels.groups])
         self._group_of = np.repeat(np.arange(len(labels.groups)), [g.stop - g.start for _, g in labels.groups])
 
@@ -305,10 +309,10 @@ class Scorer:
 
         ``settle`` may change which labels are on: bool (labels,) -> bool (labels,).
         """
-        logits = self._scale * (self.labels.matrix @ embedding)
-        if not np.isfinite(logits).all():
+        cosines = self.labels.matrix @ embedding
+        if not np.isfinite(cosines).all():
             return None
-        scores, margins = self._softmax(logits)
+        scores, margins = self._softmax(cosines.astype(np.float64))
         on = (margins > 0) & (scores >= self.labels.thresholds)
         if settle is not None:
             on = settle(on)
@@ -319,18 +323,19 @@ class Scorer:
         names = self.labels.names
         return tuple(LabelScore(names[i], round(s, 4), round(m, 4), o) for i, s, m, o in zip(*columns, strict=True))
 
-    def _softmax(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _softmax(self, cosines: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and margins of all labels: score minus that of the best competitor, background included."""
         count = len(self.labels.names)
-        exp = logits.astype(np.float64)
-        exp[:count] += self.labels.biases
-        exp = np.exp(exp - exp.max())
-        labels, background = exp[:count], exp[count:]
+        labels = cosines[:count] * self._scales[self._group_of] + self.labels.biases
+        background = cosines[count:] * self._scales[:, None]  # each group has a scale of its own
+        top = np.maximum(np.maximum.reduceat(labels, self._starts), background.max(axis=1, initial=-np.inf))
+        labels = np.exp(labels - top[self._group_of])
+        background = np.exp(background - top[:, None])
         best = np.maximum.reduceat(labels, self._starts)
         is_best = labels == best[self._group_of]
         tied = np.add.reduceat(is_best, self._starts, dtype=np.intp) > 1
         second = np.where(tied, best, np.maximum.reduceat(np.where(is_best, 0.0, labels), self._starts))
         rival = np.where(is_best, second[self._group_of], best[self._group_of])
-        rival = np.maximum(rival, background.max(initial=0.0))
-        total = (np.add.reduceat(labels, self._starts) + background.sum())[self._group_of]
+        rival = np.maximum(rival, background.max(axis=1, initial=0.0)[self._group_of])
+        total = (np.add.reduceat(labels, self._starts) + background.sum(axis=1))[self._group_of]
         return labels / total, (labels - rival) / total

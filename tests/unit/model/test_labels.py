@@ -174,7 +174,7 @@ def test_a_bias_moves_one_label_and_a_temperature_makes_all_less_sure(bundle: Bu
     embedding = axis(0.5, 0.4, 0.1, 0.3)
     plain = "labels: [{name: red}, {name: green}]\n"
     biased = "labels: [{name: red}, {name: green, bias: 5}]\n"
-    cooled = plain + "temperature: 5\n"
+    cooled = plain + "temperatures: {labels: 5}\n"
 
     def score(text: str) -> dict[str, float]:
         found = scorer(bundle, parse_label_set(text, "x.yaml"))(embedding)
@@ -186,7 +186,7 @@ def test_a_bias_moves_one_label_and_a_temperature_makes_all_less_sure(bundle: Bu
     assert 0.5 < score(cooled)["red"] < 0.7
 
 
-@pytest.mark.parametrize("line", ["temperature: 0", "temperature: 1000", "temperature: hot"])
+@pytest.mark.parametrize("line", ["{labels: 0}", "{labels: 1000}", "{labels: hot}", "{other: 2}"])
 def test_an_impossible_temperature_is_refused(bundle: Bundle, line: str):
-    with pytest.raises(ConfigError, match="temperature"):
-        parse_label_set(f"labels: [{{name: red}}]\n{line}\n", "x.yaml")
+    with pytest.raises(ConfigError, match="temperatures"):
+        parse_label_set(f"labels: [{{name: red}}]\ntemperatures: {line}\n", "x.yaml")

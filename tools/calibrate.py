@@ -1,0 +1,479 @@
+"""Make scores mean what they say.
+
+python -m tools.calibrate bundle models/edge-clip --data DISTILL [--evaluate ../shared/data/eval.zip] [--write]
+    one logit scale and one threshold for a bundle, fitted on the training pack's held-out pictures only;
+    --evaluate reports the calibration error before and after, and known against unknown, on other pictures
+
+python -m tools.calibrate labels my.yaml --pictures FOLDER [--labelled FOLDER] [--prototypes FOLDER]
+    my.calibrated.yaml for one camera: biases from its unlabelled pictures; temperature, biases and thresholds
+    from labelled ones (one folder a label, `none` for none of them); labels shown by pictures (one folder a
+    label, a few pictures each) mixed with their words
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_runtime.digest import sha256_hex
+from edge_runtime.errors import DataError, EdgeLabelError, NoInputError
+from edge_runtime.files import write_atomically
+from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
+from edge_runtime.model.encoder import Encoder
+from edge_runtime.model.labels import (
+    CompiledLabels,
+    LabelSet,
+    TextBank,
+    compile_labels,
+    load_label_set,
+    parse_label_set,
+    with_built_rows,
+)
+from edge_runtime.model.preprocess import Preprocessor
+from tools import evaluate
+from tools.factory import conditions, datasets, metrics
+from tools.factory.calibration import (
+    Task,
+    auroc,
+    background_bias,
+    fit_labelled,
+    fit_scale,
+    group_probabilities,
+    threshold_for,
+)
+from tools.factory.recipe import Recipe, load_recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+PRECISION = 0.7  # a label that is on should be right so often, on held-out training pictures
+STRENGTH = 0.25  # of the bias from unlabelled pictures; chosen on held-out training pictures
+MAX_PICTURES = 250  # a task
+FEWEST_WINS = 8  # labelled pictures a label must win before it gets a threshold of its own
+
+
+def embed(bundle: Bundle, files: Sequence[Path], what: str) -> NDArray[np.float32]:
+    """Embeddings (N, dim) by the bundle's own encoder. Raises DataError without pictures."""
+    if not files:
+        raise DataError(f"{what}: no pictures there")
+    prepare, encoder = Preprocessor(bundle.manifest.input), Encoder(bundle)
+    return evaluate.embed_files(lambda picture: encoder(prepare(picture)), files, what)
+
+
+def held_out_tasks(bundle_path: Path, recipe: Recipe, data: Path) -> list[Task]:
+    """One task a labelled source of the recipe, of the pictures that training has never seen."""
+    subject = evaluate.load_subject(bundle_path, None)
+    encode, texts = subject.encoders["int8"], evaluate.TextRows(subject)
+    tasks = []
+    for source in recipe.data:
+        if not (source.label or source.kind == "csv"):
+            continue
+        samples = [s for s in datasets.scan((source,), data) if s.prompts]
+        classes = sorted({s.prompts for s in samples})
+        chosen = [s for s in samples if s.held_out]
+        if len(classes) < 2 or not chosen:
+            continue
+        every = np.linspace(0, len(chosen) - 1, min(MAX_PICTURES, len(chosen))).round().astype(int)
+        chosen = [chosen[i] for i in every]
+        rows, _ = texts([prompt for prompts in classes for prompt in prompts])
+        ends = np.cumsum([len(prompts) for prompts in classes])
+        text = evaluate.unit(np.stack([part.mean(axis=0) for part in np.split(rows, ends[:-1])]))
+        pictures = evaluate.embed_files(encode, [s.file for s in chosen], source.name)
+        truth = np.array([classes.index(s.prompts) for s in chosen])
+        tasks.append(Task(source.name, (pictures @ text.T).astype(np.float64), truth))
+    if not tasks:
+        raise DataError(f"{data}: no labelled, held-out pictures of the recipe there")
+    return tasks
+
+
+def evaluation_tasks(bundle_path: Path, data: Path) -> list[Task]:
+    """The sets of tools.evaluate, as tasks. For reporting only."""
+    subject = evaluate.load_subject(bundle_path, None)
+    encode, texts = subject.encoders["int8"], evaluate.TextRows(subject)
+    with evaluate.open_data(data) as root:
+        tasks = []
+        for labelled in evaluate.labelled_sets(root, "a photo of a {}", ()):
+            rows, _ = texts(labelled.phrases)
+            pictures = evaluate.embed_files(encode, labelled.files, labelled.name)
+            tasks.append(Task(labelled.name, (pictures @ rows.T).astype(np.float64), labelled.truth))
+    return tasks
+
+
+def known_against_unknown(task: Task, scale: float) -> dict[str, float]:
+    """AUROC of pictures whose class is in the label set against pictures whose class is not.
+
+    Every second class is known. ``probability``: the winner's score; ``margin``: its distance to the second;
+    ``cosine``: its raw cosine.
+    """
+    known_classes = np.arange(0, task.cosines.shape[1], 2)
+    known = np.isin(task.truth, known_classes)
+    cosines = task.cosines[:, known_classes]
+    probability = metrics.probabilities(cosines, scale)
+    best = np.sort(probability, axis=1)
+    scores = {"probability": best[:, -1], "margin": best[:, -1] - best[:, -2], "cosine": cosines.max(axis=1)}
+    return {name: round(auroc(score[known], score[~known]), 3) for name, score in scores.items()}
+
+
+def draw_reliability(tasks: Sequence[Task], before: float, after: float, path: Path) -> None:
+    """Confidence against accuracy of every task, before and after, side by side."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 5), sharey=True)
+    for axis, scale, title in zip(axes, (before, after), ("before", "after"), strict=True):
+        axis.plot([0, 1], [0, 1], "--", color="grey")
+        for task in tasks:
+            probability = metrics.probabilities(task.cosines, scale)
+            confidence, accuracy, count = metrics.reliability(probability, task.truth)
+            filled = count >= 5
+            error = task.error(scale)
+            axis.plot(confidence[filled], accuracy[filled], "o-", label=f"{task.name}, error {error:.3f}")
+        axis.set(title=f"{title}: logit scale {scale:g}", xlabel="confidence", ylabel="share right", xlim=(0, 1))
+        axis.legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def calibrate_bundle(options: argparse.Namespace) -> str:
+    """Fit on held-out training pictures; report; write only what --write asks for."""
+    bundle = load_bundle(options.bundle)
+    recipe = load_recipe(options.recipe)
+    tasks = held_out_tasks(options.bundle, recipe, options.data)
+    before = 100.0
+    scale = fit_scale(tasks)
+    probabilities = [metrics.probabilities(task.cosines, scale) for task in tasks]
+    confidence = np.concatenate([p.max(axis=1) for p in probabilities])
+    right = np.concatenate([p.argmax(axis=1) == t.truth for p, t in zip(probabilities, tasks, strict=True)])
+    threshold = round(threshold_for(confidence, right, PRECISION), 2)
+    pictures = sum(len(task.truth) for task in tasks)
+    report: dict[str, Any] = {
+        "fitted_on": f"{pictures} held-out pictures of {len(tasks)} labelled sources of {recipe.name}",
+        "logit_scale": scale,
+        "threshold": threshold,
+        "precision_wanted": PRECISION,
+        "share_above_threshold": round(float((confidence >= threshold).mean()), 3),
+    }
+    lines = [f"{bundle.manifest.id}: {report['fitted_on']}"]
+    lines += [f"  logit scale {scale:g} (CLIP's own is 100), threshold {threshold}", ""]
+    lines += [f"{'set':<14}{'pictures':>9}{'top-1':>8}{'error at 100':>14}{'calibrated':>12}"]
+
+    def row(task: Task) -> str:
+        top1 = metrics.top_k(task.cosines, task.truth, 1)
+        errors = f"{task.error(before):>14.3f}{task.error(scale):>12.3f}"
+        return f"{task.name:<14}{len(task.truth):>9}{top1:>8.3f}{errors}"
+
+    lines += [row(task) for task in tasks]
+    if options.evaluate:
+        others = evaluation_tasks(options.bundle, options.evaluate)
+        errors = [float(np.mean([task.error(s) for task in others])) for s in (before, scale)]
+        lines += ["", "pictures that nothing was fitted on:", *(row(task) for task in others)]
+        lines += [f"mean calibration error {errors[0]:.3f} -> {errors[1]:.3f} ({errors[1] / errors[0] - 1:+.0%})", ""]
+        lines += ["known against unknown (every second class is known), AUROC:"]
+        unknown = {task.name: known_against_unknown(task, scale) for task in others}
+        lines += [f"  {name:<14}" + ", ".join(f"{k} {v:.3f}" for k, v in u.items()) for name, u in unknown.items()]
+        report |= {
+            "calibration_error_before": {task.name: round(task.error(before), 4) for task in others},
+            "calibration_error_after": {task.name: round(task.error(scale), 4) for task in others},
+            "known_against_unknown_auroc": unknown,
+        }
+        draw_reliability(others, before, scale, options.report / "reliability.png")
+        lines += ["", f"{options.report / 'reliability.png'}"]
+    if options.write:
+        manifest = bundle.manifest.raw | {"logit_scale": scale, "threshold": threshold, "calibration": report}
+        write_atomically(options.bundle / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+        load_bundle(options.bundle).verify()
+        lines += [f"{options.bundle / 'manifest.json'}: logit_scale and threshold written"]
+    return "\n".join(lines)
+
+
+def group_logits(
+    labels: CompiledLabels, group: str, pictures: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(logits (N, labels of the group), background logits (N, prompts)) as the runtime scores them, without biases.
+
+    Raises DataError for a group that the set does not have.
+    """
+    for (name, at), scale in zip(labels.groups, labels.scales, strict=True):
+        if name == group:
+            logits = (scale * (pictures @ labels.matrix.T)).astype(np.float64)
+            return logits[:, at], logits[:, len(labels.names) :]
+    raise DataError(
+        f"calibration: the label set has no group '{group}'; it has {', '.join(n for n, _ in labels.groups)}"
+    )
+
+
+def unlabelled_biases(labels: CompiledLabels, pictures: NDArray[np.float32]) -> dict[str, float]:
+    """Label -> bias, from what each label scores above the others of its group on the camera's usual pictures."""
+    biases = {}
+    for group, at in labels.groups:
+        logits, _ = group_logits(labels, group, pictures)
+        biases.update(zip(labels.names[at], background_bias(logits, STRENGTH).round(3).tolist(), strict=True))
+    return biases
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """Every picture in and below a folder, sorted. Raises NoInputError."""
+    if not folder.is_dir():
+        raise NoInputError(f"{folder}: no such folder of pictures")
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in datasets.SUFFIXES)
+
+
+def labelled_pictures(folder: Path, labels: CompiledLabels) -> list[tuple[Path, str]]:
+    """(picture, label) of one folder a label; ``none`` for none of them. Raises DataError for another name."""
+    found = []
+    for own in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
+        if own.name != "none" and own.name not in labels.names:
+            raise DataError(f"{own}: '{own.name}' is no label of the set; it has {', '.join(labels.names[:8])} ...")
+        found += [(picture, own.name) for picture in pictures_of(own)]
+    if not found:
+        raise NoInputError(f"{folder}: no folders with pictures; expected one a label")
+    return found
+
+
+def calibrate_labels(options: argparse.Namespace) -> str:
+    """my.yaml and pictures of one camera -> my.calibrated.yaml."""
+    bundle = load_bundle(find_bundle(options.bundle))
+    label_set = load_label_set(options.labels, bundle)
+    bank = with_built_rows(TextBank.from_bundle(bundle), options.labels, bundle)
+    labels = compile_labels(label_set, bundle, bank)
+    lines = []
+    biases: dict[str, float] = {}
+    if options.pictures:
+        files = pictures_of(options.pictures)
+        pictures = embed(bundle, files, str(options.pictures))
+        biases = unlabelled_biases(labels, pictures)
+        lines.append(f"{len(files)} pictures without labels: biases {min(biases.values())} to {max(biases.values())}")
+    groups: dict[str, Calibration] = {}
+    if options.labelled:
+        pairs = labelled_pictures(options.labelled, labels)
+        pictures = embed(bundle, [file for file, _ in pairs], str(options.labelled))
+        names = [name for _, name in pairs]
+        for group, at in labels.groups:
+            rows = [i for i, name in enumerate(names) if name == "none" or name in labels.names[at]]
+            if len({names[i] for i in rows} - {"none"}) >= 2:
+                groups[group] = fit_group(labels, group, pictures[rows], [names[i] for i in rows])
+                lines.append(f"{group}: {groups[group].told}")
+        if not groups:
+            raise DataError(f"{options.labelled}: no group has pictures of two of its labels; add another folder")
+    out = options.output or Path(options.labels).with_suffix(".calibrated.yaml").name
+    calibrated = with_groups(with_biases(label_set, biases), groups)
+    write_atomically(Path(out), to_yaml(calibrated, f"calibrated from {options.labels}").encode())
+    built = Path(options.labels).with_suffix(".embeddings")
+    if built.is_file():
+        write_atomically(Path(out).with_suffix(".embeddings"), built.read_bytes())
+    return "\n".join([*lines, f"{out}: written"])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learned of one group: its temperature, biases and thresholds by label, and a line that tells."""
+
+    temperature: float
+    biases: dict[str, float]
+    thresholds: dict[str, float]
+    told: str
+
+
+def fit_group(labels: CompiledLabels, group: str, pictures: NDArray[np.float32], names: Sequence[str]) -> Calibration:
+    """Fit one group on pictures of its labels and of ``none``; what it tells is measured on the half held back.
+
+    Raises DataError when the pictures show fewer than two of its labels.
+    """
+    logits, background = group_logits(labels, group, pictures)
+    own = list(labels.names[dict(labels.groups)[group]])
+    if len(set(names) & set(own)) < 2:
+        raise DataError(f"group '{group}': pictures of two of its labels are needed, these show {set(names)}")
+    truth = np.array([own.index(name) if name in own else -1 for name in names])
+    told = []
+    fit = np.arange(len(truth)) % 2 == 0
+    before = group_probabilities(logits, background)
+    for part in (fit, np.ones(len(truth), bool)):  # first to judge it on the other half, then for good
+        temperature, bias = fit_labelled(logits[part], background[part], truth[part])
+        shown_labels = np.unique(truth[truth >= 0])
+        unseen = np.setdiff1d(np.arange(len(own)), shown_labels)
+        bias[unseen] = bias[shown_labels].mean()  # a label without pictures is not pushed away by the others
+        after = group_probabilities(logits / temperature + bias, background / temperature)
+        if part is fit:
+            told.append(_compare(before[~fit], after[~fit], truth[~fit]))
+    thresholds = {}
+    for i, label in enumerate(own):
+        won = after.argmax(axis=1) == i
+        if (truth == i).any() and won.sum() >= FEWEST_WINS:
+            thresholds[label] = round(min(threshold_for(after[won, i], truth[won] == i, PRECISION), 0.95), 3)
+    biases = dict(zip(own, bias.round(3).tolist(), strict=True))
+    told.insert(0, f"{len(truth)} pictures, temperature {temperature:.2f}")
+    return Calibration(temperature, biases, thresholds, "; ".join(told))
+
+
+def _compare(before: NDArray[np.float64], after: NDArray[np.float64], truth: NDArray[np.int64]) -> str:
+    known = truth >= 0
+    errors = [metrics.calibration_error(p[known], truth[known]) for p in (before, after)]
+    right = [float((p[known].argmax(1) == truth[known]).mean()) for p in (before, after)]
+    text = f"right {right[0]:.0%} -> {right[1]:.0%}, calibration error {errors[0]:.3f} -> {errors[1]:.3f}"
+    if (~known).any():
+        apart = [auroc(p[known].max(axis=1), p[~known].max(axis=1)) for p in (before, after)]
+        text += f", known against none AUROC {apart[0]:.2f} -> {apart[1]:.2f}"
+    return text + " on the half held back"
+
+
+def condition_pictures(files: Sequence[Path], name: str) -> list[NDArray[np.uint8]]:
+    """Pictures under a synthetic condition, BGR; the strength is drawn by the picture's place in the list."""
+    if name not in conditions.CONDITIONS:
+        raise DataError(f"calibration: no condition '{name}'; there are {', '.join(conditions.CONDITIONS)}")
+    made = []
+    for i, file in enumerate(files):
+        rng = np.random.default_rng(i)
+        rgb = np.ascontiguousarray(evaluate.rgb(evaluate.read_picture(file)))
+        made.append(np.ascontiguousarray(conditions.CONDITIONS[name](rgb, rng.uniform(0.4, 1.0), rng)[..., ::-1]))
+    return made
+
+
+def shown(entry: str | dict[str, str], data: Path, most: int) -> list[NDArray[np.uint8]]:
+    """The pictures (BGR) one entry of calibration.yaml stands for, at most so many, spread evenly."""
+    if isinstance(entry, str):
+        files = sorted(p for p in data.glob(entry) if p.suffix.lower() in datasets.SUFFIXES)
+    elif "weather" in entry:
+        with (RECIPES / "weather.csv").open(newline="", encoding="utf-8") as table:
+            files = [data / row["file"] for row in csv.DictReader(table) if row["label"] == entry["weather"]]
+    else:
+        files = sorted(p for p in data.glob(entry["of"]) if p.suffix.lower() in datasets.SUFFIXES)
+    if not files:
+        raise NoInputError(f"{data}: no pictures for {entry} of calibration.yaml; is this the unpacked distill pack?")
+    files = [files[i] for i in np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)]
+    if isinstance(entry, dict) and "condition" in entry:
+        return condition_pictures(files, entry["condition"])
+    return [evaluate.read_picture(file) for file in files]
+
+
+def calibrate_sets(options: argparse.Namespace) -> str:
+    """Every shipped label set, group by group, from the pictures calibration.yaml names."""
+    import yaml
+
+    bundle = load_bundle(options.bundle)
+    shows = yaml.safe_load((RECIPES / "calibration.yaml").read_text(encoding="utf-8"))
+    prepare, encoder = Preprocessor(bundle.manifest.input), Encoder(bundle)
+    bank = TextBank.from_bundle(bundle)
+    written: dict[str, bytes] = {}
+    lines = []
+    for name in bundle.label_sets():
+        if name not in shows:
+            continue
+        source = RECIPES / "labels" / f"{name}.yaml"  # uncalibrated, so that calibrating twice changes nothing
+        label_set = parse_label_set(source.read_text(encoding="utf-8"), str(source))
+        labels = compile_labels(label_set, bundle, bank)
+        groups: dict[str, Calibration] = {}
+        for group, entries in shows[name].items():
+            pictures, truth = [], []
+            for label, listed in tqdm(entries.items(), desc=f"{name}: {group}", unit="label", leave=False):
+                for entry in listed:
+                    found = shown(entry, options.data, max(1, options.most // len(listed)))
+                    pictures += [encoder(prepare(picture)) for picture in found]
+                    truth += [label] * len(found)
+            groups[group] = fit_group(labels, group, np.stack(pictures), truth)
+            lines.append(f"{name} / {group}: {groups[group].told}")
+        calibrated = with_groups(label_set, groups)
+        comment = f"{source.name} calibrated for {bundle.manifest.id}: python -m tools.calibrate sets"
+        written[f"labels/{name}.yaml"] = to_yaml(calibrated, comment).encode()
+    if options.write:
+        for file, data in written.items():
+            write_atomically(options.bundle / file, data)
+        files = {n: {"sha256": s, "size": size} for n, (s, size) in bundle.manifest.files.items()}
+        files |= {n: {"sha256": sha256_hex(data), "size": len(data)} for n, data in written.items()}
+        manifest = bundle.manifest.raw | {"files": files}
+        write_atomically(options.bundle / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+        load_bundle(options.bundle).verify()
+        lines.append(f"{options.bundle}: {', '.join(written)} written")
+    return "\n".join(lines)
+
+
+def with_biases(label_set: LabelSet, biases: dict[str, float]) -> LabelSet:
+    """The set with biases for the labels named."""
+    labels = (replace(label, bias=biases.get(label.name, label.bias)) for label in label_set.labels)
+    return replace(label_set, labels=tuple(labels))
+
+
+def with_groups(label_set: LabelSet, groups: dict[str, Calibration]) -> LabelSet:
+    """The set with what was learned of its groups; a group without pictures, and a threshold without one, stay."""
+    labels = []
+    for label in label_set.labels:
+        learned = groups.get(label.group)
+        if learned:
+            threshold = learned.thresholds.get(label.name, label.threshold)
+            label = replace(label, bias=learned.biases[label.name], threshold=threshold)
+        labels.append(label)
+    temperatures = {name: round(own.temperature, 3) for name, own in groups.items()}
+    return replace(label_set, labels=tuple(labels), temperatures=label_set.temperatures | temperatures)
+
+
+def to_yaml(label_set: LabelSet, comment: str) -> str:
+    """A label set as the YAML it is read from; defaults are left out."""
+    import yaml
+
+    entries = []
+    for label in label_set.labels:
+        entry: dict[str, Any] = {"name": label.name}
+        if label.prompts:
+            entry["prompts"] = list(label.prompts)
+        if label.threshold is not None:
+            entry["threshold"] = label.threshold
+        if label.bias:
+            entry["bias"] = label.bias
+        entries.append(entry | {"group": label.group})
+    whole: dict[str, Any] = {"labels": entries}
+    if label_set.background:
+        whole["background"] = list(label_set.background)
+    if label_set.templates:
+        whole["templates"] = list(label_set.templates)
+    if label_set.temperatures:
+        whole["temperatures"] = label_set.temperatures
+    return f"# {comment}\n" + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(metavar="bundle|sets|labels", required=True)
+    bundle = verbs.add_parser("bundle", help="one logit scale and one threshold for a bundle")
+    bundle.add_argument("bundle", type=Path, help="bundle directory")
+    bundle.add_argument("--recipe", type=Path, default=RECIPES / "edge-clip.yaml", help="whose data it was trained on")
+    bundle.add_argument("--data", type=Path, required=True, help="the folder that recipe's paths start from")
+    bundle.add_argument("--evaluate", type=Path, metavar="DATA", help="report on other pictures (see tools.evaluate)")
+    bundle.add_argument("--report", type=Path, default=Path(), help="folder for reliability.png (default: here)")
+    bundle.add_argument("--write", action="store_true", help="put logit scale and threshold into the manifest")
+    bundle.set_defaults(run=calibrate_bundle)
+    sets = verbs.add_parser("sets", help="the label sets that ship with a bundle")
+    sets.add_argument("bundle", type=Path, help="bundle directory")
+    sets.add_argument("--data", type=Path, required=True, help="the unpacked distill pack")
+    sets.add_argument("--most", type=int, default=40, metavar="N", help="pictures a label (default 40)")
+    sets.add_argument("--write", action="store_true", help="put the calibrated sets into the bundle")
+    sets.set_defaults(run=calibrate_sets)
+    labels = verbs.add_parser("labels", help="biases, temperature and thresholds of a label set, for one camera")
+    labels.add_argument("labels", help="a label set: a YAML file, or the name of one that ships")
+    labels.add_argument("--bundle", metavar="DIR", help="default: the one edge-label would use")
+    labels.add_argument("--pictures", type=Path, help="what the camera usually sees, without labels")
+    labels.add_argument("--labelled", type=Path, help="one folder of pictures a label")
+    labels.add_argument("--output", type=Path, help="default: NAME.calibrated.yaml")
+    labels.set_defaults(run=calibrate_labels)
+    options = parser.parse_args()
+    try:
+        print(options.run(options))
+    except EdgeLabelError as error:
+        parser.exit(error.exit_code, f"tools.calibrate: {error}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
