@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -536,5 +537,6 @@ def join_processes(device_name: str) -> torch.device:
     if cuda:
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("nccl" if cuda else "gloo")
+        # The others wait at a barrier while the first one decodes pictures and asks the teacher: that may take hours.
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=2))
     return device
