@@ -184,8 +184,10 @@ def _parity_torch(run: Path, inputs: Inputs) -> NDArray[np.float32]:
         return np.concatenate([deployed(torch.from_numpy(x)).numpy() for x in inputs])
 
 
-def quantise_run(run: Path, data: Path, *, calibration: int, held_out: int) -> dict[str, Any]:
-    """Try every calibrator, write RUN/encoder.onnx and RUN/quantize.json; returns the report."""
+def quantise_run(
+    run: Path, data: Path, *, calibration: int, held_out: int, methods: Sequence[str] = tuple(CALIBRATORS)
+) -> dict[str, Any]:
+    """Try the calibrators, write RUN/encoder.onnx and RUN/quantize.json; returns the report."""
     recipe, _, _ = load_run(run)
     source = run / "encoder.fp32.onnx"
     if not source.is_file():
@@ -210,7 +212,7 @@ def quantise_run(run: Path, data: Path, *, calibration: int, held_out: int) -> d
     report["onnx_fp32_to_int8"]["minmax, nearest rounding"] = cosines(plain, reference)
     layers = observe_layers(model, seen)
     best = (-2.0, "", b"")
-    for method in tqdm(CALIBRATORS, desc="calibrators", unit="method"):
+    for method in tqdm(methods, desc="calibrators", unit="method"):
         try:
             candidate = quantise(model, seen, method, layers)
         except ValueError as error:  # the histogram calibrators give up on a tensor that hardly varies
@@ -233,9 +235,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path(), help="folder the recipe's picture paths are relative to")
     parser.add_argument("--calibration", type=int, default=256, help="training pictures the ranges come from")
     parser.add_argument("--held-out", type=int, default=256, help="held-out training pictures that choose")
+    parser.add_argument("--calibrator", action="append", choices=list(CALIBRATORS), help="only this one (repeatable)")
     args = parser.parse_args(argv)
+    methods = args.calibrator or list(CALIBRATORS)
     try:
-        report = quantise_run(args.run, args.data, calibration=args.calibration, held_out=args.held_out)
+        report = quantise_run(
+            args.run, args.data, calibration=args.calibration, held_out=args.held_out, methods=methods
+        )
     except EdgeLabelError as error:
         print(f"quantize: {error}", file=sys.stderr)
         return error.exit_code
