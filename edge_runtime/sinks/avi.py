@@ -39,6 +39,10 @@ class AviWriter:
         """Bytes of the file, index included."""
         return self._at + 8 + 16 * len(self._index)
 
+    def size_with(self, jpeg: bytes) -> int:
+        """``size`` after ``add(jpeg)``."""
+        return self.size + 8 + len(jpeg) + len(jpeg) % 2 + 16
+
     def add(self, jpeg: bytes, time_s: float) -> None:
         """Append a frame taken at monotonic ``time_s``. Raises DataError for bytes that are no JPEG, OSError."""
         shape = jpeg_size(jpeg)

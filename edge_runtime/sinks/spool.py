@@ -45,6 +45,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._held: deque[_Held] = deque()
         self._bytes = 0
+        self._drafted = 0  # bytes of captures that are not finished
         self._next = 1
         self.deleted = 0
         try:
@@ -73,13 +74,13 @@ class Spool:
         return [Capture(held.paths[1], held.paths[0]) for held in self._held if len(held.paths) == 2]
 
     def make_room(self, size: int) -> bool:
-        """Delete the oldest captures until ``size`` bytes more fit under the cap; False if they never can."""
-        if self._bytes + size <= self._max_bytes:
+        """Delete the oldest captures until ``size`` bytes more fit, drafts counted; False if they never can."""
+        if self._bytes + self._drafted + size <= self._max_bytes:
             return True
-        if size > self._max_bytes:
+        if self._drafted + size > self._max_bytes:
             return False
         self._scan()  # somebody may have taken files away
-        while self._held and self._bytes + size > self._max_bytes:
+        while self._held and self._bytes + self._drafted + size > self._max_bytes:
             oldest = self._held.popleft()
             for path in oldest.paths:
                 path.unlink(missing_ok=True)
@@ -131,24 +132,33 @@ class _Held:
 
 @dataclass(slots=True)
 class Draft:
-    """A capture being written to ``stream``. Finish it or abandon it."""
+    """A capture being written to ``stream``, after ``reserve`` for every piece of it. Finish it or abandon it."""
 
     spool: Spool
     path: Path
     partial: Path
     stream: BinaryIO
+    reserved: int = 0
+
+    def reserve(self, size: int) -> bool:
+        """Make room for ``size`` bytes more; False, and they must not be written, when the cap has none."""
+        if not self.spool.make_room(size):
+            return False
+        self.reserved += size
+        self.spool._drafted += size
+        return True
 
     def finish(self, sidecar: Callable[[str, int], dict[str, Any]]) -> Capture | None:
         """Make the capture visible, sidecar last; ``sidecar`` gets media name and size. Raises OSError.
 
-        None, and nothing left behind, when it does not fit under the cap.
+        None, and nothing left behind, when the sidecar does not fit under the cap.
         """
         try:
             self.stream.flush()
             os.fsync(self.stream.fileno())
             size = self.stream.seek(0, os.SEEK_END)
             text = json.dumps(sidecar(self.path.name, size), allow_nan=False, ensure_ascii=False).encode() + b"\n"
-            if not self.spool.make_room(size + len(text)):
+            if not self.reserve(len(text)):
                 self.abandon()
                 return None
             self.stream.close()
@@ -161,15 +171,21 @@ class Draft:
         except OSError:
             self.abandon()
             raise
+        self._release()
         capture = Capture(self.path, beside)
         self.spool._added(capture)
         return capture
 
     def abandon(self) -> None:
         """Leave nothing behind."""
+        self._release()
         try:
             self.stream.close()
         except OSError:  # a full disk may refuse what was buffered
             pass
         for path in (self.partial, self.path, self.path.with_suffix(".json").with_name(f".{self.path.stem}.json.part")):
             path.unlink(missing_ok=True)
+
+    def _release(self) -> None:
+        self.spool._drafted -= self.reserved
+        self.reserved = 0

@@ -229,10 +229,11 @@ class TriggerSink:
         self._append(clip, jpeg, frame.captured_s)
 
     def _keep_snapshot(self, rule: TriggerRule, record: LabelRecord, jpeg: bytes) -> None:
-        if not self._spool.make_room(len(jpeg)):
-            return
         draft = self._spool.start(_name(rule, record), ".jpg")
         try:
+            if not draft.reserve(len(jpeg)):
+                draft.abandon()
+                return
             draft.stream.write(jpeg)
         except OSError:
             draft.abandon()
@@ -246,7 +247,8 @@ class TriggerSink:
 
     def _append(self, clip: _Clip, jpeg: bytes, time_s: float) -> None:
         """Add a frame, the cap held even while clips are unfinished; a clip that alone is too long ends early."""
-        if not self._spool.make_room(sum(other.avi.size for other in self._open) + len(jpeg)):
+        grown = clip.avi.size_with(jpeg)
+        if not clip.draft.reserve(grown - clip.draft.reserved):
             return
         try:
             clip.avi.add(jpeg, time_s)

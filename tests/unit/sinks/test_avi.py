@@ -22,7 +22,9 @@ def test_every_frame_comes_back_in_order_at_the_rate_it_was_taken(tmp_path: Path
     with path.open("wb") as stream:
         avi = AviWriter(stream)
         for i in range(20):
+            coming = avi.size_with(jpeg(10 * i))
             avi.add(jpeg(10 * i), 100 + i / 4)
+            assert avi.size == coming
         promised = avi.size
         avi.finish()
     assert path.stat().st_size == promised

@@ -21,9 +21,10 @@ def opened(folder: Path, max_bytes: int = 10_000) -> Spool:
 
 
 def put(spool: Spool, data: bytes, name: str = "rule", suffix: str = ".jpg"):
-    if not spool.make_room(len(data)):
-        return None
     draft = spool.start(name, suffix)
+    if not draft.reserve(len(data)):
+        draft.abandon()
+        return None
     draft.stream.write(data)
     return draft.finish(lambda media, size: {"file": media, "bytes": size})
 
@@ -62,6 +63,22 @@ def test_what_can_never_fit_deletes_nothing(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 2
     assert put(spool, b"x" * 9_999) is None, "the sidecar counts too"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_drafts_count_against_the_cap(tmp_path: Path):
+    spool = opened(tmp_path)
+    clip = spool.start("clip", ".avi")
+    for _ in range(8):
+        assert clip.reserve(1000)
+        clip.stream.write(bytes(1000))
+        clip.stream.flush()
+        put(spool, bytes(1500))
+        assert used(tmp_path) <= 10_000
+    assert put(spool, bytes(2500)) is None, "the draft alone leaves less"
+    assert clip.finish(lambda media, size: {"file": media})
+    assert used(tmp_path) <= 10_000
+    assert spool.bytes == used(tmp_path)
+    assert spool._drafted == 0
 
 
 def test_numbering_goes_on_after_a_restart_and_leftovers_are_taken_away(tmp_path: Path):
