@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 commands (edge-label COMMAND --help):
   run            label a camera until stopped (the default; the word may be left out)
-  once           label pictures
+  once           label pictures, also by the folder
   bench          FPS, latency and memory on this machine, against the budget
   labels         list, search, check and build: what can be said, in plain words
   report         a page that shows a run: labels, latency, memory over time
@@ -93,6 +93,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     once = commands.add_parser("once", help="label pictures")
     once.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders")
+    once.add_argument("--output", metavar="FILE", help="write a table there: .jsonl, .csv or .parquet")
+    once.add_argument("--resume", action="store_true", help="go on with that table, labelling only what it lacks")
+    once.add_argument("--embeddings", action="store_true", help="also keep the image embeddings (.parquet)")
     _add_model(once)
     once.set_defaults(command=_once)
 
@@ -238,7 +241,8 @@ def _run(options: argparse.Namespace) -> int:
 def _once(options: argparse.Namespace) -> int:
     from edge_runtime.once import label_pictures
 
-    return label_pictures(options.pictures, _config(options).model)
+    flags = {"resume": options.resume, "embeddings": options.embeddings}
+    return label_pictures(options.pictures, _config(options).model, options.output, **flags)
 
 
 def _bench(options: argparse.Namespace) -> int:

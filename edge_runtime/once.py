@@ -1,33 +1,107 @@
-"""Label pictures: one record each, as JSON lines, or as a line for a person on a terminal."""
+"""Label pictures: to the terminal, to stdout as JSON lines, or, for large folders, to a table that can be resumed."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edge_runtime.camera import open_source
+from edge_runtime.camera.replay import PictureFolder
 from edge_runtime.config import CameraConfig, ModelConfig
+from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.pipeline import Pipeline
-from edge_runtime.records import LabelRecord
+from edge_runtime.progress import Progress
+from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.service import load_engine
+from edge_runtime.tables import open_table, picture_name
+
+log = logging.getLogger("edge_label")
 
 
-def label_pictures(pictures: list[str], model: ModelConfig) -> int:
+def label_pictures(
+    pictures: list[str],
+    model: ModelConfig,
+    output: str | None = None,
+    *,
+    resume: bool = False,
+    embeddings: bool = False,
+) -> int:
     """Label files and folders in order; broken pictures are logged and passed over. Returns the exit code.
 
-    Raises NoInputError, or DataError when an argument holds no readable picture at all.
+    With ``output`` (.jsonl, .csv, .parquet) into that table, with ``resume`` only those that it lacks. Raises
+    NoInputError, UsageError, or DataError when an argument holds no readable picture at all.
     """
-    sources = [open_source(CameraConfig(source=str(Path(p).absolute()))) for p in pictures]
-    pipeline = Pipeline(load_engine(model), camera="once")
-    for given, source in zip(pictures, sources, strict=True):
-        while (frame := source.read(0)) is not None:
-            if Path(given).is_file():
-                frame.file = given
-            record = replace(pipeline.process(frame), camera=given)
-            sys.stdout.write((_line(record) if sys.stdout.isatty() else record.to_json()) + "\n")
-            sys.stdout.flush()
+    found = [_pictures(Path(given)) for given in pictures]
+    table = open_table(Path(output), resume=resume, embeddings=embeddings) if output else None
+    done = table.done if table else set()
+    todo = [
+        [path for path in paths if picture_name(given, _file(given, path)) not in done]
+        for given, paths in zip(pictures, found, strict=True)
+    ]
+    total = sum(map(len, todo))
+    if table and done:
+        log.info("%d of %d pictures are done already", sum(map(len, found)) - total, sum(map(len, found)))
+    progress = Progress("pictures", total)
+    labelled = 0
+    try:
+        pipeline = Pipeline(load_engine(model), camera="once") if total else None
+        for given, paths in zip(pictures, todo, strict=True):
+            for frame in _frames(given, paths, progress, forgiving=bool(done)):
+                assert pipeline is not None  # noqa: S101 - there are frames only where there was something to do
+                record = replace(pipeline.process(frame), camera=given)
+                labelled += 1
+                if table:
+                    table.write(picture_name(given, str(record.file)), record, frame)
+                    progress.step()
+                else:
+                    sys.stdout.write((_line(record) if sys.stdout.isatty() else record.to_json()) + "\n")
+                    sys.stdout.flush()
+    finally:
+        progress.close()
+        if table:
+            table.close()
+    if table:
+        log.info("%d pictures labelled into %s, %d could not be read", labelled, output, total - labelled)
     return 0
+
+
+def _pictures(given: Path) -> list[Path]:
+    """All pictures of an argument, sorted."""
+    if given.is_dir():
+        found = sorted(path for path in given.rglob("*") if PictureFolder.is_picture(path))
+        if not found:
+            raise DataError(f"{given}: no pictures in it")
+        return found
+    if not given.exists():
+        raise NoInputError(f"{given}: no such file or folder")
+    if not PictureFolder.is_picture(given):
+        raise DataError(f"{given}: not a picture; for a video use: edge-label --camera {given}")
+    return [given]
+
+
+def _file(given: str, path: Path) -> str:
+    return given if not Path(given).is_dir() else str(path.relative_to(given))
+
+
+def _frames(given: str, paths: list[Path], progress: Progress, *, forgiving: bool) -> Iterator[Frame]:
+    if not paths:
+        return
+    root = Path(given) if Path(given).is_dir() else Path(given).parent
+    source = PictureFolder(root, CameraConfig(), paths)
+    broken = 0
+    try:
+        while (frame := source.read(0)) is not None:
+            for _ in range(source.broken - broken):
+                progress.step()
+            broken = source.broken
+            if not Path(given).is_dir():
+                frame.file = given
+            yield frame
+    except DataError:
+        if not forgiving:  # a resumed folder of which only the broken ones are left is no error
+            raise
 
 
 def _line(record: LabelRecord) -> str:

@@ -82,7 +82,7 @@ class Run:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(0.5)
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=30) as answer:
                 assert b"edge_label_records_total" in answer.read()
 
     def check(self) -> str:

@@ -1,0 +1,180 @@
+"""Thousands of pictures into a table: complete, resumable after any end, and said as it goes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.cli import main
+from edge_runtime.progress import Progress
+from edge_runtime.tables import CSV_COLUMNS, cut_torn_line
+
+COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Thirty pictures, one of them broken, and a file that is none."""
+    root = tmp_path / "pictures"
+    (root / "below").mkdir(parents=True)
+    for i in range(30):
+        name, colour = list(COLOURS.items())[i % 3]
+        place = root / "below" if i % 2 else root
+        noise = np.random.default_rng(i).integers(0, 60, (40, 40, 3))
+        cv2.imwrite(str(place / f"{i:02d}-{name}.png"), np.abs(np.array(colour) - noise).astype(np.uint8))
+    (root / "04-green.png").write_bytes(b"broken")
+    (root / "notes.txt").write_text("no picture")
+    return root
+
+
+def once(bundle: Path, *arguments: object) -> int:
+    return main(["once", *map(str, arguments), "--bundle", str(bundle), "--labels", "colours"])
+
+
+def names(output: Path) -> list[str]:
+    if output.suffix == ".csv":
+        with output.open(newline="") as stream:
+            return [row["file"] for row in csv.DictReader(stream)]
+    if output.suffix == ".jsonl":
+        records = [json.loads(line) for line in output.read_text().splitlines()]
+        return [f"{r['camera']}/{r['file']}" for r in records]
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(output).column("file").to_pylist()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_every_picture_is_in_the_table_once_also_after_a_resume(
+    tiny_bundle: Path, folder: Path, tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+):
+    output = tmp_path / f"out{suffix}"
+    assert once(tiny_bundle, folder / "below", "--output", output) == 0
+    first = names(output)
+    assert len(first) == 15
+    assert once(tiny_bundle, folder, "--output", output, "--resume") == 0
+    caplog.set_level(logging.INFO)
+    assert once(tiny_bundle, folder, "--output", output, "--resume") == 0
+    assert "29 of 30 pictures are done already" in caplog.text
+    got = names(output)
+    assert sorted(set(got)) == sorted(str(p) for p in folder.rglob("*.png") if p.name != "04-green.png")
+    assert got[:15] == first
+    assert len(got) == 29, "the ones below were asked for under another name, and are the same pictures"
+
+
+def test_csv_rows_say_what_is_on(tiny_bundle: Path, folder: Path, tmp_path: Path):
+    output = tmp_path / "out.csv"
+    once(tiny_bundle, folder, "--output", output)
+    with output.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    for row in rows:
+        colour = Path(row["file"]).stem.split("-")[1]
+        assert (row["label"], row["on"], row["state"]) == (colour, colour, "ok")
+        assert float(row["score"]) > 0.5
+
+
+def test_parquet_holds_labels_and_embeddings(tiny_bundle: Path, folder: Path, tmp_path: Path, monkeypatch):
+    from pyarrow import parquet
+
+    monkeypatch.setattr("edge_runtime.tables.PART_ROWS", 10)
+    output = tmp_path / "out.parquet"
+    once(tiny_bundle, folder, "--output", output, "--embeddings")
+    assert len(list(output.glob("part-*.parquet"))) == 3
+    rows = parquet.read_table(output).to_pylist()
+    assert len(rows) == 29
+    for row in rows:
+        assert row["labels"][0]["name"] in row["file"]
+        assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_killed_run_is_gone_on_with(tiny_bundle: Path, tmp_path: Path):
+    root = tmp_path / "many"
+    root.mkdir()
+    picture = cv2.imencode(".png", np.full((40, 40, 3), (0, 0, 255), np.uint8))[1].tobytes()
+    for i in range(3000):
+        (root / f"{i:04d}.png").write_bytes(picture)
+    output = tmp_path / "out.csv"
+    command = [sys.executable, "-m", "edge_runtime", "once", str(root), "--output", str(output), "--resume"]
+    command += ["--bundle", str(tiny_bundle), "--labels", "colours"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (output.exists() and output.stat().st_size > 5000):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with output.open("a") as stream:
+        stream.write("torn,half")
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "pictures are done already" in done.stderr
+    assert sorted(names(output)) == sorted(str(path) for path in root.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{f}", "--output", "{f}/x.txt"], 2, "end it in .jsonl, .csv, .parquet"),
+        (["{f}", "--output", "{t}/there.csv"], 2, "--resume goes on with it"),
+        (["{f}", "--output", "{t}/there.csv", "--resume"], 65, "has other columns"),
+        (["{f}", "--output", "{t}/there.jsonl", "--resume"], 65, "there.jsonl:1: not a record"),
+        (["{f}", "--output", "{t}/none/x.csv"], 65, "cannot write there"),
+        (["{f}", "--output", "{t}/x.csv", "--embeddings"], 2, "needs a .parquet output"),
+        (["{t}/none.png"], 66, "no such file or folder"),
+        (["{t}/there.csv"], 65, "not a picture"),
+        (["{t}/empty"], 65, "no pictures in it"),
+    ],
+)
+def test_a_mistake_is_one_line(tiny_bundle, folder, tmp_path: Path, capsys, arguments, code: int, words: str):
+    (tmp_path / "there.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "there.jsonl").write_text("{}\n")
+    (tmp_path / "empty").mkdir()
+    assert once(tiny_bundle, *(a.format(f=folder, t=tmp_path) for a in arguments)) == code
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_without_pyarrow_the_error_says_what_to_do(tiny_bundle, folder, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert once(tiny_bundle, folder, "--output", tmp_path / "x.parquet") == 78
+    assert "pip install 'edge-label[parquet]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"", b""), (b"a\nb\n", b"a\nb\n"), (b"a\nb", b"a\n"), (b"x" * 100_000, b""), (b"\n", b"\n")]
+)
+def test_only_what_follows_the_last_newline_is_cut(tmp_path: Path, before: bytes, after: bytes):
+    path = tmp_path / "table"
+    path.write_bytes(before)
+    cut_torn_line(path)
+    assert path.read_bytes() == after
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_changing_line_on_a_terminal_and_silent_for_a_short_job_in_a_log(monkeypatch):
+    terminal, log = Terminal(), io.StringIO()
+    for stream in (terminal, log):
+        progress = Progress("pictures", 200, stream)
+        for _ in range(200):
+            progress.step()
+        progress.close()
+    assert log.getvalue() == ""
+    shown = terminal.getvalue().split("\r\x1b[K")
+    assert shown[-1].startswith("200/200 pictures  100 %  [####################]")
+    assert shown[-1].endswith("0:00 left\n")
+    assert terminal.getvalue().count("\n") == 1
