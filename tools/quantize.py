@@ -112,7 +112,7 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
             activation_qType=QuantType.QUInt8,
             tensors_range=ranges,
             nodes_to_quantize=[],
-            nodes_to_exclude=[node.name for node in graph.graph.node if node.name.startswith(UNIT_NORM)],
+            nodes_to_exclude=_float_nodes(graph),
             op_types_to_quantize=OPERATORS,
             extra_options={"TensorQuantOverrides": {first: [fixed]}},
         )
@@ -123,6 +123,21 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
     round_well(graph, layers)
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
+
+
+def _float_nodes(graph: onnx.ModelProto) -> list[str]:
+    """Nodes that stay in float32: the unit norm, and a Gemm that adds one tensor to another.
+
+    ONNX Runtime has no int8 kernel for such a Gemm; it would turn the int8 weights back into float32 in every frame
+    (12 % of the encoder on a Cortex-A72, docs/decisions/005-arm64-speed-and-memory.md).
+    """
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    return [
+        node.name
+        for node in graph.graph.node
+        if node.name.startswith(UNIT_NORM)
+        or (node.op_type == "Gemm" and len(node.input) == 3 and node.input[2] not in constants)
+    ]
 
 
 def _centred_pixels(graph: onnx.ModelProto) -> str:
