@@ -209,23 +209,19 @@ def _base(folder: Path) -> Path:
 
 
 def _install_project(root: Path, bundle: Path) -> None:
-    """As docs say a user does it: the wheel, its console script, the bundle, the unit and its configuration."""
+    """As docs/install.md says: the wheel and its console script, the bundle, and what `make install` lays down."""
     packages = next((root / "usr/local/lib").glob("python3*/dist-packages"))
     for old in [packages / "edge_runtime", *packages.glob("edge_label-*.dist-info")]:
         shutil.rmtree(old, ignore_errors=True)
     userland.install([userland.build_wheel(root.parent / "wheel")], packages)
     script = "#!/usr/bin/python3\nimport sys\n\nfrom edge_runtime.cli import main\n\nsys.exit(main())\n"
     _write(root, "usr/local/bin/edge-label", script, 0o755)
-    shutil.rmtree(root / "usr/local/share/edge-label", ignore_errors=True)
-    shutil.copytree(bundle, root / "usr/local/share/edge-label" / bundle.name)
-    systemd = userland.REPOSITORY / "systemd"
-    for source, target in {
-        "edge-label.service": "etc/systemd/system/edge-label.service",
-        "edge-label.yaml": "etc/edge-label/edge-label.yaml",
-    }.items():
-        if not (systemd / source).exists():
-            raise debian.MissingPieceError(f"systemd/{source} is missing from the checkout")
-        _write(root, target, (systemd / source).read_text())
+    models = root / "usr/share/edge-label/models"
+    shutil.rmtree(models, ignore_errors=True)
+    shutil.copytree(bundle, models / "edge-clip")
+    shutil.rmtree(root / "etc/edge-label", ignore_errors=True)
+    make = debian.require("make", "make")
+    debian.run(make, "-C", userland.REPOSITORY, "install", f"DESTDIR={root}")
 
 
 def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
