@@ -14,10 +14,13 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tools.a72.cycles import CycleTable
+from tools.a72.fit import Work
 from tools.a72.model import DEFAULT_LABELS, frame_model
+from tools.a72.operators import OperatorRow, profile
 from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 
@@ -31,11 +34,13 @@ PICTURES = 4
 
 @dataclass(frozen=True)
 class Figures:
-    """What one frame of the default bundle costs on arm64."""
+    """What one frame of the default bundle costs on arm64; `stages` and `operators` are for docs/performance.md."""
 
     bundle: str
     instructions: int
     rss_mb: float
+    stages: dict[str, Work] = field(default_factory=dict)
+    operators: list[OperatorRow] = field(default_factory=list)
 
     def complaints(self, kept: Figures) -> list[str]:
         """One line for each figure that left the bounds around `kept`."""
@@ -70,16 +75,26 @@ def rss_mb(userland: Userland, bundle: Path) -> float:
     return total
 
 
-def measure(userland: Userland, bundle: Path = BUNDLE) -> Figures:
-    """Both figures, now."""
+def measure(userland: Userland, bundle: Path = BUNDLE, *, operators: bool = False) -> Figures:
+    """Both figures, now; with `operators` also where the encoder's time goes (another minute)."""
     manifest = json.loads((bundle / "manifest.json").read_text())
-    frame = frame_model(bundle, DEFAULT_LABELS, userland)
-    return Figures(f"{manifest['name']} {manifest['version']}", frame.instructions, rss_mb(userland, bundle))
+    table = CycleTable()
+    frame = frame_model(bundle, DEFAULT_LABELS, userland, table)
+    return Figures(
+        f"{manifest['name']} {manifest['version']}",
+        frame.instructions,
+        rss_mb(userland, bundle),
+        frame.stages,
+        profile(bundle / "encoder.onnx", userland, table) if operators else [],
+    )
 
 
 def load_kept(path: Path = KEPT) -> Figures:
     """What the repository holds."""
-    return Figures(**json.loads(path.read_text()))
+    kept = json.loads(path.read_text())
+    kept["stages"] = {stage: Work(**work) for stage, work in kept["stages"].items()}
+    kept["operators"] = [OperatorRow(**{**row, "work": Work(**row["work"])}) for row in kept["operators"]]
+    return Figures(**kept)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,11 +102,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="keep what is measured now")
     options = parser.parse_args(argv)
     try:
-        figures = measure(Userland(DEFAULT_ROOT))
+        figures = measure(Userland(DEFAULT_ROOT), operators=options.write)
     except debian.MissingPieceError as error:
         print(f"tools.a72.keep: {error}", file=sys.stderr)
         return 69
-    print(json.dumps(asdict(figures)))
+    print(f"{figures.bundle}: {figures.instructions / 1e6:.2f} M instructions, {figures.rss_mb:.1f} MB")
     if options.write:
         KEPT.write_text(json.dumps(asdict(figures), indent=1) + "\n")
         return 0

@@ -101,12 +101,9 @@ def as_dict(frame: FrameModel, validation: Validation) -> dict[str, Any]:
     }
 
 
-def as_text(frame: FrameModel, validation: Validation, name: str, operator_table: str) -> str:
-    """The tables a person reads; ms are central."""
+def stage_table(frame: FrameModel) -> str:
+    """Stages and their sum, one and four threads; ms and cycles are central."""
     lines = [
-        f"{name}, one 640x480 JPEG frame end to end, Cortex-A72 at {GHZ} GHz, onnxruntime int8",
-        validation.sentence(),
-        "",
         f"{'stage':<12}{'M insn':>9}{'M cycles':>10}{'DRAM MB':>9}{'ms, 1 thr':>11}{'ms, 4 thr':>11}   (x{CENTRAL})",
     ]
     for stage, work in frame.stages.items():
@@ -120,10 +117,16 @@ def as_text(frame: FrameModel, validation: Validation, name: str, operator_table
     for label, margin in (("central", CENTRAL), ("pessimistic", PESSIMISTIC)):
         one, four = (frame.ms(threads, margin) for threads in (1, 4))
         lines.append(
-            f"{label + f' (x{margin})':<22} one thread {one:6.1f} ms = {1e3 / one:5.1f} FPS    "
+            f"{label + f' (x{margin})':<20} one thread {one:6.1f} ms = {1e3 / one:5.1f} FPS   "
             f"four threads {four:6.1f} ms = {1e3 / four:5.1f} FPS   (modelled)"
         )
-    return "\n".join([*lines, "", operator_table])
+    return "\n".join(lines)
+
+
+def as_text(frame: FrameModel, validation: Validation, name: str, operator_table: str) -> str:
+    """The tables a person reads."""
+    title = f"{name}, one 640x480 JPEG frame end to end, Cortex-A72 at {GHZ} GHz, onnxruntime int8"
+    return "\n".join([title, validation.sentence(), "", stage_table(frame), "", operator_table])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -39,21 +39,22 @@ def _kind(event: dict[str, Any]) -> str:
     return name
 
 
-def _align(starts: Sequence[float], ticks: Sequence[float]) -> int:
+def _align(starts: Sequence[float], ticks: Sequence[float], instructions: Sequence[int]) -> int:
     """Which tick the first operator started at, when each operator reads the clock at its start and its end.
 
     `starts` are the profile's start times, `ticks` the times of the clock reads, both in microseconds from
-    unrelated zeros: the right offset is the one that makes their differences agree.
+    unrelated zeros, `instructions` what ran before each read. The right offset makes the time differences agree; as
+    one operator starts hardly later than the one before ends, its neighbours do so nearly as well, and of those the
+    one is right that has the work inside the operators.
     """
     wanted = np.asarray(starts)
-    best, least = 0, np.inf
+    errors = []
     for offset in range(len(ticks) - 2 * len(starts) + 1):
-        seen = np.asarray(ticks[offset : offset + 2 * len(starts) : 2])
-        difference = seen - wanted
-        error = float(np.abs(difference - np.median(difference)).mean())
-        if error < least:
-            least, best = error, offset
-    return best
+        difference = np.asarray(ticks[offset : offset + 2 * len(starts) : 2]) - wanted
+        errors.append(float(np.abs(difference - np.median(difference)).mean()))
+    best = int(np.argmin(errors))
+    near = range(max(0, best - 1), min(len(errors), best + 2))
+    return max(near, key=lambda offset: sum(instructions[offset + 1 : offset + 2 * len(starts) : 2]))
 
 
 def profile(model: Path, userland: Userland, table: CycleTable) -> list[OperatorRow]:
@@ -62,11 +63,15 @@ def profile(model: Path, userland: Userland, table: CycleTable) -> list[Operator
         pieces, _ = trace(userland, GUEST, model.resolve(), Path(folder) / "ort", ticks=True)
         events = json.loads(next(Path(folder).glob("ort*.json")).read_text())
     nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
-    runs = 3  # the guest's: a warm-up, one that warms the caches, the one that counts
+    runs = 2  # the guest's: a warm-up, and the one that counts
     nodes = nodes[-(len(nodes) // runs) :]
     marks = [i for i, piece in enumerate(pieces) if piece.label != TICK]
     measured: list[Piece] = pieces[marks[-2] + 1 : marks[-1]]
-    first = _align([node["ts"] for node in nodes], [piece.time_ns / 1e3 for piece in measured])
+    first = _align(
+        [node["ts"] for node in nodes],
+        [piece.time_ns / 1e3 for piece in measured],
+        [piece.instructions for piece in measured],
+    )
     works: dict[str, Work] = {}
     counts: dict[str, int] = {}
     for i, node in enumerate(nodes):

@@ -1,0 +1,214 @@
+"""The default bundle beside other encoders: modelled time, memory and size, one machine, one run.
+
+    python -m tools.a72.compare                  # everything not yet measured (half an hour)
+    python -m tools.a72.compare --only tinyclip  # measure again what has this in its name
+    python -m tools.a72.compare --table          # print what is kept, as Markdown
+
+Results are kept in comparison.json after each encoder, so a run can be broken off and taken up. All but the default
+bundle have random weights: that is enough for speed and memory, and says nothing of accuracy. Accuracies are what
+their authors publish. Needs the [train] extra and the arm64 userland.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.a72.cycles import CycleTable
+from tools.a72.fit import CENTRAL, PESSIMISTIC, load_validation
+from tools.a72.model import encoder_work
+from tools.a72.trace import BUILD
+from tools.arm64 import debian
+from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+
+KEPT = Path(__file__).with_name("comparison.json")
+BUNDLE = REPOSITORY / "models/edge-clip"
+GUEST_MEMORY = REPOSITORY / "tools/arm64/guest_encoder_memory.py"
+OURS = "edge-clip (default bundle)"
+CALIBRATION = 2
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One row: how to make it, and what its authors publish."""
+
+    name: str
+    size: int
+    make: Callable[[int], bytes]  # size -> float32 ONNX
+    published: str = "-"
+    ours: bool = False  # a student of tools.factory: quantised as we ship
+
+
+def _student(name: str) -> Callable[[int], bytes]:
+    def make(size: int) -> bytes:
+        from tools.export import export_onnx
+        from tools.factory.recipe import StudentRecipe
+        from tools.factory.students import build_student
+
+        return export_onnx(build_student(StudentRecipe(name), 512), size, "random")
+
+    return make
+
+
+def _tower(name: str) -> Callable[[int], bytes]:
+    def make(size: int) -> bytes:
+        import torch
+
+        from tools.a72 import towers
+
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = getattr(towers, name)().eval()
+            torch.onnx.export(
+                model,
+                (torch.zeros(1, 3, size, size),),
+                buffer,
+                input_names=["pixels"],
+                output_names=["embedding"],
+                opset_version=18,
+                dynamo=False,
+            )
+        return buffer.getvalue()
+
+    return make
+
+
+B3 = "81.6 % ImageNet at 300 px, supervised (Tan & Le 2019)"
+ENCODERS = [
+    *(Encoder(f"student {name}", 192, _student(name), ours=True) for name in (
+        "mobilenet_v2", "efficientnet_lite0", "mobilenetv4_conv_small",
+    )),
+    *(Encoder("EfficientNet-B3", size, _student("efficientnet_b3"), B3, ours=True) for size in (160, 224, 300)),
+    Encoder("TinyCLIP-8M image tower", 224, _tower("tinyclip_8m"), "41.1 % ImageNet zero-shot (Wu et al. 2023)"),
+    Encoder("MobileCLIP-S0 image tower", 256, _tower("mobileclip_s0"), "67.8 % ImageNet zero-shot (Vasu et al. 2024)"),
+    Encoder("CLIP ViT-B/32 image tower", 224, _tower("clip_vit_b32"), "63.2 % ImageNet zero-shot (Radford 2021)"),
+]  # fmt: skip
+
+
+def _int8(encoder: Encoder, fp32: bytes) -> bytes:
+    """Static QDQ, activations QUInt8, weights QInt8 by channel, ranges from noise."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    if encoder.ours:
+        from tools.quantize import quantise
+
+        shape = (1, encoder.size, encoder.size, 3)
+        return quantise(fp32, [random.integers(0, 255, shape, np.uint8) for _ in range(CALIBRATION)], "minmax")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Noise(CalibrationDataReader):
+        left = CALIBRATION
+
+        def get_next(self) -> dict[str, Any] | None:
+            self.left -= 1
+            shape = (1, 3, encoder.size, encoder.size)
+            return {"pixels": random.standard_normal(shape, np.float32)} if self.left >= 0 else None
+
+    source, target = BUILD / "compare/source.onnx", BUILD / "compare/target.onnx"
+    source.write_bytes(fp32)
+    quant_pre_process(source, source, skip_symbolic_shape=True)
+    quantize_static(
+        source,
+        target,
+        Noise(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    return target.read_bytes()
+
+
+def measure(model: Path, userland: Userland, table: CycleTable) -> dict[str, Any]:
+    """Work, guest RSS of a process that runs nothing else, and file size of one ONNX file."""
+    work = encoder_work(model, userland, table)
+    done = userland.run(GUEST_MEMORY, model)
+    if done.returncode:
+        raise RuntimeError(f"{model} fails in the userland: {done.stderr.strip()[-300:]}")
+    return {
+        **asdict(work),
+        "mca": round(work.mca),
+        "rss_mb": json.loads(done.stdout.splitlines()[-1])["total"],
+        "size_mb": round(model.stat().st_size / 1e6, 2),
+    }
+
+
+def run(only: str | None) -> None:
+    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet kept."""
+    kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    userland, table = Userland(DEFAULT_ROOT), CycleTable()
+    folder = BUILD / "compare"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def wanted(key: str) -> bool:
+        return only.lower() in key.lower() if only else key not in kept
+
+    def keep(key: str, model: Path, published: str) -> None:
+        kept[key] = {**measure(model, userland, table), "published": published}
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+        print(f"{key}: {kept[key]['instructions'] / 1e6:.0f} M instructions", file=sys.stderr, flush=True)
+
+    if wanted(f"{OURS} int8"):
+        keep(f"{OURS} int8", BUNDLE / "encoder.onnx", "-")
+    for encoder in ENCODERS:
+        keys = {kind: f"{encoder.name} {encoder.size} {kind}" for kind in ("int8", "fp32")}
+        if not any(wanted(key) for key in keys.values()):
+            continue
+        fp32 = encoder.make(encoder.size)
+        for kind, key in keys.items():
+            if wanted(key):
+                model = folder / f"{kind}.onnx"
+                model.write_bytes(_int8(encoder, fp32) if kind == "int8" else fp32)
+                keep(key, model, encoder.published)
+
+
+def as_markdown() -> str:
+    """The table of docs/performance.md."""
+    from tools.a72.fit import Work
+
+    kept, coefficients = json.loads(KEPT.read_text()), load_validation().coefficients
+    works = {key: Work(*(row[name] for name in Work.__dataclass_fields__)) for key, row in kept.items()}
+    ours = coefficients.ms(works[f"{OURS} int8"], 4)
+    lines = [
+        "| encoder alone | M instructions | ms, 1 thread | ms, 4 threads | ms, 4 threads, pessimistic | ratio to ours "
+        "| RSS, MB | file, MB | published accuracy |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --- |",
+    ]
+    for key in sorted(works, key=lambda key: coefficients.ms(works[key], 4)):
+        row, work = kept[key], works[key]
+        one, four = coefficients.ms(work), coefficients.ms(work, 4)
+        lines.append(
+            f"| {key} | {work.instructions / 1e6:.0f} | {CENTRAL * one:.1f} | {CENTRAL * four:.1f} "
+            f"| {PESSIMISTIC * four:.1f} | {four / ours:.1f} | {row['rss_mb']:.0f} | {row['size_mb']:.1f} "
+            f"| {row['published']} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="TEXT", help="measure again the encoders with this in their name")
+    parser.add_argument("--table", action="store_true", help="measure nothing, print what is kept")
+    options = parser.parse_args(argv)
+    try:
+        if not options.table:
+            run(options.only)
+    except (debian.MissingPieceError, RuntimeError) as error:
+        print(f"tools.a72.compare: {error}", file=sys.stderr)
+        return 69
+    print(as_markdown())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

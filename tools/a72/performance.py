@@ -1,0 +1,121 @@
+"""Write docs/performance.md from what is kept; with --measure, measure all of it first.
+
+python -m tools.a72.performance             # from validation.json, kept.json and comparison.json: a second
+python -m tools.a72.performance --measure   # every figure anew: the validation, the bundle, the comparison (an hour)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tools.a72 import compare, keep, operators, validate
+from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, VALIDATION, load_validation
+from tools.a72.model import FrameModel, stage_table
+from tools.arm64.userland import REPOSITORY
+
+PAGE = REPOSITORY / "docs/performance.md"
+PLOT = REPOSITORY / "docs/a72-validation.svg"
+
+TEXT = """\
+# Performance
+
+<!-- Written by `python -m tools.a72.performance`; edit the words there, not here. -->
+
+Every figure on this page comes from `python -m tools.a72.performance --measure`. **No figure here was measured on a
+board.** {sentence} On a board, `edge-label bench` prints what it really does there.
+
+## The default bundle, end to end
+
+{bundle}: one 640x480 JPEG from an MJPG camera to the written record, four Cortex-A72 at {ghz} GHz. Stages are added
+up as if none overlapped; only the encoder is given four cores.
+
+```
+{stages}
+```
+
+Central is the model times {central}, because it makes int8 networks that much too fast; pessimistic is times
+{pessimistic}, which covers every int8 network of the validation. Target: {target_fps} FPS pessimistic and {target_rss}
+MB; goal: {goal_fps} FPS and {goal_rss} MB.
+The service itself, under an arm64 userland, holds **{rss:.1f} MB** resident at most (the guest's pages only, MB of 1e6
+bytes), and runs **{instructions:.2f} M instructions a frame**. CI fails when either leaves its bounds: 3 % or 5 MB.
+
+Capture is the hand-over between two threads and three copies of the JPEG; the USB driver's interrupts are not in it.
+Branch mispredictions are not simulated, so the Python around the encoder is known less well than the encoder.
+
+{operators}
+
+## Beside other encoders
+
+Encoders alone, without camera and labels; RSS of a process with NumPy and ONNX Runtime only. Same machine, same run,
+same session options. All but the default bundle have random weights: their speed and memory are real, their accuracy is
+what their authors publish, for their own weights and their own test.
+
+{comparison}
+
+## How far the model is to be trusted
+
+Sixteen networks in ncnn, traced here, against the times that ncnn publishes for a Raspberry Pi 4 at 1.5 GHz
+(benchmark/README.md of github.com/Tencent/ncnn). Each modelled time is by a fit that never saw that network.
+
+{validation}
+
+![modelled over published time](a72-validation.svg)
+
+Instructions are exact: every basic block executed under qemu is counted. Their cycles come from llvm-mca {llvm} for the
+Cortex-A72, cache misses from a simulation (32 KB 2-way, 1 MB 16-way, LRU, no prefetcher). Five coefficients are fitted:
+
+```
+cycles, one thread   = {compute:.3f} x mca + {l1:.2f} x L1 misses + {dram:.2f} x lines to memory
+cycles, four threads = {share:.3f} x ({compute:.3f} x mca + {l1:.2f} x L1 misses) + {dram4:.2f} x lines to memory
+```
+
+What it does not know: the time to start and join threads (ShuffleNet, many tiny layers, shows it), a hot board that
+throttles, and ONNX Runtime on a real A72. Instruction counts repeat within 1 %.
+"""
+
+
+def render() -> str:
+    """The whole page, from what is kept."""
+    validation, figures, kept = load_validation(), keep.load_kept(), json.loads(VALIDATION.read_text())
+    frame = FrameModel(figures.stages, validation.coefficients)
+    return TEXT.format(
+        sentence=validation.sentence(),
+        bundle=figures.bundle,
+        ghz=GHZ,
+        stages=stage_table(frame),
+        central=CENTRAL,
+        pessimistic=PESSIMISTIC,
+        target_fps=30,
+        target_rss=100,
+        goal_fps=46,
+        goal_rss=80,
+        rss=figures.rss_mb,
+        instructions=figures.instructions / 1e6,
+        operators=f"```\n{operators.as_text(figures.operators, validation.coefficients)}\n```",
+        comparison=compare.as_markdown(),
+        validation=validate.as_markdown(kept),
+        llvm=validation.llvm,
+        **kept["coefficients"],
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="measure everything anew first")
+    options = parser.parse_args(argv)
+    if options.measure:
+        compare.KEPT.unlink(missing_ok=True)
+        for step, arguments in ((validate.main, []), (keep.main, ["--write"]), (compare.main, [])):
+            if status := step(arguments):
+                return status
+    validate.plot(json.loads(VALIDATION.read_text()), PLOT)
+    PAGE.write_text(render())
+    print(f"{PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE} written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
