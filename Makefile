@@ -33,6 +33,15 @@ arm64-test: $(VENV)/test.stamp  ## the wheel on an emulated Cortex-A72 (root, qe
 vm-test: $(VENV)/test.stamp  ## the service in a whole emulated machine (root, qemu-system-arm; five minutes)
 	$(BIN)/python -m pytest tests/machine -m machine -s
 
+faults: $(VENV)/test.stamp  ## the fault matrix: every fault, what holds against it, the result
+	$(BIN)/python -m tests.faults.matrix
+
+mutants: $(VENV)/test.stamp  ## take every mechanism of the matrix away; a test must fail
+	$(BIN)/python -m tests.faults.mutants
+
+fuzz: $(VENV)/test.stamp  ## 10,000 cases for everything that is read from outside
+	EDGE_LABEL_FUZZ=10000 $(BIN)/python -m pytest tests/attacks/test_fuzz.py
+
 lint: $(VENV)/test.stamp  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -14,6 +14,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault", action="append", default=[], metavar="ID", help="only tests of this row of the matrix")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = set(config.getoption("--fault"))
+    if wanted:
+        items[:] = [i for i in items if wanted & {row for mark in i.iter_markers("fault") for row in mark.args}]
+
+
 @pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Path:
     """A complete bundle whose encoder is one matrix: 32x32 pixels, 16 dimensions, milliseconds to load."""

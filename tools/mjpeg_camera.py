@@ -29,6 +29,7 @@ class MjpegCamera:
 
     def __init__(self, fps: int = 30) -> None:
         self.mode = "ok"
+        self.connections = 0
         self._interval_s = 1 / fps
         self._pictures = jpegs()
         self._dark = cv2.imencode(".jpg", np.zeros((240, 320, 3), np.uint8))[1].tobytes()
@@ -78,6 +79,7 @@ class MjpegCamera:
             with client:
                 if not client.recv(4096):
                     return  # somebody knocked to see whether the camera is back
+                self.connections += 1
                 client.sendall(_HEAD)
                 for picture in itertools.cycle(self._pictures):
                     data = {"frozen": self._pictures[0], "dark": self._dark}.get(self.mode, picture)

@@ -112,24 +112,28 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+@pytest.mark.fault("G1")
 @fuzz
 @given(edited((REPOSITORY / "systemd" / "edge-label.yaml").read_bytes()))
 def test_config_bytes(data: bytes):
     one_line_or_fine(lambda: strict_yaml.parse(as_text(data), "c.yaml", Config))
 
 
+@pytest.mark.fault("G1")
 @fuzz
 @given(trees(CONFIG_KEYS))
 def test_config_trees(tree: Any):
     one_line_or_fine(lambda: strict_yaml.parse(yaml.safe_dump(tree, allow_unicode=True), "c.yaml", Config))
 
 
+@pytest.mark.fault("G1")
 @fuzz
 @given(edited(LABELS))
 def test_label_set_bytes(data: bytes):
     one_line_or_fine(lambda: parse_label_set(as_text(data), "labels.yaml"))
 
 
+@pytest.mark.fault("G1")
 @fuzz
 @given(trees(LABEL_KEYS))
 def test_label_set_trees(tree: Any):
@@ -182,12 +186,14 @@ def test_manifest_trees(bundle: Path):
         (bundle / "manifest.json").write_bytes(good)
 
 
+@pytest.mark.fault("M7")
 @fuzz
 @given(edited(npy_bytes(text_rows().astype(np.float16))))
 def test_npy_bytes(data: bytes):
     one_line_or_fine(lambda: read_embeddings(data, "bank.npy"))
 
 
+@pytest.mark.fault("M6", "M7")
 @fuzz
 @given(
     st.one_of(
@@ -207,6 +213,7 @@ def test_npy_headers(header: str, version: tuple[int, int]):
     one_line_or_fine(lambda: read_embeddings(b"\x93NUMPY" + bytes(version) + length + raw + bytes(64), "bank.npy"))
 
 
+@pytest.mark.fault("M1")
 @fuzz
 @given(edited(encoder_onnx()))
 def test_onnx_bytes(data: bytes):
@@ -217,6 +224,7 @@ SMALL_JPEG = jpegs(1, (160, 120))[0]
 PROGRESSIVE = cv2.imencode(".jpg", np.zeros((120, 160, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
 
 
+@pytest.mark.fault("C6")
 @fuzz
 @given(st.one_of(edited(SMALL_JPEG), edited(PROGRESSIVE)))
 def test_jpeg_framing(data: bytes):
@@ -225,6 +233,7 @@ def test_jpeg_framing(data: bytes):
     one_line_or_fine(lambda: JpegEncoder()(frame))
 
 
+@pytest.mark.fault("C6")
 @fuzz
 @given(st.integers(0, 65535), st.integers(0, 65535))
 def test_jpeg_sizes(height: int, width: int):
@@ -243,6 +252,7 @@ def _tar() -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.fault("M9")
 @fuzz
 @given(edited(_tar()))
 def test_archives(data: bytes):

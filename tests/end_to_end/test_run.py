@@ -36,6 +36,7 @@ def test_a_real_drive_gives_221_valid_records_about_a_road(videos: Path, default
         assert record["labels"] == sorted(record["labels"], key=lambda s: -s["score"])
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_in_order(tiny_bundle: Path, tmp_path: Path, number: int):
     output = tmp_path / "run.jsonl"
@@ -51,6 +52,7 @@ def test_a_signal_ends_the_run_in_order(tiny_bundle: Path, tmp_path: Path, numbe
         jsonschema.validate(record, json_schema())
 
 
+@pytest.mark.fault("P3")
 def test_memory_stays_flat_over_a_looped_video(videos: Path, tiny_bundle: Path, tmp_path: Path):
     """Slope under 1 MB per 10,000 frames; EDGE_LABEL_SOAK_FRAMES=20000 runs it long."""
     frames = int(os.environ.get("EDGE_LABEL_SOAK_FRAMES", "4000"))
@@ -66,6 +68,7 @@ def test_memory_stays_flat_over_a_looped_video(videos: Path, tiny_bundle: Path, 
     assert slope < 1
 
 
+@pytest.mark.fault("N5")
 def test_a_run_writes_no_file_of_its_own_and_opens_no_socket(tiny_bundle: Path, tmp_path: Path):
     """onnxruntime's telemetry would do both."""
     if shutil.which("strace") is None:

@@ -134,7 +134,7 @@ def test_a_thousand_reconnects_keep_threads_and_descriptors_constant(monkeypatch
     assert late[1] <= early[1] + 1  # the device is open or not at the moment of counting
 
 
-@pytest.mark.fault("C1")
+@pytest.mark.fault("C1", "C2")
 def test_the_wait_grows_to_thirty_seconds_and_ends_when_the_camera_shows(monkeypatch: pytest.MonkeyPatch):
     waits: list[float] = []
     here = [0]
@@ -163,7 +163,9 @@ def test_a_stalled_stream_is_explained_every_second_and_resumes_without_a_restar
     with Daemon(tmp_path, "--config", file, "--output", output) as daemon:
         wait_until(lambda: any(r["state"] == "ok" for r in records_of(output)))
         network_camera.mode = "stall"
+        before = network_camera.connections
         wait_until(lambda: sum(r["state"] == "stale" for r in records_of(output)) >= 5)
+        wait_until(lambda: network_camera.connections > before, 8, "a new connection while the old one stalls")
         network_camera.mode = "ok"
         network_camera.unplug()  # the camera's reboot
         network_camera.plug_in()
@@ -174,7 +176,7 @@ def test_a_stalled_stream_is_explained_every_second_and_resumes_without_a_restar
     assert [r["seq"] for r in records] == list(range(len(records)))
     times = [r["mono_s"] for r in records]
     gaps = [b - a for a, b in itertools.pairwise(times)]
-    assert max(gaps) < 1.6, "a second without a record"
+    assert max(gaps) < 2.5, "a second without a record"  # one, and room for a busy machine
     stale = [r for r in records if r["state"] == "stale"]
     assert {r["camera_state"] for r in stale} >= {"frozen"}
     assert all(r["labels"] == [] for r in stale)
@@ -306,6 +308,34 @@ def test_a_stream_of_rubbish_crashes_nothing(network_camera: MjpegCamera, tmp_pa
         network_camera.mode = "ok"
         wait_until(lambda: records_of(output)[-1]["state"] == "ok")
         assert daemon.stop() == 0
+
+
+HUNG = """
+    import sys, threading
+    from edge_runtime.cli import main
+    from edge_runtime.model import encoder
+
+    plain = encoder.Encoder.__call__
+    def hang(self, batch, count=[0]):
+        count[0] += 1
+        if count[0] > 20:
+            threading.Event().wait()  # inference never ends
+        return plain(self, batch)
+    encoder.Encoder.__call__ = hang
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.fault("P2")
+def test_a_hung_inference_feeds_no_watchdog(tmp_path: Path, tiny_bundle: Path):
+    file = write_config(tmp_path / "c.yaml", tiny_bundle)
+    output = tmp_path / "out.jsonl"
+    program = (sys.executable, "-c", textwrap.dedent(HUNG))
+    with Daemon(tmp_path, "--config", file, "--output", output, program=program) as daemon:
+        wait_until(lambda: len(records_of(output)) == 20)
+        daemon.drain()
+        with pytest.raises(AssertionError, match="not heard"):
+            daemon.wait_for("WATCHDOG=1", timeout_s=2.5)
 
 
 @pytest.mark.fault("C9")

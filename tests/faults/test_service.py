@@ -17,6 +17,7 @@ def demo_config(tmp_path: Path, tiny_bundle: Path) -> Path:
     return write_config(tmp_path / "edge-label.yaml", tiny_bundle)
 
 
+@pytest.mark.fault("C1")
 def test_ready_comes_before_the_first_frame_and_a_missing_camera_is_waited_for(tmp_path: Path, tiny_bundle: Path):
     file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"source": "/dev/video-that-is-not-there"})
     with Daemon(tmp_path, "--config", file) as daemon:
@@ -33,6 +34,7 @@ def test_the_watchdog_is_fed_by_records_and_the_status_says_what_is_seen(tmp_pat
         assert " FPS " in daemon.wait_for("WATCHDOG=1\nSTATUS=")
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_in_order_within_five_seconds(tmp_path: Path, demo_config: Path, number: int):
     output = tmp_path / "out.jsonl"
@@ -45,6 +47,7 @@ def test_a_signal_stops_it_in_order_within_five_seconds(tmp_path: Path, demo_con
     assert [r["seq"] for r in records_of(output)] == list(range(len(records_of(output))))
 
 
+@pytest.mark.fault("P2")
 def test_a_stopped_process_feeds_no_watchdog(tmp_path: Path, demo_config: Path):
     """systemd sees the silence and restarts; here the silence itself is shown."""
     with Daemon(tmp_path, "--config", demo_config) as daemon:
@@ -57,6 +60,7 @@ def test_a_stopped_process_feeds_no_watchdog(tmp_path: Path, demo_config: Path):
         daemon.wait_for("WATCHDOG=1")
 
 
+@pytest.mark.fault("M11")
 def test_reload_takes_new_labels_between_two_frames(tmp_path: Path, tiny_bundle: Path, demo_config: Path):
     output = tmp_path / "out.jsonl"
     labels = tmp_path / "mine.yaml"
@@ -76,6 +80,7 @@ def test_reload_takes_new_labels_between_two_frames(tmp_path: Path, tiny_bundle:
     assert len({r["labels_id"] for r in records}) == 2
 
 
+@pytest.mark.fault("M11")
 @pytest.mark.parametrize(
     "broken",
     ["camera: {sauce: demo}", "model: {labels: nothing-like-it}", "]", "camera: {source: /no/such/file.mp4}"],
@@ -111,6 +116,7 @@ def test_reload_can_move_to_another_camera_and_another_file(tmp_path: Path, tiny
     assert numbers == list(range(len(numbers)))
 
 
+@pytest.mark.fault("M11")
 def test_a_storm_of_reloads_loses_no_record(tmp_path: Path, demo_config: Path):
     output = tmp_path / "out.jsonl"
     with Daemon(tmp_path, "--config", demo_config, "--output", output) as daemon:

@@ -56,6 +56,7 @@ def test_the_unit_is_hardened_to_2_0_or_better(systemd_analyze: str):
     assert done.returncode == 0
 
 
+@pytest.mark.fault("P2")
 @pytest.mark.parametrize(
     "line",
     [

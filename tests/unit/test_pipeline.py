@@ -57,6 +57,7 @@ def test_seq_has_no_gaps_and_times_add_up(pipeline: Pipeline):
         )
 
 
+@pytest.mark.fault("C5")
 @pytest.mark.parametrize("grey", [0, 255, 128])
 def test_black_white_and_flat_pictures_get_no_label(pipeline: Pipeline, grey: int):
     noise = np.random.default_rng(0).normal(grey, 4, (480, 640, 3)).clip(0, 255).astype(np.uint8)
@@ -66,6 +67,7 @@ def test_black_white_and_flat_pictures_get_no_label(pipeline: Pipeline, grey: in
     assert not any(label.on for label in record.labels)
 
 
+@pytest.mark.fault("C4")
 def test_a_frozen_picture_gets_no_label(pipeline: Pipeline):
     frame = coloured(0, 0, 255)
     frame.frozen = True
@@ -75,6 +77,7 @@ def test_a_frozen_picture_gets_no_label(pipeline: Pipeline):
     assert not any(label.on for label in record.labels)
 
 
+@pytest.mark.fault("C6")
 def test_broken_frames_are_counted_in_every_later_record(pipeline: Pipeline):
     assert "corrupt" not in json.loads(pipeline.process(coloured(0, 0, 255)).to_json())
     for _ in range(2):

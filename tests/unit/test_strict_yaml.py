@@ -38,6 +38,7 @@ def test_every_kind_of_value_is_converted():
     assert got == Outer("5", Inner(3, "slow"), (1.0, 2.5), (4, 5), None, 0, True)
 
 
+@pytest.mark.fault("G1")
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -72,6 +73,7 @@ def test_a_mistake_is_one_line_that_names_its_place(text: str, says: str):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.fault("G1")
 def test_a_billion_laughs_is_refused_before_it_is_built():
     lines = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{','.join(['*a' + str(i - 1)] * 9)}]" for i in range(1, 12)]
     with pytest.raises(ConfigError, match="aliases"):

@@ -65,6 +65,7 @@ def test_the_boot_id_is_the_kernels():
     assert telemetry.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+@pytest.mark.fault("T2")
 def test_a_wall_clock_that_nothing_has_set_is_told(tmp_path: Path):
     """A Raspberry Pi boots in 1970, or at its last shutdown, until the network tells it the time."""
     today = 1_800_000_000.0
@@ -75,6 +76,7 @@ def test_a_wall_clock_that_nothing_has_set_is_told(tmp_path: Path):
     assert not telemetry.clock_unsynced(tmp_path, now=lambda: today)
 
 
+@pytest.mark.fault("P5")
 def test_heat_is_shed_one_step_at_a_time_and_taken_back_when_it_is_cooler():
     governor = telemetry.ThermalGovernor(80.0)
     readings = [(0, 70, 1), (1, 81, 2), (2, 81, 2), (12, 81, 4), (23, 85, 8), (40, 90, 8), (41, 78, 8), (51, 74, 4)]

@@ -48,6 +48,7 @@ def no_size() -> np.ndarray:
     return np.frombuffer(data.replace(b"\xff\xc0", b"\xff\xe9", 1), np.uint8)
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.parametrize(
     "broken", [truncated, headless, no_size, lambda: np.zeros(0, np.uint8), lambda: np.zeros(99, np.uint8)]
 )
@@ -75,6 +76,7 @@ def test_yuyv_becomes_bgr():
     assert decode(frame(yuyv, "yuyv"), (2, 2)).min() >= 250
 
 
+@pytest.mark.fault("C6")
 def test_a_header_that_promises_gigapixels_is_refused_before_decoding():
     """At 1/8 OpenCV's own limit lets 4 gigapixels through, 200 MB of memory."""
     data = builtin_jpeg().copy()

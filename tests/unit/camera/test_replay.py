@@ -79,6 +79,7 @@ def test_a_broken_picture_is_logged_counted_and_passed_over(tmp_path: Path, capl
     assert "a.png: not a picture" in caplog.text
 
 
+@pytest.mark.fault("G2")
 def test_a_picture_bomb_is_refused_before_it_is_decoded(tmp_path: Path):
     import struct
     import zlib

@@ -33,6 +33,7 @@ def camera(path: str = "/dev/null", **config: object) -> V4l2Camera:
     return V4l2Camera(V4l2Path(path), CameraConfig(**config))  # type: ignore[arg-type]
 
 
+@pytest.mark.fault("C11")
 @pytest.mark.parametrize(
     ("code", "state", "says"),
     [
@@ -77,6 +78,7 @@ def holder(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
         process.kill()
 
 
+@pytest.mark.fault("C11")
 def test_a_busy_camera_names_who_holds_it(driver: Driver, holder: tuple[Path, subprocess.Popen[str]]):
     driver.busy = True
     node, process = holder
@@ -85,6 +87,7 @@ def test_a_busy_camera_names_who_holds_it(driver: Driver, holder: tuple[Path, su
     assert error.value.state == "busy"
 
 
+@pytest.mark.fault("C7")
 def test_what_was_asked_and_what_was_got_are_both_logged(driver: Driver, caplog: pytest.LogCaptureFixture):
     driver.takes, driver.now, driver.size = [], "BGR3", (320, 240)
     with caplog.at_level(logging.INFO):
@@ -117,6 +120,7 @@ def test_a_camera_of_one_channel_is_read_with_all_its_bits(
     assert frame.data[-1, -1] == (480 * 640 - 1) % (65536 if encoding == "y16" else 256)
 
 
+@pytest.mark.fault("C2", "C4")
 @pytest.mark.parametrize("answer", [(False, None), (True, None), (True, np.empty(0, np.uint8))])
 def test_a_read_that_succeeds_with_nothing_is_no_frame(driver: Driver, answer: tuple[bool, np.ndarray | None]):
     driver.answers = [answer]
@@ -125,6 +129,7 @@ def test_a_read_that_succeeds_with_nothing_is_no_frame(driver: Driver, answer: t
     assert error.value.state == "no_signal"
 
 
+@pytest.mark.fault("C7")
 @pytest.mark.parametrize("takes", [["YUYV"], []])
 def test_another_picture_size_than_agreed_opens_the_camera_again(driver: Driver, takes: list[str]):
     driver.takes = takes
@@ -141,6 +146,7 @@ def test_formats_and_sizes_come_from_the_kernel(driver: Driver):
     assert v4l2_ioctl.capability(0).card == "HD Camera"
 
 
+@pytest.mark.fault("C8")
 def test_a_camera_that_returns_under_another_number_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The by-id link is remembered even when the configuration says /dev/video0."""
     by_id = tmp_path / "by-id"
@@ -162,6 +168,7 @@ def test_a_camera_that_returns_under_another_number_is_followed(tmp_path: Path, 
     assert path.presence() not in (None, before)
 
 
+@pytest.mark.fault("C8")
 def test_a_configured_by_id_link_is_followed_to_where_it_leads_now(tmp_path: Path):
     for name in ("video0", "video1"):
         (tmp_path / name).touch()

@@ -37,6 +37,7 @@ def test_a_good_bundle_is_used(tiny_bundle: Path):
     assert load_bundle(tiny_bundle).manifest.id == "tiny-1.0.0"
 
 
+@pytest.mark.fault("M2")
 @pytest.mark.parametrize("name", ["encoder.onnx", "text_bank.npy", "text_bank.json", "labels/colours.yaml"])
 def test_one_flipped_bit_anywhere_is_found(tiny_bundle: Path, name: str):
     data = bytearray((tiny_bundle / name).read_bytes())
@@ -51,6 +52,7 @@ def test_a_missing_file_is_named(tiny_bundle: Path, name: str):
     assert f"{name}: missing" in refusal(tiny_bundle)
 
 
+@pytest.mark.fault("M1")
 @pytest.mark.parametrize("name", ["encoder.onnx", "text_bank.npy"])
 def test_a_truncated_file_is_told_by_its_size(tiny_bundle: Path, name: str):
     data = (tiny_bundle / name).read_bytes()
@@ -58,6 +60,7 @@ def test_a_truncated_file_is_told_by_its_size(tiny_bundle: Path, name: str):
     assert "the manifest says" in refusal(tiny_bundle)
 
 
+@pytest.mark.fault("M1", "M3", "M4", "M5", "M8")
 @pytest.mark.parametrize(
     ("files", "says"),
     [
@@ -114,6 +117,7 @@ def test_an_input_the_runtime_cannot_make_is_refused(tiny_bundle: Path, spec: di
     assert "input" in refusal(tiny_bundle)
 
 
+@pytest.mark.fault("M8")
 def test_a_link_out_of_the_bundle_is_refused(tiny_bundle: Path, tmp_path: Path):
     target = tmp_path / "elsewhere.npy"
     (tiny_bundle / "text_bank.npy").rename(target)
@@ -136,6 +140,7 @@ def test_versions_sort_as_numbers():
     assert version_tuple("x") == (0,)
 
 
+@pytest.mark.fault("M1")
 def test_bytes_that_are_not_protobuf_are_refused():
     for data in (b"\x80" * 20, b"\x3a\xff\xff\xff\xff\x0f", b"\x0f"):
         with pytest.raises(BundleError):

@@ -32,6 +32,7 @@ def header(shape: tuple[int, ...], descr: str = "<f2") -> bytes:
     return b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text + b"\n"
 
 
+@pytest.mark.fault("M4", "M6", "M7")
 @pytest.mark.parametrize(
     ("data", "says"),
     [

@@ -36,6 +36,7 @@ class Held:
         self.closed = True
 
 
+@pytest.mark.fault("N1")
 def test_a_stalled_sink_loses_the_oldest_records_and_counts_them():
     sink = Held()
     thread = SinkThread(sink, lossless=False, capacity=4)

@@ -73,6 +73,7 @@ def test_one_connection_serves_many_requests_also_sent_at_once(server: HttpServe
     assert raw(server, one * 9 + last).count(b"hello") == 10
 
 
+@pytest.mark.fault("N2")
 @pytest.mark.parametrize(
     "path",
     ["/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd", "//etc/passwd", "/./", "/etc/passwd%00"],
@@ -81,6 +82,7 @@ def test_no_path_leads_to_a_file(server: HttpServer, path: str):
     assert get(server, path) == (404, b"404 Not Found\n")
 
 
+@pytest.mark.fault("N2")
 @pytest.mark.parametrize(
     ("request_bytes", "expected"),
     [
@@ -118,6 +120,7 @@ def test_every_name_of_this_machine_is_a_good_host(server: HttpServer, host: str
     assert get(server, Host=host)[0] == 200
 
 
+@pytest.mark.fault("N2")
 def test_slow_clients_do_not_keep_others_out(server: HttpServer, monkeypatch: pytest.MonkeyPatch):
     """Slowloris: 60 connections that never finish a request."""
     slow = []
@@ -133,6 +136,7 @@ def test_slow_clients_do_not_keep_others_out(server: HttpServer, monkeypatch: py
         client.close()
 
 
+@pytest.mark.fault("N2")
 def test_a_head_that_drips_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(http_module, "HEAD_S", 0.5)
     server = HttpServer("test", "127.0.0.1:0", {})
@@ -186,6 +190,7 @@ def test_with_a_token_nothing_is_served_without_it():
     server.close()
 
 
+@pytest.mark.fault("N3")
 def test_beyond_loopback_only_with_a_token_else_78(tmp_path: Path):
     for section in ("preview", "prometheus"):
         for address in ("0.0.0.0:8080", "[::]:8080", "192.168.0.7:8080"):

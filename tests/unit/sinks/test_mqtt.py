@@ -133,6 +133,7 @@ def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
     assert dict(broker.listen(5, timeout_s=3))["edge-label/pi/status"] == "offline"
 
 
+@pytest.mark.fault("N1")
 def test_a_broker_that_is_down_costs_nothing_and_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     port = free_port()
@@ -169,6 +170,7 @@ def test_a_restarted_broker_that_forgot_everything_gets_it_all_again(tmp_path: P
         sink.close()
 
 
+@pytest.mark.fault("N1")
 def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broker, caplog: pytest.LogCaptureFixture):
     thread = SinkThread(sink := connect(broker, queue=50), lossless=False)
     wait(lambda: connected(sink))
@@ -247,6 +249,7 @@ def test_tls_verifies_the_broker(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         doubting.close()
 
 
+@pytest.mark.fault("N4")
 @pytest.mark.parametrize("name", ["a/b", "#", "+", "c++", "wet\nroad", "\x1b[31m", '"quoted"', "$SYS", "日本語", "ÄÖ"])
 def test_a_hostile_label_name_is_one_plain_topic_level(name: str):
     level = topic_level(name)

@@ -100,6 +100,7 @@ def test_a_browser_shows_labels_vitals_and_events_and_reports_nothing_wrong(sink
     assert console == ""
 
 
+@pytest.mark.fault("N4")
 def test_a_hostile_label_is_only_text(sink: PreviewSink, tmp_path: Path):
     sink.write(of(HOSTILE), FRAME)
     page, _ = dom(tmp_path, url(sink))

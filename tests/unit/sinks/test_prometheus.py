@@ -57,6 +57,7 @@ def test_promtool_would_have_found_something_wrong():
     assert "total" in check("# HELP edge_label_frames Frames.\n# TYPE edge_label_frames counter\nedge_label_frames 1\n")
 
 
+@pytest.mark.fault("N4")
 def test_a_hostile_label_stays_inside_its_quotes(sink: PrometheusSink):
     sink.write(lit(HOSTILE), None)
     text = sink.text()

@@ -1,0 +1,151 @@
+"""Does every mechanism of the matrix have a test that needs it? ``make mutants`` takes each away and looks.
+
+For every row one line of the source is changed in a copy of the repository, so that the mechanism does nothing any
+more, and the row's tests run there. A mutant that survives means a test that cannot fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.daemon import REPOSITORY
+from tests.faults.matrix import ROWS, select
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """Replace ``old`` by ``new`` (everywhere in the file), and row ``id`` must fail."""
+
+    id: str
+    file: str
+    old: str
+    new: str
+
+
+CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
+SERVICE, PIPELINE, FILE = "edge_runtime/service.py", "edge_runtime/pipeline.py", SINKS + "record_file.py"
+# The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
+TIMER = "notifier = Notifier(); from tests.faults.timer import feed; feed(notifier)"
+
+MUTANTS = tuple(
+    Mutant(*cells)
+    for cells in (
+        ("C1", SERVICE, "notifier.alive(self._status(record))", "frame and notifier.alive(self._status(record))"),
+        ("C2", CAMERA + "live.py", "if self._presence() != before:", "if False:"),
+        ("C3", CAMERA + "live.py", "if silent_s > self._stuck_s:", "if False:"),
+        ("C4", CAMERA + "live.py", "frame.frozen = 0 < self._frozen_frames <= repeats", "frame.frozen = False"),
+        ("C5", PIPELINE, "    if flat:", "    if False:"),
+        ("C6", PIPELINE, "self.counters.corrupt += 1", "pass"),
+        ("C7", CAMERA + "v4l2.py", "if data.nbytes != math.prod(shape) * dtype.itemsize:", "if False:"),
+        ("C8", CAMERA + "v4l2.py", "self._stable = v4l2_ioctl.stable_name(node)", "pass"),
+        ("C9", CAMERA + "live.py", "self._dropped += 1", "pass"),
+        ("C10", CAMERA + "stream.py", "cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS", ""),
+        ("C11", CAMERA + "v4l2_ioctl.py", "== node for entry", "== '' for entry"),
+        ("M1", MODEL + "onnx_bytes.py", "    if not seen:", "    if False:"),
+        ("M2", MODEL + "bundle.py", "if sha256_hex(data) != expected:", "if False:"),
+        ("M3", MODEL + "encoder.py", "        _check_ports(self._session, bundle, where)", "        pass"),
+        ("M4", MODEL + "labels.py", "if not np.isfinite(cosines).all():", "if False:"),
+        ("M5", MODEL + "encoder.py", "if space != manifest.text_space:", "if False:"),
+        ("M6", MODEL + "npy.py", "if dtype.hasobject or dtype not in", "if False and dtype not in"),
+        ("M7", MODEL + "npy.py", "if len(data) - stream.tell() != expected:", "if False:"),
+        ("M8", MODEL + "onnx_bytes.py", "if number == 13 or (number == 14 and value == 1):", "if False:"),
+        ("M9", MODEL + "archive.py", 'or ".." in path.parts', ""),
+        ("M9", MODEL + "archive.py", "elif kind not in _NOTES:", "elif False:"),
+        ("M10", "edge_runtime/install.py", "refuse_downgrade(bundle, old)", "pass"),
+        ("M10", "edge_runtime/install.py", "        public.verify(", "        str("),
+        ("M10", SERVICE, "if not store.roll_back():", "if True:"),
+        ("M11", SERVICE, 'notifier.ready(f"reload refused: {error}")', "raise"),
+        ("M12", "edge_runtime/install.py", "self_test_in_child(folder)", "pass"),
+        ("M13", "edge_runtime/doctor.py", "if done.returncode < 0:", "if False:"),
+        ("S1", FILE, "if self._older + self._size + coming <= caps.total:", "if True:"),
+        ("S2", FILE, "os.ftruncate(fd, self._size)", "pass"),
+        ("S3", FILE, "self._size = _repair(fd)", "self._size = os.fstat(fd).st_size"),
+        ("S4", FILE, "os.ftruncate(fd, self._size)", "pass"),
+        ("S5", FILE, "if error.errno in _MISTAKES:", "if True:"),
+        ("S6", FILE, "same = False", "same = True"),
+        ("T1", SERVICE, "time.monotonic()", "time.time()"),
+        ("T2", "edge_runtime/telemetry.py", "return now() < _RELEASED or", "return"),
+        ("P1", SERVICE, "(signal.SIGTERM, self.stop),", ""),
+        ("P2", "systemd/edge-label.service", "WatchdogSec=30", ""),
+        (
+            "P2",
+            SERVICE,
+            "notifier = Notifier()",
+            "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)",
+        ),
+        ("P3", PIPELINE, "self._seq += 1", "self._seq += 1; vars(self).setdefault('kept', []).append(b'x' * 50_000)"),
+        ("P4", CAMERA + "live.py", "            device.close()", "            pass"),
+        ("P5", SERVICE, "slowed = self._governor(record.temp_c, now)", "slowed = 1"),
+        ("N1", SINKS + "base.py", "queue.Queue(capacity or default)", "queue.Queue()"),
+        ("N2", SINKS + "http.py", "if len(head) > MAX_HEAD:", "if False:"),
+        ("N3", "edge_runtime/config.py", "not ipaddress.ip_address(host).is_loopback", "False"),
+        ("N4", "edge_runtime/errors.py", "c if c.isprintable() else", "c if True else"),
+        ("N5", MODEL + "encoder.py", 'os.environ["ORT_DISABLE_TELEMETRY"] = "1"', "pass"),
+        ("G1", "edge_runtime/strict_yaml.py", "if isinstance(event, yaml.AliasEvent):", "if False:"),
+        ("G2", "edge_runtime/opencv.py", '"OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),', ""),
+        ("G3", PIPELINE, "self._privacy(frame)", "pass"),
+    )
+)
+
+
+def kill(mutant: Mutant, copy: Path) -> str | None:
+    """The first test that fails with the mutant in place; None when it survives."""
+    path = copy / mutant.file
+    good = path.read_text()
+    if mutant.old not in good:
+        raise SystemExit(f"{mutant.file}: {mutant.old!r} is not there any more; mend the list of mutants")
+    path.write_text(good.replace(mutant.old, mutant.new))
+    env = {**os.environ, "EDGE_LABEL_PATIENCE": "15"}  # what a mutant broke is waited for in vain
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-rfE", *select([mutant.id])]
+    try:
+        done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        return "(hangs)"
+    finally:
+        path.write_text(good)
+    if done.returncode == 0:
+        return None
+    failed = [
+        line.split()[1].split("::")[-1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))
+    ]
+    return failed[0] if failed else f"(pytest {done.returncode})"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants", description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="*", metavar="ID", help="rows to try (default: all)")
+    wanted = parser.parse_args().rows
+    missing = {row.id for row in ROWS} - {mutant.id for mutant in MUTANTS}
+    survivors = len(missing)
+    if missing:
+        print(f"no mutant for {', '.join(sorted(missing))}")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        skip = shutil.ignore_patterns(".git", ".venv", "*cache*", "__pycache__", "dist", "build")
+        shutil.copytree(REPOSITORY, copy, ignore=skip)
+        if (shared := REPOSITORY.parent / "shared").is_dir():
+            (Path(folder) / "shared").symlink_to(shared)
+        for mutant in MUTANTS:
+            if wanted and mutant.id not in wanted:
+                continue
+            start = time.monotonic()
+            by = kill(mutant, copy)
+            survivors += by is None
+            verdict = f"killed by {by}" if by else "SURVIVES"
+            print(f"{mutant.id:<4} {mutant.file}: {mutant.old.strip()}")
+            print(f"     {verdict} ({time.monotonic() - start:.0f} s)", flush=True)
+    print("every mechanism is needed by a test" if not survivors else f"{survivors} mutants survive")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

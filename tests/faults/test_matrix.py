@@ -1,0 +1,31 @@
+"""The matrix is whole: every row has a test and a mutant, and no test names a row that is not there."""
+
+from __future__ import annotations
+
+import re
+
+from tests.daemon import REPOSITORY
+from tests.faults.matrix import ROWS, result
+from tests.faults.mutants import MUTANTS
+
+
+def test_every_row_has_a_test_and_every_test_a_row():
+    sources = [path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    marks = {
+        i
+        for text in sources
+        for found in re.findall(r"mark\.fault\(([^)]*)\)", text)
+        for i in re.findall(r"\w+", found)
+    }
+    assert marks == {row.id for row in ROWS}
+
+
+def test_every_row_has_a_mutant():
+    assert {mutant.id for mutant in MUTANTS} == {row.id for row in ROWS}
+
+
+def test_a_row_without_a_test_is_no_pass():
+    assert result({}) == "NO TEST"
+    assert result({"passed": 3, "failed": 1}) == "FAIL (1 of 4)"
+    assert result({"skipped": 2}) == "skip (2)"
+    assert result({"passed": 3, "skipped": 1}) == "pass (4)"
