@@ -6,6 +6,7 @@ Nothing here runs in the daemon. All answers are text for a person.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,20 +47,30 @@ def build(path: str, bundle_path: str | None, text_encoder: str | None, *, force
         raise UsageError(f"{path} ships with the bundle and needs no build; give the path of a YAML file of yours")
     label_set = load_label_set(path, bundle)
     bank = TextBank.from_bundle(bundle)
-    wanted = _inexact(label_set, bundle, bank)
     target = rows_path(Path(path))
+    pictured = _pictured(target, bundle)
+    wanted = _inexact(label_set, bundle, bank.extended(pictured) if pictured else bank)
     if all(bank.find(phrase) is not None for phrase in wanted.values()) and text_encoder is None:
-        target.unlink(missing_ok=True)
+        if pictured:
+            pictured.write(target)
+        else:
+            target.unlink(missing_ok=True)
         note = f", {len(wanted)} of them approximately" if wanted else ""
         outcome = f"{path}: the text bank holds every phrase{note}; nothing to build"
     else:
-        outcome = _encode_missing(target, wanted, bundle, bank, find_text_encoder(text_encoder), force)
+        outcome = _encode_missing(target, wanted, bundle, bank, find_text_encoder(text_encoder), pictured, force)
     bank = with_built_rows(bank, path, bundle)
     return "\n".join([outcome, *_sources(label_set, bundle, bank), *_confusions(label_set, bundle, bank)])
 
 
 def _encode_missing(
-    target: Path, wanted: dict[str, str], bundle: Bundle, bank: TextBank, encoder: str, force: bool
+    target: Path,
+    wanted: dict[str, str],
+    bundle: Bundle,
+    bank: TextBank,
+    encoder: str,
+    pictured: PhraseRows | None,
+    force: bool,
 ) -> str:
     request = _request(wanted, encoder, bundle)
     if not force and _request_of(target) == request:
@@ -74,16 +85,31 @@ def _encode_missing(
     # Where both are estimates, the bank's own stays: the same phrase then scores the same with and without a build.
     kept = [i for i, phrase in enumerate(wanted.values()) if not encoded.approximate or bank.find(phrase) is None]
     names = list(wanted)
+    rows = encoded.rows[kept].astype(np.float16)
+    shown = pictured.phrases if pictured else ()
     PhraseRows(
-        phrases=tuple(names[i] for i in kept),
-        rows=encoded.rows[kept].astype(np.float16),
+        phrases=(*(names[i] for i in kept), *shown),
+        rows=np.concatenate((rows, pictured.rows)) if pictured else rows,
         encoder=encoded.encoder,
         approximate=encoded.approximate,
         text_space=bundle.manifest.text_space,
         request=request,
+        pictured=shown,
     ).write(target)
     quality = "approximate" if encoded.approximate else "exact"
     return f"{target}: {len(kept)} phrases by {encoded.encoder}, {quality}"
+
+
+def _pictured(target: Path, bundle: Bundle) -> PhraseRows | None:
+    """The rows of a file that were made from pictures, which no text encoder can make again."""
+    try:
+        built = PhraseRows.read(target)
+    except ConfigError:
+        return None
+    if built is None or not built.pictured or built.text_space != bundle.manifest.text_space:
+        return None
+    kept = [i for i, phrase in enumerate(built.phrases) if phrase in built.pictured]
+    return replace(built, phrases=tuple(built.phrases[i] for i in kept), rows=built.rows[kept], request="")
 
 
 def _inexact(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, str]:

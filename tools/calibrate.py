@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.digest import sha256_hex
-from edge_runtime.errors import DataError, EdgeLabelError, NoInputError
+from edge_runtime.errors import DataError, EdgeLabelError, NoInputError, UsageError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
@@ -38,6 +38,7 @@ from edge_runtime.model.labels import (
     parse_label_set,
     with_built_rows,
 )
+from edge_runtime.model.phrase_rows import PhraseRows, rows_path
 from edge_runtime.model.preprocess import Preprocessor
 from tools import evaluate
 from tools.factory import conditions, datasets, metrics
@@ -56,6 +57,7 @@ RECIPES = Path(__file__).parent / "recipes"
 PRECISION = 0.7  # a label that is on should be right so often, on held-out training pictures
 STRENGTH = 0.25  # of the bias from unlabelled pictures; chosen on held-out training pictures
 MAX_PICTURES = 250  # a task
+SHOWN_BY = "pictures of "
 FEWEST_WINS = 8  # labelled pictures a label must win before it gets a threshold of its own
 
 
@@ -243,36 +245,92 @@ def labelled_pictures(folder: Path, labels: CompiledLabels) -> list[tuple[Path, 
 
 def calibrate_labels(options: argparse.Namespace) -> str:
     """my.yaml and pictures of one camera -> my.calibrated.yaml."""
+    if not (options.pictures or options.labelled):
+        raise UsageError("nothing to learn from: give --pictures, --labelled, or both")
+    if options.prototypes and not options.pictures:
+        raise UsageError("--prototypes needs --pictures too: what counts is what a label adds to the usual pictures")
     bundle = load_bundle(find_bundle(options.bundle))
     label_set = load_label_set(options.labels, bundle)
     bank = with_built_rows(TextBank.from_bundle(bundle), options.labels, bundle)
-    labels = compile_labels(label_set, bundle, bank)
     lines = []
-    biases: dict[str, float] = {}
-    if options.pictures:
-        files = pictures_of(options.pictures)
-        pictures = embed(bundle, files, str(options.pictures))
-        biases = unlabelled_biases(labels, pictures)
-        lines.append(f"{len(files)} pictures without labels: biases {min(biases.values())} to {max(biases.values())}")
-    groups: dict[str, Calibration] = {}
+    usual = pictures_of(options.pictures) if options.pictures else []
+    shown_rows: PhraseRows | None = None
+    if options.prototypes:
+        label_set, shown_rows = with_prototypes(label_set, bundle, bank, options.prototypes, usual)
+        bank = bank.extended(shown_rows)
+        lines.append(f"labels shown by pictures: {', '.join(p.removeprefix(SHOWN_BY) for p in shown_rows.phrases)}")
+    if usual:
+        labels = compile_labels(label_set, bundle, bank)
+        biases = unlabelled_biases(labels, embed(bundle, usual, str(options.pictures)))
+        label_set = with_biases(label_set, biases)
+        lines.append(f"{len(usual)} pictures without labels: biases {min(biases.values())} to {max(biases.values())}")
     if options.labelled:
-        pairs = labelled_pictures(options.labelled, labels)
-        pictures = embed(bundle, [file for file, _ in pairs], str(options.labelled))
-        names = [name for _, name in pairs]
-        for group, at in labels.groups:
-            rows = [i for i, name in enumerate(names) if name == "none" or name in labels.names[at]]
-            if len({names[i] for i in rows} - {"none"}) >= 2:
-                groups[group] = fit_group(labels, group, pictures[rows], [names[i] for i in rows])
-                lines.append(f"{group}: {groups[group].told}")
-        if not groups:
-            raise DataError(f"{options.labelled}: no group has pictures of two of its labels; add another folder")
-    out = options.output or Path(options.labels).with_suffix(".calibrated.yaml").name
-    calibrated = with_groups(with_biases(label_set, biases), groups)
-    write_atomically(Path(out), to_yaml(calibrated, f"calibrated from {options.labels}").encode())
-    built = Path(options.labels).with_suffix(".embeddings")
-    if built.is_file():
-        write_atomically(Path(out).with_suffix(".embeddings"), built.read_bytes())
+        groups = fit_labelled_groups(bundle, compile_labels(label_set, bundle, bank), options.labelled)
+        lines += [f"{name}: {learned.told}" for name, learned in groups.items()]
+        label_set = with_groups(label_set, groups)
+    out = options.output or Path(Path(options.labels).stem + ".calibrated.yaml")
+    built = None if options.labels in bundle.label_sets() else PhraseRows.read(rows_path(Path(options.labels)))
+    write_atomically(out, to_yaml(label_set, f"calibrated from {options.labels}").encode())
+    if joined := join(built, shown_rows):
+        joined.write(rows_path(out))
     return "\n".join([*lines, f"{out}: written"])
+
+
+def fit_labelled_groups(bundle: Bundle, labels: CompiledLabels, folder: Path) -> dict[str, Calibration]:
+    """Every group that has pictures of two or more of its labels. Raises DataError when none has."""
+    pairs = labelled_pictures(folder, labels)
+    pictures = embed(bundle, [file for file, _ in pairs], str(folder))
+    names = [name for _, name in pairs]
+    groups = {}
+    for group, at in labels.groups:
+        rows = [i for i, name in enumerate(names) if name == "none" or name in labels.names[at]]
+        if len({names[i] for i in rows} - {"none"}) >= 2:
+            groups[group] = fit_group(labels, group, pictures[rows], [names[i] for i in rows])
+    if not groups:
+        raise DataError(f"{folder}: no group has pictures of two of its labels; add another folder")
+    return groups
+
+
+def with_prototypes(
+    label_set: LabelSet, bundle: Bundle, bank: TextBank, folder: Path, usual: Sequence[Path]
+) -> tuple[LabelSet, PhraseRows]:
+    """Labels that a few pictures show as well as their words do: half pictures, half prompts.
+
+    Pictures and texts lie apart in CLIP's space (the modality gap), so a prototype is moved: what its pictures have
+    beyond the camera's usual ones, at the length that words have beyond the mean of all words.
+    """
+    shown_by: dict[str, list[Path]] = {p.name: pictures_of(p) for p in sorted(folder.iterdir()) if p.is_dir()}
+    names = {label.name for label in label_set.labels}
+    if not shown_by or not set(shown_by) <= names:
+        raise DataError(f"{folder}: expected one folder a label of {', '.join(sorted(names)[:8])} ..., with pictures")
+    middle = embed(bundle, usual, "usual pictures").mean(axis=0)
+    words = bank.rows.astype(np.float32)
+    length = float(np.linalg.norm(words - words.mean(axis=0), axis=1).mean())
+    rows = []
+    for name, files in shown_by.items():
+        beyond = embed(bundle, files, name).mean(axis=0) - middle
+        rows.append(words.mean(axis=0) + beyond * (length / max(float(np.linalg.norm(beyond)), 1e-6)))
+    labels = []
+    for label in label_set.labels:
+        prompts = label_set.prompts(label, bundle.manifest.templates)
+        pictured = (SHOWN_BY + label.name,) * len(prompts) if label.name in shown_by else ()
+        labels.append(replace(label, prompts=(*prompts, *pictured)) if pictured else label)
+    phrases = tuple(SHOWN_BY + name for name in shown_by)
+    space = bundle.manifest.text_space
+    made = PhraseRows(phrases, evaluate.unit(np.stack(rows)).astype(np.float16), "pictures", False, space, "", phrases)
+    return replace(label_set, labels=tuple(labels)), made
+
+
+def join(built: PhraseRows | None, shown_rows: PhraseRows | None) -> PhraseRows | None:
+    """What a text encoder made and what pictures showed, as one file's rows."""
+    if built is None or shown_rows is None:
+        return built or shown_rows
+    return replace(
+        built,
+        phrases=(*built.phrases, *shown_rows.phrases),
+        rows=np.concatenate((built.rows, shown_rows.rows)),
+        pictured=(*built.pictured, *shown_rows.pictured),
+    )
 
 
 @dataclass(frozen=True)
@@ -465,6 +523,7 @@ def main() -> int:
     labels.add_argument("--bundle", metavar="DIR", help="default: the one edge-label would use")
     labels.add_argument("--pictures", type=Path, help="what the camera usually sees, without labels")
     labels.add_argument("--labelled", type=Path, help="one folder of pictures a label")
+    labels.add_argument("--prototypes", type=Path, help="one folder a label, of pictures that show it; with --pictures")
     labels.add_argument("--output", type=Path, help="default: NAME.calibrated.yaml")
     labels.set_defaults(run=calibrate_labels)
     options = parser.parse_args()

@@ -174,12 +174,13 @@ class TextBank:
     def extended(self, more: PhraseRows) -> TextBank:
         """This bank and the rows a text encoder made for a label set; exact rows of the bank win."""
         first = len(self.names)
-        added = range(first, first + len(more.phrases))
+        makers = {first + i: "pictures" if p in more.pictured else more.encoder for i, p in enumerate(more.phrases)}
+        guessed = frozenset(i for i, maker in makers.items() if more.approximate and maker != "pictures")
         return TextBank(
             [*self.names, *more.phrases],
             np.concatenate((self.rows, more.rows)),
-            self.approximate | (frozenset(added) if more.approximate else frozenset()),
-            self._makers | dict.fromkeys(added, more.encoder),
+            self.approximate | guessed,
+            self._makers | makers,
         )
 
     def maker(self, row: int) -> str:

@@ -27,6 +27,7 @@ MAX_BYTES = 256 << 20
 class PhraseRows:
     """``rows`` is float16 (phrases, dim), unit norm; ``encoder`` made all of them, ``approximate`` or exactly.
 
+    ``pictured`` are phrases whose rows were made from pictures instead (tools.calibrate); a build keeps them.
     ``request`` is a hash over everything the rows depend on: equal hashes mean there is nothing to build.
     """
 
@@ -36,6 +37,7 @@ class PhraseRows:
     approximate: bool
     text_space: str
     request: str
+    pictured: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
         """Write atomically; equal content gives equal bytes. Raises DataError."""
@@ -49,6 +51,7 @@ class PhraseRows:
             "request": self.request,
             "sha256": sha256_hex(array.getvalue()),
             "phrases": list(self.phrases),
+            "pictured": list(self.pictured),
         }
         write_atomically(path, json.dumps(head, ensure_ascii=False).encode() + b"\n" + array.getvalue())
 
@@ -73,7 +76,8 @@ class PhraseRows:
                 raise ValueError(f"{len(phrases)} phrases, {len(rows)} rows")
             texts = (str(meta[key]) for key in ("encoder", "text_space", "request"))
             encoder, space, request = texts
-            return cls(phrases, rows, encoder, bool(meta["approximate"]), space, request)
+            pictured = tuple(str(phrase) for phrase in meta["pictured"])
+            return cls(phrases, rows, encoder, bool(meta["approximate"]), space, request, pictured)
         except (ValueError, KeyError, TypeError, RecursionError, BundleError) as error:
             raise ConfigError(f"{path}: damaged ({error}); run: edge-label labels build {_yaml_of(path)}") from None
 

@@ -1,0 +1,123 @@
+"""Calibration learns from what the pictures show, says what it changed, and writes what the runtime reads."""
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.cli import main as edge_label
+from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.encoder import Encoder
+from edge_runtime.model.labels import Scorer, load_label_set, load_labels, parse_label_set
+from edge_runtime.model.preprocess import Preprocessor
+from tools import calibrate
+
+COLOURS = {"red": (40, 40, 210), "green": (40, 210, 40), "blue": (210, 40, 40), "none": (120, 120, 120)}
+SET = """\
+labels:
+  - {name: red, group: colour}
+  - {name: green, group: colour}
+  - {name: blue, group: colour}
+background: [grey]
+"""
+
+
+def paint(folder, bgr, count, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        picture = np.clip(rng.normal(bgr, 25, (32, 32, 3)) + rng.normal(0, 12, 3), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{i:03}.png"), picture)
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["calibrate", *map(str, arguments)])
+    return calibrate.main()
+
+
+@pytest.fixture
+def my_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text(SET)
+    return tmp_path
+
+
+def test_labelled_pictures_give_thresholds_biases_and_a_temperature(my_set, tiny_bundle, monkeypatch, capsys):
+    for name, colour in COLOURS.items():
+        paint(my_set / "labelled" / name, colour, 24)
+    assert run(monkeypatch, "labels", "my.yaml", "--bundle", tiny_bundle, "--labelled", "labelled") == 0
+    out = capsys.readouterr().out
+    assert "96 pictures" in out
+    assert "calibration error" in out
+    bundle = load_bundle(tiny_bundle)
+    learned = load_label_set("my.calibrated.yaml", bundle)
+    assert set(learned.temperatures) == {"colour"}
+    assert all(label.threshold is not None for label in learned.labels)
+    labels = load_labels("my.calibrated.yaml", bundle)
+    score, prepare, encode = Scorer(labels), Preprocessor(bundle.manifest.input), Encoder(bundle)
+    for name in ("red", "green", "blue"):
+        picture = cv2.imread(str(my_set / "labelled" / name / "001.png"))
+        on = [label.name for label in score(encode(prepare(picture))) if label.on]
+        assert on == [name]
+
+
+def test_unlabelled_pictures_pull_back_the_label_that_always_wins(my_set, tiny_bundle, monkeypatch):
+    paint(my_set / "usual", (60, 60, 180), 20)  # everything this camera sees is reddish
+    assert run(monkeypatch, "labels", "my.yaml", "--bundle", tiny_bundle, "--pictures", "usual") == 0
+    biases = {label.name: label.bias for label in load_label_set("my.calibrated.yaml", load_bundle(tiny_bundle)).labels}
+    assert biases["red"] < 0 < min(biases["green"], biases["blue"])
+
+
+def test_pictures_show_what_words_do_not_say_and_a_build_keeps_them(my_set, tiny_bundle, monkeypatch, capsys):
+    (my_set / "my.yaml").write_text("labels: [{name: red}, {name: ours, prompts: [grey]}]\nbackground: [blue]\n")
+    paint(my_set / "usual", (120, 120, 120), 20)
+    paint(my_set / "shown" / "ours", (40, 200, 60), 10)
+    arguments = ("labels", "my.yaml", "--bundle", tiny_bundle, "--pictures", "usual", "--prototypes", "shown")
+    assert run(monkeypatch, *arguments) == 0
+    bundle = load_bundle(tiny_bundle)
+    labels = load_labels("my.calibrated.yaml", bundle)
+    embedding = labels.matrix[labels.names.index("ours")]
+    assert embedding[1] > 0.3  # the axis of green, which none of its words names
+    assert embedding[3] > 0.3  # the axis of grey, which its word names
+    assert edge_label(["labels", "build", "my.calibrated.yaml", "--bundle", str(tiny_bundle)]) == 0
+    assert "pictures, exact" in capsys.readouterr().out
+    assert np.allclose(load_labels("my.calibrated.yaml", bundle).matrix, labels.matrix)
+
+
+def test_what_is_written_reads_back_as_it_was():
+    label_set = parse_label_set(SET + "templates: ['the {}']\ntemperatures: {colour: 2.5}\n", "x")
+    assert parse_label_set(calibrate.to_yaml(label_set, "made"), "x") == label_set
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to learn from"),
+        (("--prototypes", "shown"), "--pictures"),
+        (("--pictures", "nowhere"), "no such folder"),
+        (("--labelled", "wrong"), "no label of the set"),
+        (("--labelled", "single"), "two of its labels"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_one_line_and_writes_nothing(
+    arguments, message, my_set, tiny_bundle, monkeypatch, capsys
+):
+    paint(my_set / "wrong" / "purple", (0, 0, 0), 1)
+    paint(my_set / "single" / "red", (0, 0, 200), 3)
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "labels", "my.yaml", "--bundle", tiny_bundle, *arguments)
+    assert stop.value.code not in (0, None)
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.splitlines()[-1].startswith("tools.calibrate: ")
+    assert not (my_set / "my.calibrated.yaml").exists()
+
+
+def test_every_label_of_the_calibration_recipe_is_a_label_of_its_set_and_group():
+    import yaml
+
+    shows = yaml.safe_load((calibrate.RECIPES / "calibration.yaml").read_text())
+    for name, groups in shows.items():
+        source = calibrate.RECIPES / "labels" / f"{name}.yaml"
+        labels = {(label.group, label.name) for label in parse_label_set(source.read_text(), name).labels}
+        for group, entries in groups.items():
+            assert {(group, label) for label in entries if label != "none"} <= labels
