@@ -61,18 +61,22 @@ SHOWN_BY = "pictures of "
 FEWEST_WINS = 8  # labelled pictures a label must win before it gets a threshold of its own
 
 
+def picture_encoder(bundle: Bundle) -> evaluate.PictureEncoder:
+    """One picture -> its unit embedding. One thread: other work on a busy machine stalls two of them at every layer."""
+    prepare, encoder = Preprocessor(bundle.manifest.input), Encoder(bundle, threads=1)
+    return lambda picture: encoder(prepare(picture))
+
+
 def embed(bundle: Bundle, files: Sequence[Path], what: str) -> NDArray[np.float32]:
     """Embeddings (N, dim) by the bundle's own encoder. Raises DataError without pictures."""
     if not files:
         raise DataError(f"{what}: no pictures there")
-    prepare, encoder = Preprocessor(bundle.manifest.input), Encoder(bundle)
-    return evaluate.embed_files(lambda picture: encoder(prepare(picture)), files, what)
+    return evaluate.embed_files(picture_encoder(bundle), files, what)
 
 
-def held_out_tasks(bundle_path: Path, recipe: Recipe, data: Path) -> list[Task]:
+def held_out_tasks(bundle: Bundle, recipe: Recipe, data: Path) -> list[Task]:
     """One task a labelled source of the recipe, of the pictures that training has never seen."""
-    subject = evaluate.load_subject(bundle_path, None)
-    encode, texts = subject.encoders["int8"], evaluate.TextRows(subject)
+    encode, texts = picture_encoder(bundle), evaluate.TextRows(evaluate.load_subject(bundle.path, None))
     tasks = []
     for source in recipe.data:
         if not (source.label or source.kind == "csv"):
@@ -95,10 +99,9 @@ def held_out_tasks(bundle_path: Path, recipe: Recipe, data: Path) -> list[Task]:
     return tasks
 
 
-def evaluation_tasks(bundle_path: Path, data: Path) -> list[Task]:
+def evaluation_tasks(bundle: Bundle, data: Path) -> list[Task]:
     """The sets of tools.evaluate, as tasks. For reporting only."""
-    subject = evaluate.load_subject(bundle_path, None)
-    encode, texts = subject.encoders["int8"], evaluate.TextRows(subject)
+    encode, texts = picture_encoder(bundle), evaluate.TextRows(evaluate.load_subject(bundle.path, None))
     with evaluate.open_data(data) as root:
         tasks = []
         for labelled in evaluate.labelled_sets(root, "a photo of a {}", ()):
@@ -151,7 +154,7 @@ def calibrate_bundle(options: argparse.Namespace) -> str:
     """Fit on held-out training pictures; report; write only what --write asks for."""
     bundle = load_bundle(options.bundle)
     recipe = load_recipe(options.recipe)
-    tasks = held_out_tasks(options.bundle, recipe, options.data)
+    tasks = held_out_tasks(bundle, recipe, options.data)
     before = 100.0
     scale = fit_scale(tasks)
     probabilities = [metrics.probabilities(task.cosines, scale) for task in tasks]
@@ -177,7 +180,7 @@ def calibrate_bundle(options: argparse.Namespace) -> str:
 
     lines += [row(task) for task in tasks]
     if options.evaluate:
-        others = evaluation_tasks(options.bundle, options.evaluate)
+        others = evaluation_tasks(bundle, options.evaluate)
         errors = [float(np.mean([task.error(s) for task in others])) for s in (before, scale)]
         lines += ["", "pictures that nothing was fitted on:", *(row(task) for task in others)]
         lines += [f"mean calibration error {errors[0]:.3f} -> {errors[1]:.3f} ({errors[1] / errors[0] - 1:+.0%})", ""]
@@ -420,7 +423,7 @@ def calibrate_sets(options: argparse.Namespace) -> str:
 
     bundle = load_bundle(options.bundle)
     shows = yaml.safe_load((RECIPES / "calibration.yaml").read_text(encoding="utf-8"))
-    prepare, encoder = Preprocessor(bundle.manifest.input), Encoder(bundle)
+    encode = picture_encoder(bundle)
     bank = TextBank.from_bundle(bundle)
     written: dict[str, bytes] = {}
     lines = []
@@ -436,7 +439,7 @@ def calibrate_sets(options: argparse.Namespace) -> str:
             for label, listed in tqdm(entries.items(), desc=f"{name}: {group}", unit="label", leave=False):
                 for entry in listed:
                     found = shown(entry, options.data, max(1, options.most // len(listed)))
-                    pictures += [encoder(prepare(picture)) for picture in found]
+                    pictures += [encode(picture) for picture in found]
                     truth += [label] * len(found)
             groups[group] = fit_group(labels, group, np.stack(pictures), truth)
             lines.append(f"{name} / {group}: {groups[group].told}")
