@@ -33,8 +33,8 @@ from edge_runtime.model.npy import read_embeddings
 SCHEMA = "edge-label-text-encoder/1"
 DEFAULT_NAME = "text-encoder"
 _TOWERS = ("text_model.onnx", "onnx/text_model.onnx", "model.onnx")
-_BATCH = 32
-_TIMEOUT_S = 900
+_BATCH_TOKENS = 1024  # a batch makes int8 weights float32 once, so few large batches; more would cost memory
+_TIMEOUT_S = 300  # and a second for each phrase
 
 Rows = NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Rows]
@@ -87,12 +87,14 @@ def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
             [sys.executable, "-m", "edge_runtime.model.text_encoder", encoder],
             input=json.dumps(list(phrases)).encode(),
             capture_output=True,
-            timeout=_TIMEOUT_S,
+            timeout=_TIMEOUT_S + len(phrases),
             check=False,
             env={**os.environ, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")},
         )
     except subprocess.TimeoutExpired:
-        raise DataError(f"text encoder {encoder}: no answer within {_TIMEOUT_S} s; give it fewer phrases") from None
+        raise DataError(
+            f"text encoder {encoder}: no answer within {_TIMEOUT_S + len(phrases)} s; give it fewer phrases"
+        ) from None
     if child.returncode:
         lines = child.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {child.returncode}"]
         raise DataError(f"text encoder {encoder}: {lines[-1]}")
@@ -189,11 +191,13 @@ def onnx_tower(model: bytes, tokenizer_json: bytes, where: str, longest: int) ->
 
     def encode(phrases: Sequence[str]) -> Rows:
         ids = [encoding.ids for encoding in tokenizer.encode_batch(list(phrases))]
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        waiting = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         parts: dict[int, Rows] = {}
-        for start in range(0, len(order), _BATCH):
-            batch = order[start : start + _BATCH]
-            width = max(len(ids[i]) for i in batch)
+        while waiting:
+            # The longest come first; those beside them are nearly as long, so little is padding.
+            width = max(1, len(ids[waiting[-1]]))
+            batch = waiting[-max(1, _BATCH_TOKENS // width) :]
+            del waiting[-len(batch) :]
             tokens = np.array([ids[i] + [pad] * (width - len(ids[i])) for i in batch])
             mask = np.array([[1] * len(ids[i]) + [0] * (width - len(ids[i])) for i in batch])
             feeds = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros_like(tokens)}
@@ -221,8 +225,8 @@ def _transformers_tower(name: str) -> Encode:
     def encode(phrases: Sequence[str]) -> Rows:
         parts = []
         with torch.no_grad():
-            for start in range(0, len(phrases), _BATCH):
-                batch = list(phrases[start : start + _BATCH])
+            for start in range(0, len(phrases), 32):
+                batch = list(phrases[start : start + 32])
                 features = model.get_text_features(
                     **tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
                 )
