@@ -72,6 +72,9 @@ class PhraseMap:
     dual: NDArray[np.float16]  # W, (S, B)
     basis: NDArray[np.float16]  # B, (B, dim), orthonormal rows
     mean: Floats  # (dim,)
+    # Mean distance of the known rows from `mean`. Ridge regression answers too close to the mean, and a label whose
+    # row is close to it loses to labels whose rows are exact; so answers are moved out to this distance.
+    reach: Floats  # ()
 
     def kernel(self) -> Kernel:
         """The kernel over this map's support phrases."""
@@ -79,7 +82,8 @@ class PhraseMap:
 
     def rows(self, kernel: Kernel, features: Floats, phrases: Sequence[str]) -> Floats:
         """float32 (N, dim), unit norm."""
-        out = kernel(features, phrases) @ self.dual.astype(np.float32) @ self.basis.astype(np.float32) + self.mean
+        step = kernel(features, phrases) @ self.dual.astype(np.float32) @ self.basis.astype(np.float32)
+        out = self.mean + step * (self.reach / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-6))
         return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True), np.float32)
 
     def to_npz(self) -> bytes:
@@ -92,6 +96,7 @@ class PhraseMap:
             "dual": self.dual,
             "basis": self.basis,
             "mean": self.mean,
+            "reach": self.reach,
         }
         np.savez(out, allow_pickle=False, **arrays)
         return out.getvalue()
@@ -104,4 +109,4 @@ class PhraseMap:
         names = tuple(fields["names"].tobytes().decode().split("\n"))
         if len(names) != len(fields["support"]) or len(names) != len(fields["dual"]):
             raise ValueError("names, support and dual differ in length")
-        return cls(names, *(fields[part] for part in ("support", "scale", "dual", "basis", "mean")))
+        return cls(names, *(fields[part] for part in ("support", "scale", "dual", "basis", "mean", "reach")))

@@ -140,7 +140,9 @@ def fit(rows: TextRows, features: Features) -> PhraseMap:
     targets = (np.stack([*known.values(), *captions.values()]) - mean).astype(np.float64)
     basis = np.linalg.svd(targets, full_matrices=False)[2][:DIRECTIONS]
     dual = np.linalg.solve(matrix, targets @ basis.T)
-    return PhraseMap(names, support, scale, dual.astype(np.float16), basis.astype(np.float16), mean.astype(np.float32))
+    reach = np.linalg.norm(np.stack(list(known.values())) - mean, axis=1).mean().astype(np.float32)
+    parts = (support, scale, dual.astype(np.float16), basis.astype(np.float16), mean.astype(np.float32), reach)
+    return PhraseMap(names, *parts)
 
 
 class SentenceMap:
