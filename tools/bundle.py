@@ -183,7 +183,10 @@ def training_story(recipe: Recipe, run: Path) -> str:
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     entries = [json.loads(line) for line in lines]
     validations = [entry for entry in entries if "validation" in entry]
-    stages = "; ".join(f"{s.epochs:g} epochs at {s.size or recipe.input.size} px" for s in recipe.train.stages)
+    stages = "; ".join(
+        f"{s.epochs:g} epochs at {s.size or (recipe.stem_size if recipe.targets.stem else recipe.input.size)} px"
+        for s in recipe.train.stages
+    )
     losses = ", ".join(
         f"{name} {weight:g}"
         for name, weight in asdict(recipe.losses).items()
@@ -191,6 +194,12 @@ def training_story(recipe: Recipe, run: Path) -> str:
     )
     steps = entries[-1]["step"] if entries else 0
     story = [f"{stages}, batch {recipe.train.batch}, {steps} steps. Loss weights: {losses}."]
+    if (run / "interpolation.json").exists():
+        share = json.loads((run / "interpolation.json").read_text(encoding="utf-8"))["share"]
+        story.append(
+            f"The shipped weights lie {share:.0%} of the way from the start to the trained ones (WiSE-FT, "
+            "`python -m tools.interpolate`); the table below is of the trained ones."
+        )
     if validations:
         story += ["", "Held-out training pictures (never the evaluation sets):", ""]
         story += ["| step | mean top-1 | conditions told apart | cosine to teacher |", "| --- | --- | --- | --- |"]
