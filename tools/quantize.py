@@ -129,7 +129,7 @@ def _float_nodes(graph: onnx.ModelProto) -> list[str]:
     """Nodes that stay in float32: the unit norm, and a Gemm that adds one tensor to another.
 
     ONNX Runtime has no int8 kernel for such a Gemm; it would turn the int8 weights back into float32 in every frame
-    (12 % of the encoder on a Cortex-A72, docs/decisions/005-arm64-speed-and-memory.md).
+    (12 % of the encoder on a Cortex-A72, docs/decisions/003-arm64-speed-and-memory.md).
     """
     constants = {tensor.name for tensor in graph.graph.initializer}
     return [

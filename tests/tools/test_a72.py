@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.a72 import cycles, fit, networks, operators, performance, trace, validate
+from tools.a72 import cycles, fit, keep, networks, operators, performance, trace, validate
 from tools.a72.keep import Figures
+from tools.a72.model import FrameModel
 from tools.arm64 import debian, userland
 
 TRACE = """\
@@ -136,3 +137,12 @@ def test_without_a_userland_the_command_says_how_to_build_one(
 def test_the_performance_page_says_what_is_kept() -> None:
     """docs/performance.md is generated; a figure edited by hand, or a figure not written again, fails here."""
     assert performance.PAGE.read_text() == performance.render(), "run `python -m tools.a72.performance`"
+
+
+def test_the_default_bundle_keeps_the_promise_of_30_fps_and_100_mb() -> None:
+    """Modelled, pessimistic, four threads, end to end; guest RSS. CI measures both figures anew (tests/arm64)."""
+    figures = keep.load_kept()
+    frame = FrameModel(figures.stages, fit.load_validation().coefficients)
+    assert frame.instructions == figures.instructions
+    assert 1e3 / frame.ms(4, fit.PESSIMISTIC) >= 30
+    assert figures.rss_mb <= 100

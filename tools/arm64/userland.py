@@ -70,7 +70,6 @@ class Userland:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
             "LD_LIBRARY_PATH": f"{lib}:{self.root / 'lib/aarch64-linux-gnu'}",
-            "OPENBLAS_NUM_THREADS": "1",
             **(environment or {}),
         }
         settings = [word for key, value in guest.items() for word in ("-E", f"{key}={value}")]
