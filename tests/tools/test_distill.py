@@ -86,7 +86,7 @@ def test_two_processes_share_the_batches_and_one_can_go_on_alone(
     command += ["-m", "tools.distill", str(path), "--data", str(colour_pictures), "--output", str(tmp_path / "two")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "--device", "cpu", "--quiet"], cwd=REPOSITORY, env=environment, capture_output=True, timeout=110
+        [*command, "--device", "cpu", "--quiet"], cwd=REPOSITORY, env=environment, capture_output=True, timeout=300
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     state = read_checkpoint(tmp_path / "two" / "checkpoint.pt")
@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(recipe_text: str, colour_pictures
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
     )
     assert done.returncode == 65, done.stderr[-2000:]

@@ -67,7 +67,7 @@ def test_the_runtime_labels_with_what_the_factory_made(made: Path) -> None:
     embedding = encode(prepare(np.full((48, 64, 3), (40, 40, 200), np.uint8)))
     assert embedding.shape == (16,)
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
-    scores = Scorer(labels, found.manifest.logit_scale)(embedding)
+    scores = Scorer(labels)(embedding)
     assert scores
     assert {score.name for score in scores} == set(COLOURS)
 
