@@ -113,6 +113,8 @@ def kill(mutant: Mutant, copy: Path) -> str | None:
         path.write_text(good)
     if done.returncode == 0:
         return None
+    if done.returncode != 1:
+        raise SystemExit(f"{mutant.id}: pytest ended with {done.returncode}, which proves nothing; run it again")
     failed = [
         line.split()[1].split("::")[-1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))
     ]
