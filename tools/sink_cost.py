@@ -26,6 +26,7 @@ from tools.mosquitto import Broker, free_port
 
 BUDGET_RSS_MB = 25.0
 BUDGET_TIME = 0.03
+MAX_SPREAD = 0.10  # between the pairs; on a busy machine a median of 3 % means nothing
 WARM_UP_S = 3.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -161,7 +162,9 @@ def main() -> int:
         "added_wall": _median(on.wall_ms / off.wall_ms - 1 for off, on in pairs),
         "added_cpu": _median(on.cpu_ms / off.cpu_ms - 1 for off, on in pairs),
     }
-    good = result["added_peak_mb"] <= BUDGET_RSS_MB and result["added_wall"] <= BUDGET_TIME
+    ratios = [on.wall_ms / off.wall_ms - 1 for off, on in pairs]
+    telling = max(ratios) - min(ratios) <= MAX_SPREAD
+    good = telling and result["added_peak_mb"] <= BUDGET_RSS_MB and result["added_wall"] <= BUDGET_TIME
     if options.json:
         print(json.dumps({**result, "within_budget": good}, indent=2))
     else:
@@ -175,7 +178,9 @@ def main() -> int:
             f"{100 * result['added_cpu']:+.1f} % CPU per frame ({off['cpu_ms']:.2f} -> {on['cpu_ms']:.2f} ms)"
         )
         budget = f"{BUDGET_RSS_MB:.0f} MB and {100 * BUDGET_TIME:.0f} % of a frame's time"
-        print(f"{'within' if good else 'OVER'} the budget of {budget}")
+        verdict = f"{'within' if good else 'OVER'} the budget of {budget}"
+        noise = f"no verdict: the pairs lie between {100 * min(ratios):+.0f} and {100 * max(ratios):+.0f} % time"
+        print(verdict if telling else f"{noise}; run it on a quiet machine")
     return 1 if options.check and not good else 0
 
 
