@@ -153,7 +153,7 @@ def model_card(folder: Path, run: Path, scores: str) -> str:
 
 ## What it scores
 
-Printed by `python -m tools.evaluate`; nothing was tuned or chosen on these pictures.
+Printed by `python -m tools.evaluate`; no checkpoint, threshold or setting may be chosen on these pictures.
 
 {scores or "Not evaluated yet: run tools.bundle with --evaluate."}
 
