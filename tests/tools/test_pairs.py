@@ -115,8 +115,8 @@ def test_a_pair_is_held_out_whole_and_its_neighbours_with_it(pair_folders: Path)
     assert all(len(set(many[i : i + 20])) == 1 for i in range(0, 480, 20))
     (pair_folders / "pairs.csv").write_text(curate.to_csv(pairs, pair_folders))
     samples = scan(recipe_of(pair_folders, 0).data, pair_folders)
-    held = {s.key.split("/")[-1]: s.held_out for s in samples if s.modality == "rgb"}
-    assert {s.key.split("/")[-1]: s.held_out for s in samples if s.modality == "depth"} == held
+    held = {s.file.stem: s.held_out for s in samples if s.modality == "rgb"}
+    assert {s.file.stem: s.held_out for s in samples if s.modality == "depth"} == held
     assert len(held) == 24 - sum(p.split == "test" for p in pairs)
 
 
@@ -198,3 +198,13 @@ def test_triplets_without_a_partner_or_a_label_cost_nothing():
         loss.backward()
         assert loss.item() == 0
     assert torch.isfinite(points.grad).all()
+
+
+def test_a_colour_picture_may_be_its_own_infrared_partner(pair_folders: Path):
+    (pair_folders / "pairs.csv").write_text("file,partner,modality,label\nrgb/00.png,rgb/00.png,ir,red\n")
+    recipe = recipe_of(pair_folders, 0)
+    cache = cache_pictures(scan(recipe.data, pair_folders), recipe.input, pair_folders / "c", quiet=True)
+    assert partners(cache) == {1: 0}
+    colour, grey = (np.asarray(cache.pictures[i]) for i in (0, 1))
+    assert np.ptp(colour, axis=2).max() > 0
+    assert np.ptp(grey, axis=2).max() == 0

@@ -229,11 +229,11 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 if split == "test":
                     continue  # is neither trained on nor chosen by
                 held_out = split == "validation" if split else _held_out(key, source.validation)
-                files = [(row["file"], "rgb", ""), *_partner(row, key, where)]
-                samples += [
-                    Sample(f"{source.name}/{f}", number, folder / f, 0, 0, prompts, condition, held_out, kind, of)
-                    for f, kind, of in files
-                ]
+                common = (0, 0, prompts, condition, held_out)
+                samples.append(Sample(key, number, folder / row["file"], *common))
+                for file, modality in _partner(row, where):  # one file may be both, a colour picture also shown in grey
+                    name = f"{source.name}/{file}#{modality}"
+                    samples.append(Sample(name, number, folder / file, *common, modality, partner=key))
     except OSError as error:
         raise NoInputError(f"{path}: {error.strerror} (source '{source.name}'); check the recipe") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -241,14 +241,14 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
     return samples
 
 
-def _partner(row: dict[str, str], key: str, where: str) -> list[tuple[str, Modality, str]]:
-    """File, modality and colour key of the row's second picture, if it has one."""
+def _partner(row: dict[str, str], where: str) -> list[tuple[str, Modality]]:
+    """File and modality of the row's second picture, if it has one."""
     file, modality = (row.get("partner") or "").strip(), (row.get("modality") or "").strip()
     if not file:
         return []
     if modality not in ("ir", "depth"):
         raise DataError(f"{where}: modality '{modality}' of the partner is not ir or depth; mend the line")
-    return [(file, modality, key)]
+    return [(file, modality)]
 
 
 def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:

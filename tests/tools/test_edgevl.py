@@ -1,0 +1,170 @@
+"""All of EdgeVL, small: curated pairs, two stages, an int8 encoder, a table, a bundle that knows its modalities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="needs edge-label[train]")
+pytest.importorskip("transformers", reason="needs edge-label[train]")
+
+from edge_runtime.errors import ConfigError, StuckError  # noqa: E402
+from edge_runtime.model.bundle import load_bundle  # noqa: E402
+from tests.tiny import write_tiny_bundle  # noqa: E402
+from tools import edgevl  # noqa: E402
+from tools.factory.recipe import load_recipe  # noqa: E402
+from tools.factory.students import build_student, to_pixels  # noqa: E402
+from tools.factory.training import SCHEMA  # noqa: E402
+
+CPU = torch.device("cpu")
+COLOURS = {"cab": (200, 40, 40), "fog": (180, 180, 185), "hill": (40, 160, 60), "lake": (30, 60, 190)}
+
+
+@pytest.fixture(scope="module")
+def start_run(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A colour student as tools.distill leaves it: random weights, settled BatchNorm, told apart by colour."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "bank.txt").write_text("\n".join(COLOURS))
+    (folder / "recipe.yaml").write_text(f"""
+name: start
+teacher: {{name: {tiny_clip}}}
+student: {{name: mobilenetv4_conv_small, head: {{depth: 1}}}}
+input: {{size: 32, cache_size: 32}}
+bank: {{path: {folder / "bank.txt"}}}
+data: [{{name: none, path: none}}]
+""")
+    torch.manual_seed(0)
+    recipe = load_recipe(folder / "recipe.yaml")
+    student = build_student(recipe.student, 16).train()
+    for norm in [m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]:
+        norm.momentum = None  # the plain mean over all batches
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        colours = np.array(list(COLOURS.values()))[rng.integers(0, 4, 8)][:, None, None]
+        student(to_pixels(np.clip(colours + rng.normal(0, 60, (8, 32, 32, 3)), 0, 255).astype(np.uint8), CPU))
+    state = student.state_dict()
+    torch.save(
+        {"schema": SCHEMA, "text_space": str(tiny_clip), "student": state, "average": state}, folder / "checkpoint.pt"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen coloured pictures with depth frames, and eight with infrared ones to measure on."""
+    root = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for folder, kind, count in (("a", "depth", 16), ("t", "ir", 8)):
+        (root / folder / "rgb").mkdir(parents=True)
+        (root / folder / kind).mkdir()
+        for i in range(count):
+            colour = np.array(list(COLOURS.values())[i % 4])
+            noisy = np.clip(colour + rng.normal(0, 25, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(root / folder / "rgb" / f"{i:02}.png")
+            other = (500 + 10 * noisy[..., i % 3].astype(np.uint16)) if kind == "depth" else noisy[..., i % 3]
+            cv2.imwrite(str(root / folder / kind / f"{i:02}.png"), other)
+    (root / "words.yaml").write_text("labels: [" + ", ".join(f"{{name: {c}}}" for c in COLOURS) + "]\n")
+    return root
+
+
+def recipe_of(data: Path, folder: Path) -> Path:
+    stage = "losses: {{contrastive: 0, condition: 0, relational: 0, alignment: 1, alignment_kind: l1{extra}}}\n"
+    train = (
+        "    train: {batch: 8, warmup: 1, norm_batches: 0, lr: 1.0e-3, backbone_lr: 1.0e-3, stages: [{epochs: 2}]}\n"
+    )
+    path = folder / "edgevl.yaml"
+    path.write_text(
+        "name: multi\nversion: 1.2.0\nfrozen: 1\nviews: 2\nsize: 32\ncalibration: 8\n"
+        f"pairs:\n  - {{name: a, rgb: a/rgb, partner: a/depth, modality: depth, labels: {data / 'words.yaml'}}}\n"
+        f"evaluation: {{name: t, rgb: t/rgb, partner: t/ir, modality: ir, labels: {data / 'words.yaml'}}}\n"
+        f"stage1:\n    {stage.format(extra='')}{train}stage2:\n    {stage.format(extra=', triplet: 1')}{train}"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(start_run: Path, pair_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("edgevl")
+    base = write_tiny_bundle(folder / "base")
+    for name in ("input", "int8"):  # what a shipped bundle says, and the tiny one does not
+        raw = json.loads((base / "manifest.json").read_text())
+        raw[name] = raw.get(name, {}) | ({"size": [32, 32]} if name == "input" else {})
+        (base / "manifest.json").write_text(json.dumps(raw))
+    arguments = [str(recipe_of(pair_data, folder)), "--start", str(start_run), "--data", str(pair_data), "--quiet"]
+    arguments += ["--eval", str(pair_data), "--output", str(folder / "out"), "--ablation"]
+    assert edgevl.main(arguments) == 0
+    return folder
+
+
+def test_the_table_has_every_row_and_the_report_every_figure(finished: Path):
+    report = json.loads((finished / "out" / "edgevl.json").read_text())
+    rows = list(report["rows"])
+    assert [row.split(",")[0] for row in rows] == [
+        "start",
+        "stage 1 on RGB",
+        "stage 1 on non-RGB",
+        "stage 1 on both",
+        "+ PTQ",
+        "+ QAT",
+        "+ stage 2 with QAT",
+        "+ stage 2",
+    ]
+    table = (finished / "out" / "edgevl.md").read_text()
+    assert all(f"| {row} |" in table for row in rows)
+    assert set(report["pairs"]) == {"a", "t"}
+    assert report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100  # its own teacher
+
+
+def test_distillation_brings_depth_nearer_to_colour(finished: Path):
+    rows = json.loads((finished / "out" / "edgevl.json").read_text())["rows"]
+    before, after = (rows[name]["a"]["other"]["cosine"] for name in ("start, RGB only, fp32", "stage 1 on both, fp32"))
+    assert after > before
+
+
+def test_torch_and_onnx_runtime_agree_on_what_is_shipped(finished: Path):
+    parity = json.loads((finished / "out" / "edgevl.json").read_text())["torch fake-quantised to ONNX int8, cosine"]
+    assert parity["mean"] >= 0.99  # random weights amplify every rounding; test_fake_quant.py holds it to 0.999
+
+
+def test_the_curated_lists_hold_no_test_pair_in_training(finished: Path):
+    lines = (finished / "out" / "a.csv").read_text().splitlines()
+    assert lines[0].startswith("file,partner,modality,label,confidence,split")
+    assert {line.rsplit(",", 1)[1] for line in lines[1:]} == {"train", "validation", "test"}
+
+
+def test_the_bundle_says_what_it_was_trained_for(finished: Path, start_run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edgevl, "check", lambda _: None)  # the tiny bundle's text side is of another space
+    recipe = edgevl.parse((finished / "edgevl.yaml").read_text(), "edgevl.yaml", edgevl.EdgeVLRecipe)
+    edgevl.ship(finished / "base", finished / "multi", finished / "out", recipe)
+    bundle = load_bundle(finished / "multi")
+    assert bundle.manifest.id == "multi-1.2.0"
+    assert bundle.manifest.input.modalities == ("rgb", "depth")
+    assert bundle.read("encoder.onnx") == (finished / "out" / "encoder.onnx").read_bytes()
+    assert "stage 2 with QAT" in (finished / "multi" / "MODEL_CARD.md").read_text()
+
+
+def test_bad_input_is_one_line(start_run: Path, pair_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = recipe_of(pair_data, tmp_path)
+    common = ["--data", str(pair_data), "--output", str(tmp_path / "out"), "--quiet"]
+    assert edgevl.main([str(recipe), "--start", str(tmp_path), *common]) == 66
+    assert edgevl.main([str(recipe), "--start", str(start_run), *common, "--bundle", "x"]) == 2
+    recipe.write_text(recipe.read_text().replace("stage1", "stage_1"))
+    assert edgevl.main([str(recipe), "--start", str(start_run), *common]) == ConfigError.exit_code
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_a_stopped_training_is_not_taken_for_a_finished_one():
+    class Stopped:
+        plan = type("Plan", (), {"steps": 10})
+        step = 3
+
+        def run(self, **_: object) -> bool:
+            return False
+
+    with pytest.raises(StuckError, match="stopped before the end"):
+        edgevl._train(Stopped())  # type: ignore[arg-type]

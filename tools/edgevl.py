@@ -1,0 +1,536 @@
+"""Teach a colour student infrared and depth: `python -m tools.edgevl RECIPE --start RUN --data DIR --output DIR`.
+
+EdgeVL (Cai et al., ECCV 2024). Curation: the start run's student labels the colour half of every pair over a superset
+of labels; unsure training pairs go. Stage 1: one student learns to say of the infrared or depth picture what it said
+of the colour picture, and goes on saying it of colour. Stage 2: the same student, fake-quantised to int8 with ranges
+calibrated on all modalities, is refined with a triplet loss over the pseudo-labels. The best state on the validation
+pairs is kept; the test pairs and --eval choose nothing.
+
+Writes to --output: encoder.fp32.onnx (stage 1) and encoder.onnx (stage 2, int8), edgevl.json and edgevl.md (the
+ablation table; --ablation adds the rows that need trainings of their own) and the curated lists. With --base and
+--bundle also a bundle: the text side of one that exists, the new encoder, and the modalities it was trained for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edge_runtime.errors import EdgeLabelError, NoInputError, StuckError, UsageError
+from edge_runtime.files import write_atomically
+from edge_runtime.model.bundle import InputSpec, load_bundle
+from edge_runtime.model.preprocess import Preprocessor
+from edge_runtime.records import Modality
+from edge_runtime.strict_yaml import parse, read_text
+from tools.bundle import check, replace_folder, write_manifest
+from tools.curate import Pair, Superset, find_pairs, keep_confident, load_superset, pseudo_label, to_csv
+from tools.distill import prepare, teacher_of
+from tools.evaluate import open_data
+from tools.export import export_onnx, fold_all
+from tools.factory.augment import VIEW, apply_view, draw, geometry_of, whole_picture
+from tools.factory.datasets import Sample, scan, show
+from tools.factory.fake_quant import FakeQuantised
+from tools.factory.recipe import (
+    AugmentRecipe,
+    LossRecipe,
+    Recipe,
+    SourceRecipe,
+    TargetsRecipe,
+    TeacherRecipe,
+    TrainRecipe,
+)
+from tools.factory.rounding import observe_layers
+from tools.factory.run import load_run
+from tools.factory.stems import cache_stems
+from tools.factory.students import Student, to_pixels
+from tools.factory.teachers import Teacher
+from tools.factory.training import Materials, Trainer, keep_freed_memory
+from tools.quantize import CALIBRATORS, cosines, quantise, run_all
+
+VIEWS = 3  # of each test pair: the whole frame, its mirror image and a fixed crop; both halves share them
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class PairRecipe:
+    """A folder of colour pictures, one of infrared or depth with the same stems, and the labels to curate them with."""
+
+    name: str
+    rgb: str
+    partner: str
+    modality: Literal["ir", "depth"]
+    labels: str
+    keep: float = 0.8
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What one stage minimises, and how."""
+
+    losses: LossRecipe
+    train: TrainRecipe
+
+
+@dataclass(frozen=True)
+class EdgeVLRecipe:
+    """One EdgeVL training.
+
+    colour: folders of pictures without a partner; they hold the student to what it knows, and shown in grey they
+        stand in for infrared, of which there is little.
+    evaluation: pairs inside the --eval pack, only ever measured on.
+    frozen: layers that stay as they are; what they make of `views` views of each picture, at `size` pixels, is
+        computed once.
+    calibration: pictures that set the int8 ranges, all modalities alike.
+    checks: how often stage 2 is judged on the validation pairs.
+    """
+
+    name: str
+    pairs: tuple[PairRecipe, ...]
+    stage1: StageSettings
+    stage2: StageSettings
+    evaluation: PairRecipe
+    colour: tuple[SourceRecipe, ...] = ()
+    version: str = "0.1.0"
+    seed: int = 0
+    frozen: int = 4
+    views: int = 3
+    size: int = 160
+    calibration: int = 96
+    checks: int = 2
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Pairs to measure on, as VIEWS views each: pictures (N * VIEWS, S, S, 3) uint8 RGB, whole frames first.
+
+    target: (N * VIEWS, D) teacher embeddings of the colour views; sure: (N * VIEWS,) pairs whose pseudo-label
+    curation would have kept.
+    """
+
+    name: str
+    modality: str
+    rgb: NDArray[np.uint8]
+    other: NDArray[np.uint8]
+    target: NDArray[np.float32]
+    sure: NDArray[np.bool_]
+    superset: Superset
+
+    @property
+    def whole(self) -> slice:
+        """The rows of the whole frames."""
+        return slice(0, len(self.rgb) // VIEWS)
+
+
+Encoder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def test_set(
+    name: str, pairs: list[Pair], floor: float, start: Recipe, teacher: Teacher, superset: Superset
+) -> TestSet:
+    """Show the pairs as the runtime would, then through the fixed views. floor: least confidence that is sure."""
+    side = start.input.size
+    prepare_one = Preprocessor(InputSpec("pixels", "NHWC", (side, side), start.input.resize, ("rgb",)))
+
+    def shown(path: Path | None, modality: str) -> NDArray[np.uint8]:
+        sample = Sample("", 0, path or Path(), 0, 0, (), "", True, modality)  # type: ignore[arg-type]
+        return show(sample, prepare_one)[0].copy()
+
+    rgb = [shown(p.file, "rgb") for p in pairs]
+    other = [shown(p.partner, p.modality) for p in pairs]
+    views = [_test_view(number, row) for number in range(VIEWS) for row in range(len(pairs))]
+
+    def through(half: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        return np.stack([apply_view(half[i % len(pairs)], view, side) for i, view in enumerate(views)])
+
+    colour = through(rgb)
+    sure = np.tile([p.confidence >= floor for p in pairs], VIEWS)
+    target = teacher.image_embeddings(colour)
+    return TestSet(name, pairs[0].modality, colour, through(other), target, sure, superset)
+
+
+def _test_view(number: int, row: int) -> np.void:
+    if number == 0:
+        return whole_picture()
+    if number == 1:
+        view = np.array(whole_picture(), VIEW)
+        view["flip"] = True
+        return view[()]
+    drawn = draw((77, number, row), AugmentRecipe(scale=(0.5, 0.9)), 192, conditions=False)
+    return geometry_of(drawn)
+
+
+def measure(encode: Encoder, sets: list[TestSet]) -> dict[str, Any]:
+    """In %: agreement with the teacher's top-1 on colour, and on sure pseudo-labels alone; cosine to its embedding."""
+    report: dict[str, Any] = {}
+    for s in sets:
+        wanted = (s.target @ s.superset.rows.T).argmax(1)
+        entry = {}
+        for half, pictures in (("rgb", s.rgb), ("other", s.other)):
+            found = encode(pictures)
+            right = (found @ s.superset.rows.T).argmax(1) == wanted
+            entry[half] = {
+                "agreement": round(100 * float(right.mean()), 2),
+                "whole frames": round(100 * float(right[s.whole].mean()), 2),
+                "pseudo-label accuracy": round(100 * float(right[s.sure].mean()), 2) if s.sure.any() else None,
+                "cosine": round(float((found * s.target).sum(1).mean()), 4),
+            }
+        report[s.name] = entry
+    for half in ("rgb", "other"):
+        report[half] = round(float(np.mean([report[s.name][half]["agreement"] for s in sets])), 2)
+    report["average"] = round((report["rgb"] + report["other"]) / 2, 2)
+    return report
+
+
+def _torch_encoder(model: nn.Module) -> Encoder:
+    def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            parts = [model(to_pixels(pictures[i : i + 32], CPU)) for i in range(0, len(pictures), 32)]
+        return torch.cat(parts).numpy()
+
+    return encode
+
+
+def _onnx_encoder(model: bytes) -> Encoder:
+    return lambda pictures: run_all(model, [p[None] for p in pictures])
+
+
+class EdgeVL:
+    """One run: the start student, its lists, its materials. Each public method is a step, or a row of the table."""
+
+    def __init__(self, recipe: EdgeVLRecipe, start: Path, data: Path, output: Path, *, quiet: bool = False) -> None:
+        self.recipe, self.output, self.quiet = recipe, output, quiet
+        self.data = data.resolve()
+        torch.manual_seed(recipe.seed)
+        self.start, student, self.text_space = load_run(start)
+        self.student = fold_all(student)
+        self.student.freeze(recipe.frozen)
+        self.teacher_recipe = TeacherRecipe(f"run:{start}", self.start.teacher.weights)
+        self.teacher = teacher_of(self.teacher_recipe)
+        self.supersets = {p.labels: load_superset(Path(p.labels), self.teacher) for p in self._all_pairs()}
+        self.floors: dict[str, float] = {}
+        output.mkdir(parents=True, exist_ok=True)
+        self.tests = [self._curate(p) for p in recipe.pairs]
+        weights = hashlib.sha256((start / "checkpoint.pt").read_bytes()).hexdigest()[:12]
+        self._list_grey()
+        cache, first = output / f"cache-{weights}", self._recipe(recipe.stage1)
+        materials = prepare(first, self.teacher, self.data, cache, quiet=quiet)
+        views = materials.targets.views
+        stems = cache_stems(self.student, first, materials.cache, views, cache, CPU, quiet=quiet)
+        self.materials = replace(materials, stems=stems)
+
+    def _all_pairs(self) -> tuple[PairRecipe, ...]:
+        return (*self.recipe.pairs, self.recipe.evaluation)
+
+    def _curate(self, recipe: PairRecipe) -> TestSet:
+        """Label the pairs, write the list that training reads, and keep the test pairs for measuring."""
+        superset = self.supersets[recipe.labels]
+        found = find_pairs(self.data / recipe.rgb, self.data / recipe.partner, recipe.modality)
+        kept = keep_confident(pseudo_label(found, self.teacher, superset, quiet=self.quiet), recipe.keep)
+        write_atomically(self._list(recipe), to_csv(kept, self.output.resolve()).encode())
+        self.floors[recipe.labels] = min(p.confidence for p in kept if p.split == "train")
+        test = [p for p in kept if p.split == "test"]
+        return test_set(recipe.name, test, self.floors[recipe.labels], self.start, self.teacher, superset)
+
+    def _list(self, recipe: PairRecipe | SourceRecipe) -> Path:
+        return (self.output / f"{recipe.name}.csv").resolve()
+
+    def _list_grey(self) -> None:
+        """The colour pictures as pairs with themselves: in grey, stretched and at times negative, as if infrared."""
+        for source in self.recipe.colour:
+            files = [s.file for s in scan((source,), self.data)]
+            pairs = [Pair(file, file, "ir", "train") for file in files]
+            write_atomically(self._list(source), to_csv(pairs, self.output.resolve()).encode())
+
+    def add_evaluation(self, pack: Path) -> None:
+        """The pairs of the evaluation pack join the tables, and nothing else."""
+        recipe = self.recipe.evaluation
+        superset = self.supersets[recipe.labels]
+        with open_data(pack) as root:
+            found = find_pairs(root / recipe.rgb, root / recipe.partner, recipe.modality)
+            pairs = pseudo_label(found, self.teacher, superset, quiet=self.quiet)
+            self.tests.append(
+                test_set(recipe.name, pairs, self.floors.get(recipe.labels, 0.0), self.start, self.teacher, superset)
+            )
+
+    def _recipe(self, stage: StageSettings, *, stem: bool = True) -> Recipe:
+        own = self.recipe
+        lists = tuple(
+            SourceRecipe(name=p.name, path=str(self._list(p)), kind="csv", label="label", weight=p.weight)
+            for p in own.pairs
+        )
+        grey = tuple(replace(s, path=str(self._list(s)), kind="csv", label="", limit=0) for s in own.colour)
+        return replace(
+            self.start,
+            name=own.name,
+            version=own.version,
+            seed=own.seed,
+            teacher=self.teacher_recipe,
+            student=replace(self.start.student, frozen=own.frozen),
+            data=(*lists, *grey),
+            augment=own.augment,
+            targets=TargetsRecipe(own.views, stem, own.size, teacher_sees="geometry", condition_mix=0.0),
+            losses=stage.losses,
+            train=stage.train,
+        )
+
+    def stage1(self, which: Literal["both", "rgb", "other"] = "both") -> Student:
+        """Feature distillation of one shared student, from the start student, on all or half of the modalities."""
+        wanted = {"both": ("rgb", "ir", "depth"), "rgb": ("rgb",), "other": ("ir", "depth")}[which]
+        materials = _only(replace(self.materials, recipe=self._recipe(self.recipe.stage1)), wanted)
+        folder = self.output / f"stage1-{which}"
+        folder.mkdir(exist_ok=True)
+        trainer = Trainer(copy.deepcopy(self.student), materials, folder, CPU, quiet=self.quiet)
+        _train(trainer)
+        return trainer.average
+
+    def quantised(self, student: Student) -> tuple[bytes, bytes, dict[str, Any]]:
+        """(float32 ONNX, its best post-training int8, cosine of every calibrator on the validation pairs)."""
+        side = self.start.input.size
+        float32 = export_onnx(student, side, self.text_space)
+        seen, judged = self._pictures(held_out=False), self._pictures(held_out=True)
+        reference, layers = run_all(float32, judged), observe_layers(float32, seen)
+        report: dict[str, Any] = {}
+        best = (-2.0, b"")
+        for method in CALIBRATORS:
+            candidate = quantise(float32, seen, method, layers)
+            report[method] = cosines(run_all(candidate, judged), reference)
+            if report[method]["mean"] > best[0]:
+                best = (report[method]["mean"], candidate)
+        return float32, best[1], report
+
+    def _pictures(self, *, held_out: bool) -> list[NDArray[np.uint8]]:
+        """Pictures of all modalities in turn, (1, S, S, 3) each."""
+        cache, rng = self.materials.cache, np.random.default_rng((self.recipe.seed, 8, held_out))
+        by_modality: dict[Modality, list[int]] = {}
+        for i in rng.permutation(len(cache.samples)):
+            if cache.samples[i].held_out == held_out:
+                by_modality.setdefault(cache.samples[i].modality, []).append(int(i))
+        share = self.recipe.calibration // len(by_modality)
+        return [np.array(cache.pictures[i][None]) for rows in by_modality.values() for i in rows[:share]]
+
+    def stage2(self, int8: bytes, *, contrastive: bool) -> FakeQuantised:
+        """Quantisation-aware refinement; without `contrastive`, distillation alone goes on (the QAT row).
+
+        The state that agrees best with the teacher on the validation pairs is kept, the start among them.
+        """
+        settings = self.recipe.stage2
+        if not contrastive:
+            settings = replace(settings, losses=replace(self.recipe.stage1.losses, triplet=0.0))
+        materials = replace(self.materials, recipe=self._recipe(settings, stem=False), stems=None)
+        folder = self.output / ("stage2" if contrastive else "qat")
+        folder.mkdir(exist_ok=True)
+        trainer = Trainer(FakeQuantised(int8), materials, folder, CPU, quiet=self.quiet)
+        best = (self._validation(trainer.average), copy.deepcopy(trainer.average))
+        for look in range(1, self.recipe.checks + 1):
+            _train(trainer, trainer.plan.steps * look // self.recipe.checks)
+            score = self._validation(trainer.average)
+            if score > best[0]:
+                best = (score, copy.deepcopy(trainer.average))
+        return best[1]
+
+    def _validation(self, model: nn.Module) -> float:
+        """Agreement with the teacher on the validation pairs, mean of colour and not colour; cosine breaks ties."""
+        encode, m = _torch_encoder(model), self.materials
+        scores = []
+        for number, pairs in enumerate(self.recipe.pairs):
+            rows = [i for i, s in enumerate(m.cache.samples) if s.held_out and s.source == number]
+            for colour in (True, False):
+                half = [i for i in rows if (m.cache.samples[i].modality == "rgb") == colour]
+                target = m.targets.embeddings[0, half].astype(np.float32)
+                found = encode(np.array(m.cache.pictures[half]))
+                names = self.supersets[pairs.labels].rows
+                right = (found @ names.T).argmax(1) == (target @ names.T).argmax(1)
+                scores.append(right.mean() + 0.001 * (found * target).sum(1).mean())
+        return float(np.mean(scores))
+
+
+def _train(trainer: Trainer, stop_at_step: int = 1 << 62) -> None:
+    """Run to the end of the plan or to a step. Raises StuckError when a signal asked to stop before."""
+    trainer.run(stop_at_step=stop_at_step)
+    if trainer.step < min(trainer.plan.steps, stop_at_step):
+        raise StuckError("stopped before the end; start again, there is nothing to resume in a run of minutes")
+
+
+def _only(materials: Materials, modalities: tuple[str, ...]) -> Materials:
+    """The same materials with pictures of other modalities left out of training."""
+    cache = copy.copy(materials.cache)
+    cache.samples = [s if s.modality in modalities else replace(s, held_out=True) for s in cache.samples]
+    return replace(materials, cache=cache)
+
+
+def run(
+    recipe: EdgeVLRecipe, start: Path, data: Path, output: Path, pack: Path | None, *, ablation: bool, quiet: bool
+) -> str:
+    """Do all of it; returns the table."""
+    began = time.monotonic()
+    work = EdgeVL(recipe, start, data, output, quiet=quiet)
+    if pack:
+        work.add_evaluation(pack)
+    rows: dict[str, Any] = {}
+
+    def note(name: str, encode: Encoder) -> None:
+        rows[name] = measure(encode, work.tests)
+        brief = {key: rows[name][key] for key in ("rgb", "other", "average")}
+        print(f"{time.monotonic() - began:5.0f} s  {name}: {json.dumps(brief)}", file=sys.stderr, flush=True)
+
+    def float_row(name: str, student: Student) -> Student:
+        note(name, _onnx_encoder(export_onnx(student, work.start.input.size, work.text_space)))
+        return student
+
+    float_row("start, RGB only, fp32", work.student)
+    if ablation:
+        float_row("stage 1 on RGB, fp32", work.stage1("rgb"))
+        float_row("stage 1 on non-RGB, fp32", work.stage1("other"))
+    student = float_row("stage 1 on both, fp32", work.stage1())
+    float32, int8, calibrators = work.quantised(student)
+    note("+ PTQ, int8", _onnx_encoder(int8))
+    if ablation:
+        note("+ QAT, int8", _onnx_encoder(work.stage2(int8, contrastive=False).to_onnx()))
+    refined = work.stage2(int8, contrastive=True)
+    shipped = refined.to_onnx()
+    note("+ stage 2 with QAT, int8", _onnx_encoder(shipped))
+    refined.rounding = False
+    note("+ stage 2, its fp32 self", _torch_encoder(refined))
+    refined.rounding = True
+    pictures = np.concatenate([s.other[s.whole] for s in work.tests] + [s.rgb[s.whole] for s in work.tests])
+    parity = cosines(_torch_encoder(refined)(pictures), _onnx_encoder(shipped)(pictures))
+    report = {
+        "rows": rows,
+        "calibrators, cosine to fp32": calibrators,
+        "torch fake-quantised to ONNX int8, cosine": parity,
+        "pairs": {s.name: {"modality": s.modality, "test pairs": len(s.rgb) // VIEWS} for s in work.tests},
+        "views": VIEWS,
+        "seconds": round(time.monotonic() - began),
+    }
+    write_atomically(output / "encoder.fp32.onnx", float32)
+    write_atomically(output / "encoder.onnx", shipped)
+    write_atomically(output / "edgevl.json", json.dumps(report, indent=1).encode())
+    text = table(report)
+    write_atomically(output / "edgevl.md", text.encode())
+    return text
+
+
+def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
+    """A bundle with the text bank and label sets of `base` and the encoder of `output`; checked, then put in place."""
+    report = json.loads((output / "edgevl.json").read_text())
+    found = load_bundle(base)
+    found.verify()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as parent:
+        scratch = Path(parent) / "bundle"
+        for name in found.manifest.files:
+            if name != "encoder.onnx" and not name.startswith("evaluation/"):
+                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+                (scratch / name).write_bytes(found.read(name))
+        (scratch / "encoder.onnx").write_bytes((output / "encoder.onnx").read_bytes())
+        raw = found.manifest.raw
+        modalities = ["rgb", *sorted({pair.modality for pair in recipe.pairs}, reverse=True)]
+        parity = report["torch fake-quantised to ONNX int8, cosine"]
+        manifest = raw | {
+            "name": recipe.name,
+            "version": recipe.version,
+            "input": raw["input"] | {"modalities": modalities},
+            "teacher": f"{found.manifest.id}, on the colour half of each pair",
+            "data": [*raw.get("data", []), *(f"{pair.name} ({pair.modality})" for pair in recipe.pairs)],
+            "int8": raw["int8"]
+            | {"calibration": "all modalities, quantisation-aware", "cosine_to_torch": parity["mean"]},
+            "evaluation": {"edgevl": report["rows"]},
+            "minimum_runtime": raw["minimum_runtime"],
+        }
+        write_manifest(scratch, manifest)
+        card = CARD.format(id=f"{recipe.name} {recipe.version}", base=found.manifest.id, table=table(report))
+        (scratch / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        check(scratch)
+        replace_folder(scratch, target)
+
+
+CARD = """# {id}
+
+The encoder of {base}, taught infrared and depth by EdgeVL (`python -m tools.edgevl`): one encoder, int8, for all three.
+Text bank and label sets are those of {base}, and so is what it is not for; see that bundle's card.
+
+It has seen few infrared and depth pictures: 221 road scenes of one thermal camera and 125 frames of one room. Expect
+it to be better than a colour model on such frames, and no more than that; measure on your own sensor.
+
+## What it scores
+
+{table}
+"""
+
+
+def table(report: dict[str, Any]) -> str:
+    """The ablation table as Markdown."""
+    names = list(report["pairs"])
+    head = ["student", "RGB", "non-RGB", "average"]
+    head += [f"{n} {m['modality']}" for n, m in report["pairs"].items()]
+    head += ["whole frames", "pseudo-label", "cosine RGB", "cosine non-RGB"]
+    lines = [f"| {' | '.join(head)} |", "| --- " + "| ---: " * (len(head) - 1) + "|"]
+    for name, row in report["rows"].items():
+        other = [row[n]["other"] for n in names]
+        cells = [f"{row[key]:.1f}" for key in ("rgb", "other", "average")]
+        cells += [f"{o['agreement']:.1f}" for o in other]
+        cells.append(" / ".join(f"{o['whole frames']:.0f}" for o in other))
+        cells.append(" / ".join("-" if (v := o["pseudo-label accuracy"]) is None else f"{v:.0f}" for o in other))
+        cells += [f"{np.mean([row[n][half]['cosine'] for n in names]):.3f}" for half in ("rgb", "other")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    parity = report["torch fake-quantised to ONNX int8, cosine"]
+    sizes = ", ".join(f"{m['test pairs']} of {n}" for n, m in report["pairs"].items())
+    lines += [
+        "",
+        f"Agreement in % of the top-1 label with the teacher's on the colour picture; {report['views']} views a pair, "
+        f"{sizes}. Torch fake-quantised against ONNX Runtime int8: cosine {parity['mean']:.5f} mean, "
+        f"{parity['min']:.5f} lowest. {report['seconds']} s in all.",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the verb; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        keep_freed_memory()
+        recipe = parse(read_text(args.recipe, "EdgeVL recipe"), str(args.recipe), EdgeVLRecipe)
+        if not (args.start / "checkpoint.pt").is_file():
+            raise NoInputError(f"{args.start}: no checkpoint.pt in it; --start takes a folder that tools.distill wrote")
+        if bool(args.base) != bool(args.bundle):
+            raise UsageError("--base and --bundle go together: whose text side, and where the new bundle goes")
+        print(run(recipe, args.start, args.data, args.output, args.eval, ablation=args.ablation, quiet=args.quiet))
+        if args.bundle:
+            ship(args.base, args.bundle, args.output, recipe)
+    except EdgeLabelError as error:
+        print(f"edgevl: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.edgevl", description=__doc__.split("\n\n")[0])
+    parser.add_argument("recipe", type=Path, help="e.g. tools/recipes/edgevl.yaml")
+    parser.add_argument("--start", type=Path, required=True, metavar="RUN", help="run folder of the colour student")
+    parser.add_argument("--data", type=Path, required=True, help="folder the recipe's picture paths are relative to")
+    parser.add_argument("--output", type=Path, required=True, help="folder for models, lists and tables")
+    parser.add_argument("--eval", type=Path, help="evaluation pack (folder or .zip) that holds the recipe's pairs")
+    parser.add_argument("--base", type=Path, metavar="BUNDLE", help="bundle of the start run")
+    parser.add_argument("--bundle", type=Path, help="bundle to write, e.g. models/edge-clip-multi")
+    parser.add_argument("--ablation", action="store_true", help="also train the other rows of the table")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
