@@ -21,6 +21,8 @@ GAMMA = 0.5
 SPELLING = 0.3  # weight of the n-gram part
 NGRAMS = (2, 3, 4, 5)
 
+_AT_ONCE = 256  # phrases: the kernel of 10,000 would be 100 MB
+
 Floats = NDArray[np.float32]
 
 
@@ -82,9 +84,14 @@ class PhraseMap:
 
     def rows(self, kernel: Kernel, features: Floats, phrases: Sequence[str]) -> Floats:
         """float32 (N, dim), unit norm."""
-        step = kernel(features, phrases) @ self.dual.astype(np.float32) @ self.basis.astype(np.float32)
-        out = self.mean + step * (self.reach / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-6))
-        return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True), np.float32)
+        weights = self.dual.astype(np.float32) @ self.basis.astype(np.float32)
+        out = np.empty((len(phrases), len(self.mean)), np.float32)
+        for start in range(0, len(phrases), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            step = kernel(features[part], phrases[part]) @ weights
+            out[part] = self.mean + step * (self.reach / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-6))
+        out /= np.linalg.norm(out, axis=1, keepdims=True)
+        return out
 
     def to_npz(self) -> bytes:
         """As bytes; equal maps give equal bytes."""
