@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError
+from edge_runtime.model.labels import bare, normalise
 from tools.factory.mobilenet import TFSLIM, load_mobilenet
 from tools.factory.sentence_map import load_text_rows, unique_rows
 from tools.factory.zero_shot import imagenet_names, load_classifier_head
@@ -152,23 +153,12 @@ class NamedRows:
     def find(self, phrases: Iterable[str]) -> list[int | None]:
         """The row of each phrase, as written or without "a photo of" and the article; None where there is none."""
         index = {name: i for i, name in enumerate(self.names)}
-        return [index.get(fold(p), index.get(bare(p))) for p in phrases]
+        return [index.get(fold(p), index.get(bare(fold(p)))) for p in phrases]
 
 
 def fold(phrase: str) -> str:
     """The form in which names are compared: lower case, underscores and runs of spaces as one space."""
-    return " ".join(phrase.replace("_", " ").casefold().split())
-
-
-def bare(phrase: str) -> str:
-    """A phrase without its leading "a photo of" and article: "a photo of a dog" -> "dog"."""
-    phrase = fold(phrase)
-    for start in ("a photo of ", "a picture of "):
-        phrase = phrase.removeprefix(start)
-    for article in ("a ", "an ", "the "):
-        if phrase.startswith(article):
-            return phrase.removeprefix(article)
-    return phrase
+    return normalise(phrase.replace("_", " "))
 
 
 def mean_by_name(names: Sequence[str], rows: NDArray[Any]) -> NamedRows:
