@@ -19,13 +19,12 @@ from edge_runtime.model.labels import (
     CompiledLabels,
     LabelSet,
     TextBank,
-    bare,
     compile_labels,
     load_label_set,
-    normalise,
     with_built_rows,
 )
 from edge_runtime.model.phrase_rows import PhraseRows, rows_path
+from edge_runtime.model.phrases import bare, normalise
 from edge_runtime.model.text_encoder import encode_phrases, encoder_hash, find_text_encoder
 
 # Cosines between label embeddings after the bank's mean is taken off both.
@@ -55,7 +54,8 @@ def build(path: str, bundle_path: str | None, text_encoder: str | None, *, force
             pictured.write(target)
         else:
             target.unlink(missing_ok=True)
-        note = f", {len(wanted)} of them approximately" if wanted else ""
+        guesses = sum(bank.find(phrase) in bank.approximate for phrase in wanted.values())
+        note = f", {guesses} of them approximately" if guesses else ""
         outcome = f"{path}: the text bank holds every phrase{note}; nothing to build"
     else:
         outcome = _encode_missing(target, wanted, bundle, bank, find_text_encoder(text_encoder), pictured, force)
@@ -84,6 +84,9 @@ def _encode_missing(
         )
     # Where both are estimates, the bank's own stays: the same phrase then scores the same with and without a build.
     kept = [i for i, phrase in enumerate(wanted.values()) if not encoded.approximate or bank.find(phrase) is None]
+    if not kept and not pictured:
+        target.unlink(missing_ok=True)
+        return f"{target}: not needed; the text bank holds every phrase, and {encoded.encoder} only estimates"
     names = list(wanted)
     rows = encoded.rows[kept].astype(np.float16)
     shown = pictured.phrases if pictured else ()
@@ -113,11 +116,11 @@ def _pictured(target: Path, bundle: Bundle) -> PhraseRows | None:
 
 
 def _inexact(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, str]:
-    """Normalised phrase -> phrase, for all that the bank does not hold exactly."""
+    """Normalised phrase -> phrase, for all that the bank does not hold exactly and as written."""
     wanted = {}
     for phrase in label_set.phrases(bundle.manifest.templates):
         row = bank.find(phrase)
-        if row is None or row in bank.approximate:
+        if row is None or row in bank.approximate or bank.alias(phrase):
             wanted[normalise(phrase)] = phrase
     return wanted
 
@@ -169,6 +172,8 @@ def search(words: str, bundle_path: str | None, *, count: int = 10) -> str:
     spelt = sorted((n for n in bank.names if key and key in normalise(n)), key=lambda n: (len(n), n))[:count]
     lines = [f"{name}  ({bank.maker(found)})" for name in spelt if (found := bank.find(name)) is not None]
     if row is not None:
+        if name := bank.alias(words):
+            lines.insert(0, f"'{words}' is '{name}'  ({bank.maker(row)})")
         rows = _centred(bank.rows.astype(np.float32), bank)
         cosines = rows @ rows[row]
         order = [i for i in np.argsort(-cosines, kind="stable") if i != row][:count]
@@ -192,6 +197,11 @@ def sources(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, li
 def _sources(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:
     made = sources(label_set, bundle, bank)
     lines = [f"  {len(made[maker]):>5} phrases: {maker}" for maker in sorted(made)]
+    written = {p: name for said in made.values() for p in said if (name := bank.alias(p))}
+    if written:
+        lines.append("  the bank knows these under another spelling:")
+        renamed = [f"    '{phrase}' is '{name}'" for phrase, name in written.items()]
+        lines += renamed[:_SHOWN] + _rest(renamed)
     guessed = [p for maker, said in made.items() if "approximate" in maker for p in said]
     foreign = [p for p in guessed if not any(c.isascii() and c.isalpha() for c in bare(normalise(p)))]
     if foreign:

@@ -20,7 +20,8 @@ import numpy as np
 
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.files import write_atomically
-from edge_runtime.model.labels import BANK_SCHEMA, bare, normalise, parse_label_set
+from edge_runtime.model.labels import BANK_SCHEMA, parse_label_set
+from edge_runtime.model.phrases import PhraseIndex, bare, normalise
 from edge_runtime.strict_yaml import read_text
 from tools.factory.sentence_map import DEFAULT_WEIGHTS, SentenceMap, load_text_rows, unique_rows
 from tools.factory.teachers import CLIP_B32, Teacher, load_teacher, unit
@@ -75,7 +76,8 @@ def offline_bank(phrases: dict[str, str], weights: Path = DEFAULT_WEIGHTS) -> Ba
     """Genuine CLIP ViT-B/32 rows, then the sentence map's rows for the phrases they lack."""
     text_rows = load_text_rows(weights)
     exact = unique_rows(text_rows)
-    missing = sorted(set(phrases) - set(exact))
+    known = PhraseIndex(list(exact))
+    missing = sorted(phrase for phrase in phrases if known.find(phrase) is None)
     estimated = SentenceMap(text_rows)([phrases[name] for name in missing])
     moved = set(exact) - {n for n, kind in zip(text_rows.names, text_rows.kinds, strict=True) if kind == "plain"}
     return Bank(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError, NoInputError
 from edge_runtime.model.npy import read_embeddings
 from edge_runtime.model.phrase_rows import PhraseRows, rows_path
+from edge_runtime.model.phrases import PhraseIndex, bare, normalise
 from edge_runtime.records import LabelScore
 
 if TYPE_CHECKING:
@@ -102,11 +102,6 @@ def _check_phrase(phrase: str) -> None:
         raise ValueError(f"{phrase!a} holds control characters; remove them")
 
 
-def normalise(phrase: str) -> str:
-    """Casefolded, single spaces: the form phrases are compared in."""
-    return " ".join(phrase.casefold().split())
-
-
 def parse_label_set(text: str, where: str) -> LabelSet:
     """A LabelSet from YAML text. Raises ConfigError naming file, line and key."""
     return strict_yaml.parse(text, where, LabelSet)
@@ -127,25 +122,20 @@ def load_label_set(wanted: str, bundle: Bundle) -> LabelSet:
 
 
 class TextBank:
-    """Precomputed text embeddings by phrase. ``rows`` is float16 (N, dim), unit norm."""
+    """Precomputed text embeddings by phrase. ``rows`` is (N, dim), unit norm: float16 in a bundle."""
 
     def __init__(
         self,
         names: list[str],
-        rows: NDArray[np.float16],
-        approximate: frozenset[int],
+        rows: NDArray[np.floating],
+        approximate: frozenset[int] = frozenset(),
         makers: dict[int, str] | None = None,
     ) -> None:
         self.names = names
         self.rows = rows
         self.approximate = approximate
         self._makers = makers or {}
-        self._index: dict[str, int] = {}
-        for i, name in enumerate(names):
-            # An exact row is never replaced; an exact one that comes later replaces an approximate one.
-            old = self._index.setdefault(normalise(name), i)
-            if old in approximate and i not in approximate:
-                self._index[normalise(name)] = i
+        self._index = PhraseIndex(names, approximate)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> TextBank:
@@ -189,25 +179,24 @@ class TextBank:
         return f"{self._makers.get(row, 'bank')}, {quality}"
 
     def find(self, phrase: str) -> int | None:
-        """Row of a phrase: as written, else without 'a photo of' and a leading article."""
-        key = normalise(phrase)
-        row = self._index.get(key)
-        return self._index.get(bare(key)) if row is None else row
+        """Row of the name that a phrase is, by the rules of `PhraseIndex.find`; None where there is none."""
+        return self._index.find(phrase)
+
+    def alias(self, phrase: str) -> str | None:
+        """The name a phrase is found under where that differs from what was written, else None."""
+        row = self.find(phrase)
+        if row is None or bare(normalise(self.names[row])) == bare(normalise(phrase)):
+            return None
+        return self.names[row]
 
     def nearest_names(self, phrase: str, n: int = 3) -> list[str]:
         """Bank names spelt most like the phrase, for error messages."""
-        key = bare(normalise(phrase))
-        near = difflib.get_close_matches(key, self._index, n=n, cutoff=0.6)
+        key, names = bare(normalise(phrase)), list(dict.fromkeys(map(normalise, self.names)))
+        near = difflib.get_close_matches(key, names, n=n, cutoff=0.6)
         if not near:
             words = set(key.split())
-            near = [name for name in self._index if words & set(name.split())][:n]
+            near = [name for name in names if words & set(name.split())][:n]
         return near
-
-
-def bare(key: str) -> str:
-    """A normalised phrase without its leading 'a photo of' and article: what the bank's names look like."""
-    key = re.sub(r"^(a |an |the )?(photo|picture|image) of ", "", key)
-    return re.sub(r"^(a|an|the) ", "", key)
 
 
 @dataclass(frozen=True, slots=True)

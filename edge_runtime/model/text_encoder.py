@@ -141,8 +141,8 @@ def _open(encoder: str) -> tuple[Encode, str, bool]:
 
 def _open_shipped(folder: Path) -> tuple[Encode, str, bool]:
     """Our own format: a text tower, or a sentence encoder and the map from it to the text space (phrase_map.py)."""
-    from edge_runtime.model.labels import bare, normalise
     from edge_runtime.model.phrase_map import PhraseMap
+    from edge_runtime.model.phrases import bare, normalise
 
     where = folder / "manifest.json"
     try:

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from edge_runtime.model.labels import bare, normalise, parse_label_set
+from edge_runtime.model.labels import parse_label_set
+from edge_runtime.model.phrases import bare, normalise
 from tools import prompts
 
 LABELS = sorted((prompts.RECIPES / "labels").glob("*.yaml"))

@@ -135,6 +135,19 @@ def test_an_unknown_word_is_explained_with_its_neighbours(tiny_bundle, tmp_path,
     assert "near it: green" in capsys.readouterr().out
 
 
+def test_a_name_spelt_otherwise_is_found_and_said(tiny_bundle, encoder, tmp_path, capsys):
+    path = tmp_path / "many.yaml"
+    path.write_text("labels: [{name: reds}, {name: green}]\n")
+    bundle = ["--bundle", str(tiny_bundle)]
+    assert main(["labels", "check", str(path), *bundle]) == 0
+    assert "'a photo of a reds' is 'red'" in capsys.readouterr().out
+    assert build(path, tiny_bundle, encoder) == 0
+    assert "'a photo of a reds' is 'red'" in capsys.readouterr().out
+    assert load_labels(str(path), load_bundle(tiny_bundle)).matrix[0][0] == pytest.approx(1)
+    assert main(["labels", "search", "reds", *bundle]) == 0
+    assert capsys.readouterr().out.startswith("'reds' is 'red'  (bank, exact)")
+
+
 def test_search_finds_by_spelling_and_by_meaning(tiny_bundle, capsys):
     assert main(["labels", "search", "red", "--bundle", str(tiny_bundle)]) == 0
     out = capsys.readouterr().out

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.model.labels import bare, normalise
 from edge_runtime.model.phrase_map import Kernel, PhraseMap
+from edge_runtime.model.phrases import bare, normalise
 
 DEFAULT_WEIGHTS = Path("../shared/weights")
 HELD_OUT = 400

@@ -13,8 +13,7 @@ Nothing here trains, and nothing here knows what a student is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError
-from edge_runtime.model.labels import bare, normalise
+from edge_runtime.model.labels import TextBank
+from edge_runtime.model.phrases import normalise
 from tools.factory.mobilenet import TFSLIM, load_mobilenet
 from tools.factory.sentence_map import load_text_rows, unique_rows
 from tools.factory.zero_shot import imagenet_names, load_classifier_head
@@ -143,31 +143,13 @@ class HuggingFaceTeacher:
         return unit(np.concatenate(parts))
 
 
-@dataclass(frozen=True)
-class NamedRows:
-    """Text embeddings by name: `rows` is float32 (len(names), dim), unit norm; names are unique and folded."""
-
-    names: tuple[str, ...]
-    rows: NDArray[np.float32]
-
-    def find(self, phrases: Iterable[str]) -> list[int | None]:
-        """The row of each phrase, as written or without "a photo of" and the article; None where there is none."""
-        index = {name: i for i, name in enumerate(self.names)}
-        return [index.get(fold(p), index.get(bare(fold(p)))) for p in phrases]
-
-
-def fold(phrase: str) -> str:
-    """The form in which names are compared: lower case, underscores and runs of spaces as one space."""
-    return normalise(phrase.replace("_", " "))
-
-
-def mean_by_name(names: Sequence[str], rows: NDArray[Any]) -> NamedRows:
-    """One row a name: rows that carry the same folded name are averaged and normalised again."""
+def mean_by_name(names: Sequence[str], rows: NDArray[Any]) -> TextBank:
+    """One row a name: rows of names that differ in case, underscores and spaces only are averaged, normalised again."""
     members: dict[str, list[int]] = {}
     for i, name in enumerate(names):
-        members.setdefault(fold(name), []).append(i)
+        members.setdefault(normalise(name.replace("_", " ")), []).append(i)
     rows = unit(rows)
-    return NamedRows(tuple(members), unit(np.stack([rows[i].mean(0) for i in members.values()])))
+    return TextBank(list(members), unit(np.stack([rows[i].mean(0) for i in members.values()])))
 
 
 class OnnxTeacher:
@@ -225,7 +207,7 @@ class OfflineTeacher:
     def __init__(self, weights: Path, *, text: TextEncoder | None = None, size: int = 192, batch: int = 64) -> None:
         rows = load_text_rows(weights)
         names = unique_rows(rows)
-        self.bank = NamedRows(tuple(names), np.stack(list(names.values())))
+        self.bank = TextBank(list(names), np.stack(list(names.values())))
         self.imagenet = imagenet_names(rows)
         checkpoint = weights / "mobilenetv2_1.0_imagenet_tfslim.npz"
         self._net = load_mobilenet(checkpoint, TFSLIM).eval().to(memory_format=torch.channels_last)
@@ -252,8 +234,8 @@ class OfflineTeacher:
         return _from_bank(self.bank, phrases, self._text)
 
 
-def _from_bank(bank: NamedRows, phrases: Sequence[str], text: TextEncoder | None) -> NDArray[np.float32]:
-    found = bank.find(phrases)
+def _from_bank(bank: TextBank, phrases: Sequence[str], text: TextEncoder | None) -> NDArray[np.float32]:
+    found = [bank.find(phrase) for phrase in phrases]
     unknown = [phrase for phrase, row in zip(phrases, found, strict=True) if row is None]
     if unknown and text is None:
         raise DataError(
