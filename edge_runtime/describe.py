@@ -7,7 +7,7 @@ from itertools import groupby
 
 from edge_runtime.model.bundle import find_bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels import TextBank, load_label_set
+from edge_runtime.model.labels import LabelSpec, TextBank, load_label_set
 
 
 def bundle_info(path: str | None, *, as_json: bool) -> str:
@@ -60,10 +60,14 @@ def list_labels(wanted: str | None, bundle_path: str | None) -> str:
         return "\n".join(lines)
     label_set = load_label_set(wanted, bundle)
     by_group = groupby(sorted(label_set.labels, key=lambda label: label.group), key=lambda label: label.group)
-    lines = [f"{group}: {', '.join(label.name for label in labels)}" for group, labels in by_group]
+    lines = [f"{group}: {', '.join(_named(label) for label in labels)}" for group, labels in by_group]
     if label_set.background:
         lines.append(f"background: {', '.join(label_set.background)}")
     return "\n".join(lines)
+
+
+def _named(label: LabelSpec) -> str:
+    return f"{label.name} (background)" if label.background else label.name
 
 
 def _few(names: list[str], n: int = 6) -> str:

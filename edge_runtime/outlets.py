@@ -42,7 +42,7 @@ def _outlets(config: Config, running: Running, labels: CompiledLabels, *, live: 
     if config.mqtt:
         from edge_runtime.sinks.mqtt import MqttSink
 
-        mqtt = MqttSink(config.mqtt, lambda: running.labels().names)
+        mqtt = MqttSink(config.mqtt, lambda: running.labels().reported)
         yield SinkThread(mqtt, lossless=False, wants=mqtt.wants)
     if config.prometheus:
         from edge_runtime.sinks.prometheus import PrometheusSink
@@ -53,7 +53,7 @@ def _outlets(config: Config, running: Running, labels: CompiledLabels, *, live: 
         from edge_runtime.sinks.triggers import TriggerSink
 
         clip_jpeg = JpegEncoder(max_width=SMALL_WIDTH)
-        triggers = TriggerSink(config.triggers, JpegEncoder(), labels.names, clip_jpeg)
+        triggers = TriggerSink(config.triggers, JpegEncoder(), labels.reported, clip_jpeg)
         yield SinkThread(triggers, lossless=not live, pictures=True, wants=triggers.wants)
     if config.preview:
         from edge_runtime.camera.jpeg import JpegEncoder

@@ -137,9 +137,10 @@ class LabelRecord:
 
     def to_json(self) -> str:
         """One line of strict JSON (no NaN, no newline inside)."""
-        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return _one_line(self.to_dict())
 
 
+_one_line = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _RECORD_FIELDS = tuple(f.name for f in fields(LabelRecord))
 _OPTIONAL_FIELDS = frozenset(f.name for f in fields(LabelRecord) if f.metadata["schema"].get("optional"))
 _STAGES = tuple(f.name for f in fields(StageTimes))

@@ -470,7 +470,7 @@ def with_groups(label_set: LabelSet, groups: dict[str, Calibration]) -> LabelSet
     for label in label_set.labels:
         learned = groups.get(label.group)
         if learned:
-            threshold = learned.thresholds.get(label.name, label.threshold)
+            threshold = None if label.background else learned.thresholds.get(label.name, label.threshold)
             label = replace(label, bias=learned.biases[label.name], threshold=threshold)
         labels.append(label)
     temperatures = {name: round(own.temperature, 3) for name, own in groups.items()}
@@ -490,6 +490,8 @@ def to_yaml(label_set: LabelSet, comment: str) -> str:
             entry["threshold"] = label.threshold
         if label.bias:
             entry["bias"] = label.bias
+        if label.background:
+            entry["background"] = True
         entries.append(entry | {"group": label.group})
     whole: dict[str, Any] = {"labels": entries}
     if label_set.background:

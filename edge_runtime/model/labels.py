@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +42,13 @@ class LabelSpec:
     threshold: float | None = None
     bias: float = 0.0  # added to the label's logit; tools.calibrate learns it
     group: str = "labels"
+    background: bool = False  # nothing to report: competes in its group, is never on and stands in no record
 
     def __post_init__(self) -> None:
         for phrase in (self.name, self.group, *self.prompts):
             _check_phrase(phrase)
+        if self.background and self.threshold is not None:
+            raise ValueError(f"'{self.name}' is background and never on: a threshold means nothing there; remove it")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold of '{self.name}' must be between 0 and 1")
         if abs(self.bias) > MAX_BIAS:
@@ -66,6 +70,9 @@ class LabelSet:
         if len(self.labels) > MAX_LABELS:
             raise ValueError(f"{len(self.labels)} labels are more than {MAX_LABELS}; split the set")
         groups = {label.group for label in self.labels}
+        mute = groups - {label.group for label in self.labels if not label.background}
+        if mute:
+            raise ValueError(f"every label of group '{min(mute)}' is background, so none could ever be on; add another")
         for group, temperature in self.temperatures.items():
             if group not in groups:
                 raise ValueError(f"temperatures: no label is of group '{group}'; there are {', '.join(sorted(groups))}")
@@ -208,12 +215,18 @@ class CompiledLabels:
     """
 
     names: tuple[str, ...]
+    background: NDArray[np.bool_]  # (labels,), true for labels that compete but are never reported
     thresholds: NDArray[np.float32]
     groups: tuple[tuple[str, slice], ...]
     matrix: NDArray[np.float32]
     biases: NDArray[np.float32]  # (labels,), added to the logits
     scales: tuple[float, ...]  # of each group: the bundle's logit scale divided by the group's temperature
     id: str
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """Names of the labels that a record can hold."""
+        return tuple(name for name, hidden in zip(self.names, self.background.tolist(), strict=True) if not hidden)
 
 
 def load_labels(wanted: str, bundle: Bundle) -> CompiledLabels:
@@ -253,13 +266,14 @@ def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> Compi
         else:
             groups.append((label.group, slice(i, i + 1)))
     default = bundle.manifest.threshold
+    hidden = np.array([s.background for s in labels])
     thresholds = np.array([default if s.threshold is None else s.threshold for s in labels], np.float32)
     biases = np.array([s.bias for s in labels], np.float32)
     scales = tuple(bundle.manifest.logit_scale / label_set.temperatures.get(name, 1.0) for name, _ in groups)
     identity = json.dumps([[[s.name, s.group] for s in labels], scales]).encode()
-    digest = sha256_hex(matrix.tobytes(), thresholds.tobytes(), biases.tobytes(), identity)
+    digest = sha256_hex(matrix.tobytes(), hidden.tobytes(), thresholds.tobytes(), biases.tobytes(), identity)
     names = tuple(s.name for s in labels)
-    return CompiledLabels(names, thresholds, tuple(groups), matrix, biases, scales, f"sha256:{digest}")
+    return CompiledLabels(names, hidden, thresholds, tuple(groups), matrix, biases, scales, f"sha256:{digest}")
 
 
 def _embed(prompts: tuple[str, ...], bank: TextBank) -> NDArray[np.float32]:
@@ -284,48 +298,50 @@ Settle = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
 class Scorer:
     """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine + bias.
 
-    All groups at once, each against its own largest logit.
+    All groups at once: laid end to end, each followed by the background prompts, which compete in every group.
     """
 
     def __init__(self, labels: CompiledLabels, top_k: int = 10) -> None:
         self.labels = labels
         self._top_k = top_k
-        self._scales = np.array(labels.scales)
-        self._starts = np.array([group.start for _, group in labels.groups])
-        self._group_of = np.repeat(np.arange(len(labels.groups)), [g.stop - g.start for _, g in labels.groups])
+        self._reported = np.flatnonzero(~labels.background)
+        count = len(labels.names)
+        prompts = np.arange(count, len(labels.matrix))
+        rows = [np.concatenate((np.arange(group.start, group.stop), prompts)) for _, group in labels.groups]
+        self._rows = np.concatenate(rows)  # of the matrix
+        self._group = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+        self._starts = np.searchsorted(self._group, np.arange(len(rows)))
+        self._labels = np.flatnonzero(self._rows < count)
+        self._scales = np.array(labels.scales)[self._group]
+        self._biases = np.append(labels.biases, np.zeros(len(prompts)))[self._rows]
 
     def __call__(self, embedding: NDArray[np.float32], settle: Settle | None = None) -> tuple[LabelScore, ...] | None:
-        """The top-k labels and every label that is on, highest score first; None if the embedding has NaN.
+        """The top-k labels and every label that is on, highest score first; background labels are left out.
 
-        ``settle`` may change which labels are on: bool (labels,) -> bool (labels,).
+        None if the embedding has NaN. ``settle`` may change which labels are on: bool (labels,) -> bool (labels,).
         """
         cosines = self.labels.matrix @ embedding
-        if not np.isfinite(cosines).all():
+        if not math.isfinite(cosines.sum()):
             return None
-        scores, margins = self._softmax(cosines.astype(np.float64))
-        on = (margins > 0) & (scores >= self.labels.thresholds)
+        scores, margins = self._softmax(cosines)
+        on = (margins > 0) & (scores >= self.labels.thresholds) & ~self.labels.background
         if settle is not None:
             on = settle(on)
-        ranked = np.argsort(-scores, kind="stable")
+        ranked = self._reported[np.argsort(-scores[self._reported], kind="stable")]
         rest = ranked[self._top_k :]
         shown = np.concatenate((ranked[: self._top_k], rest[on[rest]]))
         columns = (shown.tolist(), scores[shown].tolist(), margins[shown].tolist(), on[shown].tolist())
         names = self.labels.names
         return tuple(LabelScore(names[i], round(s, 4), round(m, 4), o) for i, s, m, o in zip(*columns, strict=True))
 
-    def _softmax(self, cosines: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _softmax(self, cosines: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and margins of all labels: score minus that of the best competitor, background included."""
-        count = len(self.labels.names)
-        labels = cosines[:count] * self._scales[self._group_of] + self.labels.biases
-        background = cosines[count:] * self._scales[:, None]  # each group has a scale of its own
-        top = np.maximum(np.maximum.reduceat(labels, self._starts), background.max(axis=1, initial=-np.inf))
-        labels = np.exp(labels - top[self._group_of])
-        background = np.exp(background - top[:, None])
-        best = np.maximum.reduceat(labels, self._starts)
-        is_best = labels == best[self._group_of]
-        tied = np.add.reduceat(is_best, self._starts, dtype=np.intp) > 1
-        second = np.where(tied, best, np.maximum.reduceat(np.where(is_best, 0.0, labels), self._starts))
-        rival = np.where(is_best, second[self._group_of], best[self._group_of])
-        rival = np.maximum(rival, background.max(axis=1, initial=0.0)[self._group_of])
-        total = (np.add.reduceat(labels, self._starts) + background.sum(axis=1))[self._group_of]
-        return labels / total, (labels - rival) / total
+        group, starts = self._group, self._starts
+        logits = cosines[self._rows] * self._scales + self._biases
+        odds = np.exp(logits - np.maximum.reduceat(logits, starts)[group])  # against the best of the group, which has 1
+        total = np.add.reduceat(odds, starts)[group]
+        best = odds == 1
+        second = np.maximum.reduceat(np.where(best, 0.0, odds), starts)
+        second[np.add.reduceat(best, starts, dtype=np.intp) > 1] = 1  # a tie
+        rival = np.where(best, second[group], 1.0)
+        return (odds / total)[self._labels], ((odds - rival) / total)[self._labels]

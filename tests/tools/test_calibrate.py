@@ -60,6 +60,18 @@ def test_labelled_pictures_give_thresholds_biases_and_a_temperature(my_set, tiny
         assert on == [name]
 
 
+def test_a_background_label_learns_a_bias_but_no_threshold_and_stays_background(my_set, tiny_bundle, monkeypatch):
+    (my_set / "my.yaml").write_text(SET.replace("name: green,", "name: green, background: true,"))
+    for name, colour in COLOURS.items():
+        paint(my_set / "labelled" / name, colour, 24)
+    assert run(monkeypatch, "labels", "my.yaml", "--bundle", tiny_bundle, "--labelled", "labelled") == 0
+    learned = {label.name: label for label in load_label_set("my.calibrated.yaml", load_bundle(tiny_bundle)).labels}
+    assert {name: label.background for name, label in learned.items()} == {"red": False, "green": True, "blue": False}
+    assert learned["green"].threshold is None
+    assert learned["green"].bias != 0
+    assert learned["red"].threshold is not None
+
+
 def test_unlabelled_pictures_pull_back_the_label_that_always_wins(my_set, tiny_bundle, monkeypatch):
     paint(my_set / "usual", (60, 60, 180), 20)  # everything this camera sees is reddish
     assert run(monkeypatch, "labels", "my.yaml", "--bundle", tiny_bundle, "--pictures", "usual") == 0
@@ -84,7 +96,8 @@ def test_pictures_show_what_words_do_not_say_and_a_build_keeps_them(my_set, tiny
 
 
 def test_what_is_written_reads_back_as_it_was():
-    label_set = parse_label_set(SET + "templates: ['the {}']\ntemperatures: {colour: 2.5}\n", "x")
+    text = SET.replace("{name: red,", "{name: red, background: true,")
+    label_set = parse_label_set(text + "templates: ['the {}']\ntemperatures: {colour: 2.5}\n", "x")
     assert parse_label_set(calibrate.to_yaml(label_set, "made"), "x") == label_set
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,41 @@ def test_background_winning_means_nothing_is_on(bundle: Bundle):
     scores = scorer(bundle, load_label_set("colours", bundle))(axis(0, 0, 0, 1))
     assert scores is not None
     assert not any(s.on for s in scores)
+
+
+def with_background_label(**more: Any) -> LabelSet:
+    return LabelSet((LabelSpec("red"), LabelSpec("green", background=True), LabelSpec("blue")), **more)
+
+
+def test_a_background_label_wins_its_group_and_is_never_reported(bundle: Bundle):
+    score = scorer(bundle, with_background_label())
+    green, red = score(axis(0.2, 1, 0)), score(axis(1, 0.2, 0))
+    assert green is not None
+    assert red is not None
+    assert [(s.name, s.on) for s in green] == [("red", False), ("blue", False)]
+    assert [(s.name, s.on) for s in red] == [("red", True), ("blue", False)]
+    assert score.labels.reported == ("red", "blue")
+
+
+def test_a_background_label_takes_its_share_of_the_group(bundle: Bundle):
+    plain = LabelSet((LabelSpec("red"), LabelSpec("green"), LabelSpec("blue")))
+    embedding = axis(0.5, 0.4, 0.1)
+    with_it, without = scorer(bundle, with_background_label())(embedding), scorer(bundle, plain)(embedding)
+    assert with_it is not None
+    assert without is not None
+    shown = {s.name: (s.score, s.margin) for s in with_it}
+    assert shown == {s.name: (s.score, s.margin) for s in without if s.name != "green"}
+
+
+def test_a_background_label_belongs_to_its_group_alone(bundle: Bundle):
+    labels = (
+        LabelSpec("red", group="a"),
+        LabelSpec("blue", group="b"),
+        LabelSpec("green", group="b", background=True),
+    )
+    scores = scorer(bundle, LabelSet(labels))(axis(0.2, 1, 0))
+    assert scores is not None
+    assert {s.name: s.on for s in scores} == {"red": True, "blue": False}
 
 
 def test_a_threshold_keeps_a_weak_winner_off(bundle: Bundle):
@@ -115,6 +151,8 @@ def test_the_id_changes_with_everything_that_can_change_a_score(bundle: Bundle):
         LabelSet((LabelSpec("red", threshold=0.5),)),
         LabelSet((LabelSpec("red", group="g"),)),
         LabelSet((LabelSpec("red"),), background=("grey",)),
+        LabelSet((LabelSpec("red"), LabelSpec("green"))),
+        LabelSet((LabelSpec("red"), LabelSpec("green", background=True))),
     ]
     assert len({compile_labels(s, bundle, bank).id for s in sets}) == len(sets)
     assert compile_labels(sets[0], bundle, bank).id == compile_labels(sets[0], bundle, bank).id
@@ -144,6 +182,9 @@ def test_an_unknown_phrase_is_explained_with_the_nearest(bundle: Bundle):
         ("labels:\n  - name: red\n    treshold: 0.5", "did you mean 'threshold'?"),
         ("labels:\n  - name: red\n    threshold: 1.5", "between 0 and 1"),
         ("labels:\n  - name: red\n    prompts: ['']", "prompts[0] must be text"),
+        ("labels:\n  - name: red\n    background: yes please", "background must be true or false"),
+        ("labels:\n  - {name: red, background: true, threshold: 0.5}", "never on: a threshold means nothing"),
+        ("labels:\n  - {name: red, background: true}", "every label of group 'labels' is background"),
         ('labels:\n  - name: "a\\nb"', "control characters"),
         (f"labels:\n  - name: {'x' * 100_000}", "100000 characters"),
         ('labels:\n  - name: red\nbackground: ["\\x07"]', "control characters"),
