@@ -1,4 +1,4 @@
-"""Small before-and-after measurements behind docs/decisions: ``python -m tools.measure decode|session``.
+"""Small before-and-after measurements behind docs/decisions: ``python -m tools.measure decode|frames|session``.
 
 Variants run in turn within one process or one after the other in fresh processes, so that the ratios hold on a
 noisy machine even where the milliseconds do not.
@@ -57,6 +57,36 @@ def measure_decode() -> None:
         print(f"| {name} | {ms:.2f} | {ms / slowest:.2f} |")
 
 
+def measure_frames(videos: str) -> None:
+    """How large a camera's 640x480 JPEG is, and what it costs to decode at half size: bench's frame, and videos."""
+    import cv2
+    import numpy as np
+
+    from edge_runtime.bench import builtin_jpeg
+    from edge_runtime.camera.decode import decode
+    from edge_runtime.records import Frame
+
+    shown = {"bench": [builtin_jpeg()]}
+    for path in sorted(p for p in Path(videos).iterdir() if p.suffix in (".avi", ".mp4")):
+        video, shown[path.name] = cv2.VideoCapture(str(path)), []
+        for at in np.linspace(0, video.get(cv2.CAP_PROP_FRAME_COUNT) - 2, 6):
+            video.set(cv2.CAP_PROP_POS_FRAMES, int(at))
+            whole = video.read()[1]
+            width = min(whole.shape[1], whole.shape[0] * 4 // 3)
+            cut = whole[:, (whole.shape[1] - width) // 2 :][:, :width]
+            small = cv2.resize(cut, (640, 480), interpolation=cv2.INTER_AREA)
+            shown[path.name].append(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].reshape(-1))
+    calls = {
+        name: lambda frames=frames: [decode(Frame(f, "mjpg", 0.0, 0.0), (192, 192)) for f in frames]
+        for name, frames in shown.items()
+    }
+    medians = _interleaved(calls, 50)
+    print("| frame, 640x480, quality 85 | kB | ms to decode at half size |\n| --- | --- | --- |")
+    for name, frames in shown.items():
+        kilobytes = statistics.median(frame.size for frame in frames) / 1e3
+        print(f"| {name} | {kilobytes:.0f} | {medians[name] / len(frames):.2f} |")
+
+
 def measure_session(bundle: str) -> None:
     """Memory, time and CPU of a paced run (30 FPS) under each set of session options, a fresh process each."""
     print("| session options | RSS MB | peak MB | ms a frame | CPU ms a frame |\n| --- | --- | --- | --- | --- |")
@@ -103,16 +133,18 @@ def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.measure", description=__doc__)
-    parser.add_argument("what", choices=["decode", "session", "session-child"])
-    parser.add_argument("bundle", nargs="?", default="models/edge-clip")
+    parser.add_argument("what", choices=["decode", "frames", "session", "session-child"])
+    parser.add_argument("path", nargs="?", default="models/edge-clip", help="a bundle; for frames: a folder of videos")
     parser.add_argument("variant", nargs="?", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.what == "decode":
         measure_decode()
+    elif options.what == "frames":
+        measure_frames(options.path)
     elif options.what == "session":
-        measure_session(options.bundle)
+        measure_session(options.path)
     else:
-        _session_child(options.bundle, json.loads(options.variant))
+        _session_child(options.path, json.loads(options.variant))
 
 
 if __name__ == "__main__":
