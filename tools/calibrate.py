@@ -28,7 +28,6 @@ from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import DataError, EdgeLabelError, NoInputError, UsageError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
-from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import (
     CompiledLabels,
     LabelSet,
@@ -39,7 +38,6 @@ from edge_runtime.model.labels import (
     with_built_rows,
 )
 from edge_runtime.model.phrase_rows import PhraseRows, rows_path
-from edge_runtime.model.preprocess import Preprocessor
 from tools import evaluate
 from tools.factory import conditions, datasets, metrics
 from tools.factory.calibration import (
@@ -51,6 +49,7 @@ from tools.factory.calibration import (
     group_probabilities,
     threshold_for,
 )
+from tools.factory.embedding_cache import CachedEncoder, cache_folder
 from tools.factory.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -61,22 +60,15 @@ SHOWN_BY = "pictures of "
 FEWEST_WINS = 8  # labelled pictures a label must win before it gets a threshold of its own
 
 
-def picture_encoder(bundle: Bundle) -> evaluate.PictureEncoder:
-    """One picture -> its unit embedding. One thread: other work on a busy machine stalls two of them at every layer."""
-    prepare, encoder = Preprocessor(bundle.manifest.input), Encoder(bundle, threads=1)
-    return lambda picture: encoder(prepare(picture))
-
-
-def embed(bundle: Bundle, files: Sequence[Path], what: str) -> NDArray[np.float32]:
-    """Embeddings (N, dim) by the bundle's own encoder. Raises DataError without pictures."""
+def embed(encode: evaluate.PictureEncoder, files: Sequence[Path], what: str) -> NDArray[np.float32]:
+    """Embeddings (N, dim) of picture files. Raises DataError without pictures."""
     if not files:
         raise DataError(f"{what}: no pictures there")
-    return evaluate.embed_files(picture_encoder(bundle), files, what)
+    return evaluate.embed_files(encode, files, what)
 
 
-def held_out_tasks(bundle: Bundle, recipe: Recipe, data: Path) -> list[Task]:
+def held_out_tasks(encode: evaluate.PictureEncoder, texts: evaluate.TextRows, recipe: Recipe, data: Path) -> list[Task]:
     """One task a labelled source of the recipe, of the pictures that training has never seen."""
-    encode, texts = picture_encoder(bundle), evaluate.TextRows(evaluate.load_subject(bundle.path, None))
     tasks = []
     for source in recipe.data:
         if not (source.label or source.kind == "csv"):
@@ -99,9 +91,8 @@ def held_out_tasks(bundle: Bundle, recipe: Recipe, data: Path) -> list[Task]:
     return tasks
 
 
-def evaluation_tasks(bundle: Bundle, data: Path) -> list[Task]:
+def evaluation_tasks(encode: evaluate.PictureEncoder, texts: evaluate.TextRows, data: Path) -> list[Task]:
     """The sets of tools.evaluate, as tasks. For reporting only."""
-    encode, texts = picture_encoder(bundle), evaluate.TextRows(evaluate.load_subject(bundle.path, None))
     with evaluate.open_data(data) as root:
         tasks = []
         for labelled in evaluate.labelled_sets(root, "a photo of a {}", ()):
@@ -154,7 +145,10 @@ def calibrate_bundle(options: argparse.Namespace) -> str:
     """Fit on held-out training pictures; report; write only what --write asks for."""
     bundle = load_bundle(options.bundle)
     recipe = load_recipe(options.recipe)
-    tasks = held_out_tasks(bundle, recipe, options.data)
+    texts = evaluate.TextRows(evaluate.load_subject(bundle.path, None))
+    with CachedEncoder(bundle, options.cache) as encode:
+        tasks = held_out_tasks(encode, texts, recipe, options.data)
+        others = evaluation_tasks(encode, texts, options.evaluate) if options.evaluate else []
     before = 100.0
     scale = fit_scale(tasks)
     probabilities = [metrics.probabilities(task.cosines, scale) for task in tasks]
@@ -179,8 +173,7 @@ def calibrate_bundle(options: argparse.Namespace) -> str:
         return f"{task.name:<14}{len(task.truth):>9}{top1:>8.3f}{errors}"
 
     lines += [row(task) for task in tasks]
-    if options.evaluate:
-        others = evaluation_tasks(bundle, options.evaluate)
+    if others:
         errors = [float(np.mean([task.error(s) for task in others])) for s in (before, scale)]
         lines += ["", "pictures that nothing was fitted on:", *(row(task) for task in others)]
         lines += [f"mean calibration error {errors[0]:.3f} -> {errors[1]:.3f} ({errors[1] / errors[0] - 1:+.0%})", ""]
@@ -258,19 +251,21 @@ def calibrate_labels(options: argparse.Namespace) -> str:
     lines = []
     usual = pictures_of(options.pictures) if options.pictures else []
     shown_rows: PhraseRows | None = None
-    if options.prototypes:
-        label_set, shown_rows = with_prototypes(label_set, bundle, bank, options.prototypes, usual)
-        bank = bank.extended(shown_rows)
-        lines.append(f"labels shown by pictures: {', '.join(p.removeprefix(SHOWN_BY) for p in shown_rows.phrases)}")
-    if usual:
-        labels = compile_labels(label_set, bundle, bank)
-        biases = unlabelled_biases(labels, embed(bundle, usual, str(options.pictures)))
-        label_set = with_biases(label_set, biases)
-        lines.append(f"{len(usual)} pictures without labels: biases {min(biases.values())} to {max(biases.values())}")
-    if options.labelled:
-        groups = fit_labelled_groups(bundle, compile_labels(label_set, bundle, bank), options.labelled)
-        lines += [f"{name}: {learned.told}" for name, learned in groups.items()]
-        label_set = with_groups(label_set, groups)
+    with CachedEncoder(bundle, options.cache) as encode:
+        if options.prototypes:
+            label_set, shown_rows = with_prototypes(label_set, bundle, bank, encode, options.prototypes, usual)
+            bank = bank.extended(shown_rows)
+            lines.append(f"labels shown by pictures: {', '.join(p.removeprefix(SHOWN_BY) for p in shown_rows.phrases)}")
+        if usual:
+            labels = compile_labels(label_set, bundle, bank)
+            biases = unlabelled_biases(labels, embed(encode, usual, str(options.pictures)))
+            label_set = with_biases(label_set, biases)
+            least, most = min(biases.values()), max(biases.values())
+            lines.append(f"{len(usual)} pictures without labels: biases {least} to {most}")
+        if options.labelled:
+            groups = fit_labelled_groups(encode, compile_labels(label_set, bundle, bank), options.labelled)
+            lines += [f"{name}: {learned.told}" for name, learned in groups.items()]
+            label_set = with_groups(label_set, groups)
     out = options.output or Path(Path(options.labels).stem + ".calibrated.yaml")
     built = None if options.labels in bundle.label_sets() else PhraseRows.read(rows_path(Path(options.labels)))
     write_atomically(out, to_yaml(label_set, f"calibrated from {options.labels}").encode())
@@ -279,10 +274,12 @@ def calibrate_labels(options: argparse.Namespace) -> str:
     return "\n".join([*lines, f"{out}: written"])
 
 
-def fit_labelled_groups(bundle: Bundle, labels: CompiledLabels, folder: Path) -> dict[str, Calibration]:
+def fit_labelled_groups(
+    encode: evaluate.PictureEncoder, labels: CompiledLabels, folder: Path
+) -> dict[str, Calibration]:
     """Every group that has pictures of two or more of its labels. Raises DataError when none has."""
     pairs = labelled_pictures(folder, labels)
-    pictures = embed(bundle, [file for file, _ in pairs], str(folder))
+    pictures = embed(encode, [file for file, _ in pairs], str(folder))
     names = [name for _, name in pairs]
     groups = {}
     for group, at in labels.groups:
@@ -295,7 +292,12 @@ def fit_labelled_groups(bundle: Bundle, labels: CompiledLabels, folder: Path) ->
 
 
 def with_prototypes(
-    label_set: LabelSet, bundle: Bundle, bank: TextBank, folder: Path, usual: Sequence[Path]
+    label_set: LabelSet,
+    bundle: Bundle,
+    bank: TextBank,
+    encode: evaluate.PictureEncoder,
+    folder: Path,
+    usual: Sequence[Path],
 ) -> tuple[LabelSet, PhraseRows]:
     """Labels that a few pictures show as well as their words do: half pictures, half prompts.
 
@@ -306,12 +308,12 @@ def with_prototypes(
     names = {label.name for label in label_set.labels}
     if not shown_by or not set(shown_by) <= names:
         raise DataError(f"{folder}: expected one folder a label of {', '.join(sorted(names)[:8])} ..., with pictures")
-    middle = embed(bundle, usual, "usual pictures").mean(axis=0)
+    middle = embed(encode, usual, "usual pictures").mean(axis=0)
     words = bank.rows.astype(np.float32)
     length = float(np.linalg.norm(words - words.mean(axis=0), axis=1).mean())
     rows = []
     for name, files in shown_by.items():
-        beyond = embed(bundle, files, name).mean(axis=0) - middle
+        beyond = embed(encode, files, name).mean(axis=0) - middle
         rows.append(words.mean(axis=0) + beyond * (length / max(float(np.linalg.norm(beyond)), 1e-6)))
     labels = []
     for label in label_set.labels:
@@ -423,24 +425,22 @@ def calibrate_sets(options: argparse.Namespace) -> str:
 
     bundle = load_bundle(options.bundle)
     shows = yaml.safe_load((RECIPES / "calibration.yaml").read_text(encoding="utf-8"))
-    encode = picture_encoder(bundle)
     bank = TextBank.from_bundle(bundle)
     written: dict[str, bytes] = {}
     lines = []
-    for name in bundle.label_sets():
-        if name not in shows:
-            continue
+    for name in sorted(set(bundle.label_sets()) & set(shows)):
         source = RECIPES / "labels" / f"{name}.yaml"  # uncalibrated, so that calibrating twice changes nothing
         label_set = parse_label_set(source.read_text(encoding="utf-8"), str(source))
         labels = compile_labels(label_set, bundle, bank)
         groups: dict[str, Calibration] = {}
         for group, entries in shows[name].items():
-            pictures, truth = [], []
-            for label, listed in tqdm(entries.items(), desc=f"{name}: {group}", unit="label", leave=False):
-                for entry in listed:
-                    found = shown(entry, options.data, max(1, options.most // len(listed)))
-                    pictures += [encode(picture) for picture in found]
-                    truth += [label] * len(found)
+            with CachedEncoder(bundle, options.cache) as encode:
+                pictures, truth = [], []
+                for label, listed in tqdm(entries.items(), desc=f"{name}: {group}", unit="label", leave=False):
+                    for entry in listed:
+                        found = shown(entry, options.data, max(1, options.most // len(listed)))
+                        pictures += [encode(picture) for picture in found]
+                        truth += [label] * len(found)
             groups[group] = fit_group(labels, group, np.stack(pictures), truth)
             lines.append(f"{name} / {group}: {groups[group].told}")
         calibrated = with_groups(label_set, groups)
@@ -531,6 +531,10 @@ def main() -> int:
     labels.add_argument("--prototypes", type=Path, help="one folder a label, of pictures that show it; with --pictures")
     labels.add_argument("--output", type=Path, help="default: NAME.calibrated.yaml")
     labels.set_defaults(run=calibrate_labels)
+    for verb in (bundle, sets, labels):
+        verb.add_argument(
+            "--cache", type=Path, default=cache_folder(), help="embeddings made before (default: %(default)s)"
+        )
     options = parser.parse_args()
     try:
         print(options.run(options))

@@ -1,5 +1,7 @@
 """Calibration learns from what the pictures show, says what it changed, and writes what the runtime reads."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def paint(folder, bgr, count, seed=0):
 
 
 def run(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["calibrate", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["calibrate", *map(str, arguments), "--cache", "cache"])
     return calibrate.main()
 
 
@@ -134,3 +136,29 @@ def test_every_label_of_the_calibration_recipe_is_a_label_of_its_set_and_group()
         labels = {(label.group, label.name) for label in parse_label_set(source.read_text(), name).labels}
         for group, entries in groups.items():
             assert {(group, label) for label in entries if label != "none"} <= labels
+
+
+def test_a_bundle_that_is_too_sure_is_calibrated_and_judged_on_other_pictures(my_set, tiny_bundle, monkeypatch, capsys):
+    seen = {name: colour for name, colour in COLOURS.items() if name != "none"}
+    for name, colour in seen.items():
+        dull = tuple(int(105 + 0.06 * (c - 105)) for c in colour)  # hard to tell: often wrong, at a scale of 100 sure
+        paint(my_set / "data" / "colours" / name, dull, 60, seed=1)
+        paint(my_set / "other" / name, dull, 30, seed=2)
+    (my_set / "recipe.yaml").write_text(
+        "name: toy\nteacher: {name: offline}\nstudent: {name: mobilenet_v2}\nbank: {path: none}\n"
+        "data: [{name: colours, path: colours, label: folder, validation: 0.5}]\n"
+    )
+    before = (tiny_bundle / "manifest.json").read_bytes()
+    arguments = ("bundle", tiny_bundle, "--recipe", "recipe.yaml", "--data", "data", "--evaluate", "other")
+    assert run(monkeypatch, *arguments) == 0
+    out = capsys.readouterr().out
+    found = re.search(r"mean calibration error (\S+) -> (\S+) ", out)
+    assert found, out
+    assert float(found[2]) < float(found[1]) / 2
+    assert "AUROC" in out
+    assert (my_set / "reliability.png").stat().st_size > 1000
+    assert (tiny_bundle / "manifest.json").read_bytes() == before, "written without --write"
+    assert run(monkeypatch, *arguments, "--write") == 0
+    manifest = load_bundle(tiny_bundle).manifest
+    assert manifest.logit_scale < 50
+    assert manifest.threshold == manifest.raw["calibration"]["threshold"]

@@ -64,7 +64,7 @@ def background_bias(logits: Floats, strength: float) -> Floats:
 
 
 def fit_labelled(
-    logits: Floats, background: Floats, truth: NDArray[np.int64], penalty: float = 0.02, steps: int = 400
+    logits: Floats, background: Floats, truth: NDArray[np.int64], penalty: float = 0.1, steps: int = 400
 ) -> tuple[float, Floats]:
     """(temperature, biases (labels,)) of the least loss on labelled pictures; truth -1: none of the labels.
 
