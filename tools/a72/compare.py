@@ -44,6 +44,7 @@ class Encoder:
     make: Callable[[int], bytes]  # size -> float32 ONNX
     published: str = "-"
     ours: bool = False  # a student of tools.factory: quantised as we ship
+    kinds: tuple[str, ...] = ("int8", "fp32")
 
 
 def _student(name: str) -> Callable[[int], bytes]:
@@ -85,6 +86,9 @@ B3 = "81.6 % ImageNet at 300 px, supervised (Tan & Le 2019)"
 ENCODERS = [
     *(Encoder(f"student {name}", 192, _student(name), ours=True) for name in (
         "mobilenet_v2", "efficientnet_lite0", "mobilenetv4_conv_small",
+    )),
+    *(Encoder(f"student {name}", size, _student(name), ours=True, kinds=("int8",)) for name, size in (
+        ("efficientnet_lite0", 160), ("efficientnet_lite0", 176), ("mobilenet_v2", 160), ("mobilenet_v2", 176),
     )),
     *(Encoder("EfficientNet-B3", size, _student("efficientnet_b3"), B3, ours=True) for size in (160, 224, 300)),
     Encoder("TinyCLIP-8M image tower", 224, _tower("tinyclip_8m"), "41.1 % ImageNet zero-shot (Wu et al. 2023)"),
@@ -161,7 +165,7 @@ def run(only: str | None) -> None:
     if wanted(f"{OURS} int8"):
         keep(f"{OURS} int8", BUNDLE / "encoder.onnx", "-")
     for encoder in ENCODERS:
-        keys = {kind: f"{encoder.name} {encoder.size} {kind}" for kind in ("int8", "fp32")}
+        keys = {kind: f"{encoder.name} {encoder.size} {kind}" for kind in encoder.kinds}
         if not any(wanted(key) for key in keys.values()):
             continue
         fp32 = encoder.make(encoder.size)
