@@ -182,7 +182,7 @@ def _make_initrd(root: Path, folder: Path, kernel: str) -> None:
 
 
 def _fingerprint() -> str:
-    parts = (Path(__file__), Path(debian.__file__), userland.CONSTRAINTS)
+    parts = (Path(__file__), Path(debian.__file__), Path(userland.__file__), userland.CONSTRAINTS)
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
@@ -203,7 +203,8 @@ def _base(folder: Path) -> Path:
     _make_initrd(root, folder, kernel)
     python_version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
     packages = root / f"usr/local/lib/python{python_version}/dist-packages"
-    userland.install(userland.download_wheels(folder / "wheels", python_version), packages)
+    userland.install(userland.download_wheels(folder / "wheels", python_version), packages, python_version)
+    userland.compile_modules(root / f"usr/lib/python{python_version}", python_version)
     stamp.write_text(_fingerprint())
     return root
 
@@ -213,7 +214,8 @@ def _install_project(root: Path, bundle: Path) -> None:
     packages = next((root / "usr/local/lib").glob("python3*/dist-packages"))
     for old in [packages / "edge_runtime", *packages.glob("edge_label-*.dist-info")]:
         shutil.rmtree(old, ignore_errors=True)
-    userland.install([userland.build_wheel(root.parent / "wheel")], packages)
+    python_version = packages.parent.name.removeprefix("python")
+    userland.install([userland.build_wheel(root.parent / "wheel")], packages, python_version)
     script = "#!/usr/bin/python3\nimport sys\n\nfrom edge_runtime.cli import main\n\nsys.exit(main())\n"
     _write(root, "usr/local/bin/edge-label", script, 0o755)
     models = root / "usr/share/edge-label/models"

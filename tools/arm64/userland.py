@@ -121,19 +121,27 @@ def download_wheels(folder: Path, python_version: str, requirements: list[str] |
     return sorted(folder.glob("*.whl"))
 
 
-def install(wheels: list[Path], site: Path) -> None:
-    """Unpack `wheels` into `site`: what pip does for a wheel without scripts."""
+def install(wheels: list[Path], site: Path, python_version: str) -> None:
+    """Unpack `wheels` into `site` and compile them: what pip does for a wheel without scripts."""
     site.mkdir(parents=True, exist_ok=True)
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
+    compile_modules(site, python_version)
+
+
+def compile_modules(folder: Path, python_version: str) -> None:
+    """Write the bytecode of all modules below `folder`. It is the same on every processor, so the host can."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}" == python_version
+    python = sys.executable if here else debian.require(f"python{python_version}", f"python{python_version}")
+    debian.run(python, "-m", "compileall", "-q", "-x", "/tests?/|/lib2to3/", folder)
 
 
 def install_project(userland: Userland) -> None:
     """Put this working tree's wheel in place of the one `userland` holds."""
     for old in [userland.site / "edge_runtime", *userland.site.glob("edge_label-*.dist-info")]:
         shutil.rmtree(old, ignore_errors=True)
-    install([build_wheel(userland.root / "wheel")], userland.site)
+    install([build_wheel(userland.root / "wheel")], userland.site, userland.python_version)
 
 
 def write_pi4(root: Path) -> None:
@@ -197,7 +205,9 @@ def build(root: Path = DEFAULT_ROOT) -> Userland:
         debian.unpack(debian.download(state, PACKAGES), userland.root, LEAVE_OUT)
         write_pi4(userland.root)
         (userland.root / "tmp").mkdir(exist_ok=True)
-        install(download_wheels(userland.root / "wheels", userland.python_version), userland.site)
+        version = userland.python_version
+        install(download_wheels(userland.root / "wheels", version), userland.site, version)
+        compile_modules(userland.root / f"usr/lib/python{version}", version)
         stamp.write_text(_fingerprint())
     install_project(userland)
     return userland
