@@ -4,9 +4,10 @@
     python -m tools.a72.compare --only tinyclip  # measure again what has this in its name
     python -m tools.a72.compare --table          # print what is kept, as Markdown
 
-Results are kept in comparison.json after each encoder, so a run can be broken off and taken up. All but the default
-bundle have random weights: that is enough for speed and memory, and says nothing of accuracy. Accuracies are what
-their authors publish. Needs the [train] extra and the arm64 userland.
+Results are kept in comparison.json after each encoder, so a run can be broken off and taken up; the default bundle's
+own row is kept with its other figures, by `tools.a72.keep --write`. All others have random weights: that is enough for
+speed and memory, and says nothing of accuracy. Accuracies are what their authors publish. Needs the [train] extra and
+the arm64 userland.
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.a72 import keep
 from tools.a72.cycles import CycleTable
+from tools.a72.encoder import EncoderRow, measure_encoder
 from tools.a72.fit import CENTRAL, PESSIMISTIC, load_validation
-from tools.a72.model import encoder_work
 from tools.a72.trace import BUILD
 from tools.arm64 import debian
-from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+from tools.arm64.userland import DEFAULT_ROOT, Userland
 
 KEPT = Path(__file__).with_name("comparison.json")
-BUNDLE = REPOSITORY / "models/edge-clip"
-GUEST_MEMORY = REPOSITORY / "tools/arm64/guest_encoder_memory.py"
-OURS = "edge-clip (default bundle)"
 CALIBRATION = 2
+KINDS = ("int8", "fp32")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Encoder:
     make: Callable[[int], bytes]  # size -> float32 ONNX
     published: str = "-"
     ours: bool = False  # a student of tools.factory: quantised as we ship
-    kinds: tuple[str, ...] = ("int8", "fp32")
+    kinds: tuple[str, ...] = KINDS
 
 
 def _student(name: str) -> Callable[[int], bytes]:
@@ -133,23 +133,9 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
     return target.read_bytes()
 
 
-def measure(model: Path, userland: Userland, table: CycleTable) -> dict[str, Any]:
-    """Work, guest RSS of a process that runs nothing else, and file size of one ONNX file."""
-    work = encoder_work(model, userland, table)
-    done = userland.run(GUEST_MEMORY, model)
-    if done.returncode:
-        raise RuntimeError(f"{model} fails in the userland: {done.stderr.strip()[-300:]}")
-    return {
-        **asdict(work),
-        "mca": round(work.mca),
-        "rss_mb": json.loads(done.stdout.splitlines()[-1])["total"],
-        "size_mb": round(model.stat().st_size / 1e6, 2),
-    }
-
-
 def run(only: str | None) -> None:
     """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet kept."""
-    kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept = load() if KEPT.exists() else {}
     userland, table = Userland(DEFAULT_ROOT), CycleTable()
     folder = BUILD / "compare"
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,13 +143,6 @@ def run(only: str | None) -> None:
     def wanted(key: str) -> bool:
         return only.lower() in key.lower() if only else key not in kept
 
-    def keep(key: str, model: Path, published: str) -> None:
-        kept[key] = {**measure(model, userland, table), "published": published}
-        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-        print(f"{key}: {kept[key]['instructions'] / 1e6:.0f} M instructions", file=sys.stderr, flush=True)
-
-    if wanted(f"{OURS} int8"):
-        keep(f"{OURS} int8", BUNDLE / "encoder.onnx", "-")
     for encoder in ENCODERS:
         keys = {kind: f"{encoder.name} {encoder.size} {kind}" for kind in encoder.kinds}
         if not any(wanted(key) for key in keys.values()):
@@ -173,28 +152,33 @@ def run(only: str | None) -> None:
             if wanted(key):
                 model = folder / f"{kind}.onnx"
                 model.write_bytes(_int8(encoder, fp32) if kind == "int8" else fp32)
-                keep(key, model, encoder.published)
+                kept[key] = measure_encoder(model, userland, table)
+                KEPT.write_text(json.dumps({name: asdict(row) for name, row in kept.items()}, indent=1) + "\n")
+                print(f"{key}: {kept[key].work.instructions / 1e6:.0f} M instructions", file=sys.stderr, flush=True)
+
+
+def load() -> dict[str, EncoderRow]:
+    """The rows that comparison.json holds, by name."""
+    return {name: EncoderRow.from_dict(row) for name, row in json.loads(KEPT.read_text()).items()}
 
 
 def as_markdown() -> str:
-    """The table of docs/performance.md."""
-    from tools.a72.fit import Work
-
-    kept, coefficients = json.loads(KEPT.read_text()), load_validation().coefficients
-    works = {key: Work(*(row[name] for name in Work.__dataclass_fields__)) for key, row in kept.items()}
-    ours = coefficients.ms(works[f"{OURS} int8"], 4)
+    """The table of docs/performance.md, fastest first."""
+    figures, coefficients = keep.load_kept(), load_validation().coefficients
+    published = {f"{encoder.name} {encoder.size} {kind}": encoder.published for encoder in ENCODERS for kind in KINDS}
+    rows = {**load(), f"{figures.bundle} (default bundle) int8": figures.encoder}
+    ours = coefficients.ms(figures.encoder.work, 4)
     lines = [
         "| encoder alone | M instructions | ms, 1 thread | ms, 4 threads | ms, 4 threads, pessimistic | ratio to ours "
         "| RSS, MB | file, MB | published accuracy |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --- |",
     ]
-    for key in sorted(works, key=lambda key: coefficients.ms(works[key], 4)):
-        row, work = kept[key], works[key]
-        one, four = coefficients.ms(work), coefficients.ms(work, 4)
+    for key, row in sorted(rows.items(), key=lambda item: coefficients.ms(item[1].work, 4)):
+        one, four = coefficients.ms(row.work), coefficients.ms(row.work, 4)
         lines.append(
-            f"| {key} | {work.instructions / 1e6:.0f} | {CENTRAL * one:.1f} | {CENTRAL * four:.1f} "
-            f"| {PESSIMISTIC * four:.1f} | {four / ours:.1f} | {row['rss_mb']:.0f} | {row['size_mb']:.1f} "
-            f"| {row['published']} |"
+            f"| {key} | {row.work.instructions / 1e6:.0f} | {CENTRAL * one:.1f} | {CENTRAL * four:.1f} "
+            f"| {PESSIMISTIC * four:.1f} | {four / ours:.1f} | {row.rss_mb:.0f} | {row.size_mb:.1f} "
+            f"| {published.get(key, '-')} |"
         )
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tools.a72.cycles import CycleTable
+from tools.a72.encoder import EncoderRow, measure_encoder
 from tools.a72.fit import Work
 from tools.a72.model import DEFAULT_LABELS, frame_model
 from tools.a72.operators import OperatorRow, profile
@@ -30,17 +31,19 @@ INSTRUCTIONS_SLACK = 0.03
 RSS_SLACK_MB = 5.0
 GUEST_MEMORY = REPOSITORY / "tools/arm64/guest_memory.py"
 PICTURES = 4
+NO_ENCODER = EncoderRow(Work(0, 0, 0, 0), 0, 0)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one frame of the default bundle costs on arm64; `stages` and `operators` are for docs/performance.md."""
+    """What one frame of the default bundle costs on arm64; what follows `rss_mb` is for docs/performance.md."""
 
     bundle: str
     instructions: int
     rss_mb: float
     stages: dict[str, Work] = field(default_factory=dict)
     operators: list[OperatorRow] = field(default_factory=list)
+    encoder: EncoderRow = NO_ENCODER
 
     def complaints(self, kept: Figures) -> list[str]:
         """One line for each figure that left the bounds around `kept`."""
@@ -75,8 +78,8 @@ def rss_mb(userland: Userland, bundle: Path) -> float:
     return total
 
 
-def measure(userland: Userland, bundle: Path = BUNDLE, *, operators: bool = False) -> Figures:
-    """Both figures, now; with `operators` also where the encoder's time goes (another minute)."""
+def measure(userland: Userland, bundle: Path = BUNDLE, *, everything: bool = False) -> Figures:
+    """Both figures, now; with `everything` also the encoder alone and where its time goes (another minute)."""
     manifest = json.loads((bundle / "manifest.json").read_text())
     table = CycleTable()
     frame = frame_model(bundle, DEFAULT_LABELS, userland, table)
@@ -85,7 +88,8 @@ def measure(userland: Userland, bundle: Path = BUNDLE, *, operators: bool = Fals
         frame.instructions,
         rss_mb(userland, bundle),
         frame.stages,
-        profile(bundle / "encoder.onnx", userland, table) if operators else [],
+        profile(bundle / "encoder.onnx", userland, table) if everything else [],
+        measure_encoder(bundle / "encoder.onnx", userland, table) if everything else NO_ENCODER,
     )
 
 
@@ -94,6 +98,7 @@ def load_kept(path: Path = KEPT) -> Figures:
     kept = json.loads(path.read_text())
     kept["stages"] = {stage: Work(**work) for stage, work in kept["stages"].items()}
     kept["operators"] = [OperatorRow(**{**row, "work": Work(**row["work"])}) for row in kept["operators"]]
+    kept["encoder"] = EncoderRow.from_dict(kept["encoder"])
     return Figures(**kept)
 
 
@@ -102,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="keep what is measured now")
     options = parser.parse_args(argv)
     try:
-        figures = measure(Userland(DEFAULT_ROOT), operators=options.write)
+        figures = measure(Userland(DEFAULT_ROOT), everything=options.write)
     except debian.MissingPieceError as error:
         print(f"tools.a72.keep: {error}", file=sys.stderr)
         return 69

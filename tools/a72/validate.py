@@ -31,7 +31,8 @@ def measure(userland: Userland, name: str, table: CycleTable) -> Work:
     """Trace one inference of the network `name` with warm caches."""
     site = BUILD / "ncnn"
     if not site.exists():
-        install(download_wheels(BUILD / "ncnn-wheel", userland.python_version, [f"ncnn=={NCNN}"]), site)
+        version = userland.python_version
+        install(download_wheels(BUILD / "ncnn-wheel", version, [f"ncnn=={NCNN}"]), site, version)
     parameters = BUILD / f"{name}.param"
     parameters.write_text(networks.parameters(name))
     size = "227" if name.startswith("squeezenet") else "224"
