@@ -33,7 +33,7 @@ class Mutant:
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
 SERVICE, PIPELINE, FILE = "edge_runtime/service.py", "edge_runtime/pipeline.py", SINKS + "record_file.py"
 # The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
-TIMER = "notifier = Notifier(); from tests.faults.timer import feed; feed(notifier)"
+TIMER = "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)"
 
 MUTANTS = tuple(
     Mutant(*cells)
@@ -52,7 +52,7 @@ MUTANTS = tuple(
         ("M1", MODEL + "onnx_bytes.py", "    if not seen:", "    if False:"),
         ("M2", MODEL + "bundle.py", "if sha256_hex(data) != expected:", "if False:"),
         ("M3", MODEL + "encoder.py", "        _check_ports(self._session, bundle, where)", "        pass"),
-        ("M4", MODEL + "labels.py", "if not np.isfinite(cosines).all():", "if False:"),
+        ("M4", MODEL + "labels.py", "if not math.isfinite(cosines.sum()):", "if False:"),
         ("M5", MODEL + "encoder.py", "if space != manifest.text_space:", "if False:"),
         ("M6", MODEL + "npy.py", "if dtype.hasobject or dtype not in", "if False and dtype not in"),
         ("M7", MODEL + "npy.py", "if len(data) - stream.tell() != expected:", "if False:"),
@@ -75,12 +75,7 @@ MUTANTS = tuple(
         ("T2", "edge_runtime/telemetry.py", "return now() < _RELEASED or", "return"),
         ("P1", SERVICE, "(signal.SIGTERM, self.stop),", ""),
         ("P2", "systemd/edge-label.service", "WatchdogSec=30", ""),
-        (
-            "P2",
-            SERVICE,
-            "notifier = Notifier()",
-            "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)",
-        ),
+        ("P2", SERVICE, "notifier = Notifier()", TIMER),
         ("P3", PIPELINE, "self._seq += 1", "self._seq += 1; vars(self).setdefault('kept', []).append(b'x' * 50_000)"),
         ("P4", CAMERA + "live.py", "            device.close()", "            pass"),
         ("P5", SERVICE, "slowed = self._governor(record.temp_c, now)", "slowed = 1"),
