@@ -29,7 +29,7 @@ from edge_runtime.sinks import Outlet, Sink, SinkThread
 from edge_runtime.sinks.console import ConsoleSink, live_line
 from edge_runtime.sinks.jsonl import JsonlFileSink, JsonlStdoutSink
 from edge_runtime.sinks.record_file import Caps
-from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb
+from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb, release_memory
 
 log = logging.getLogger("edge_label")
 
@@ -46,7 +46,11 @@ def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
 
 def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
     """Bundle and labels, ready to label; ``old`` lends what has not changed."""
-    return Engine(*load_model(config), config, old)
+    bundle, labels = load_model(config)
+    release_memory()
+    engine = Engine(bundle, labels, config, old)
+    release_memory()
+    return engine
 
 
 def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:

@@ -1,4 +1,4 @@
-"""Small before-and-after measurements behind docs/decisions: ``python -m tools.measure decode|frames|session``.
+"""Small before-and-after measurements behind docs/decisions: ``python -m tools.measure decode|frames|memory|session``.
 
 Variants run in turn within one process or one after the other in fresh processes, so that the ratios hold on a
 noisy machine even where the milliseconds do not.
@@ -87,6 +87,37 @@ def measure_frames(videos: str) -> None:
         print(f"| {name} | {kilobytes:.0f} | {medians[name] / len(frames):.2f} |")
 
 
+_BENCH_CHILD = """
+import json, sys
+from edge_runtime import bench, service
+from edge_runtime.config import Config, ModelConfig
+if sys.argv[2] == "kept":
+    bench.release_memory = service.release_memory = lambda: None
+result = bench.run_bench(Config(model=ModelConfig(bundle=sys.argv[1])), seconds=2)
+print(json.dumps(result.memory_mb))
+"""
+
+
+def measure_memory(bundle: str) -> None:
+    """What bench sees with start-up memory kept and released, and the libraries in small and in large folios."""
+    import os
+    import sysconfig
+
+    libraries = [p for p in Path(sysconfig.get_paths()["platlib"]).rglob("*.so*") if p.is_file()]
+    print("| page cache | start-up memory | RSS MB | own MB | peak MB |\n| --- | --- | --- | --- | --- |")
+    for cache in ("small folios", "large folios"):
+        for library in libraries:
+            with library.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                if cache == "large folios":  # read from end to end, as a backup or a checksum does
+                    file.read()
+        for memory in ("kept", "released"):
+            command = [sys.executable, "-c", _BENCH_CHILD, bundle, memory]
+            got = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            figures = " | ".join(f"{got[key]:.1f}" for key in ("rss", "anonymous", "peak_rss"))
+            print(f"| {cache} | {memory} | {figures} |", flush=True)
+
+
 def measure_session(bundle: str) -> None:
     """Memory, time and CPU of a paced run (30 FPS) under each set of session options, a fresh process each."""
     print("| session options | RSS MB | peak MB | ms a frame | CPU ms a frame |\n| --- | --- | --- | --- | --- |")
@@ -133,7 +164,7 @@ def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.measure", description=__doc__)
-    parser.add_argument("what", choices=["decode", "frames", "session", "session-child"])
+    parser.add_argument("what", choices=["decode", "frames", "memory", "session", "session-child"])
     parser.add_argument("path", nargs="?", default="models/edge-clip", help="a bundle; for frames: a folder of videos")
     parser.add_argument("variant", nargs="?", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -141,6 +172,8 @@ def main() -> None:
         measure_decode()
     elif options.what == "frames":
         measure_frames(options.path)
+    elif options.what == "memory":
+        measure_memory(options.path)
     elif options.what == "session":
         measure_session(options.path)
     else:

@@ -22,6 +22,21 @@ def test_rss_follows_what_is_allocated():
     assert peak >= 45
 
 
+def test_released_memory_is_gone_and_what_is_needed_again_still_works():
+    """In a process of its own, which has used much of two large libraries just once."""
+    code = (
+        "import cv2, numpy as np; from edge_runtime import telemetry as t; "
+        "own = lambda: (t.rss_mb() - t.anonymous_rss_mb(), t.anonymous_rss_mb()); use = lambda: (cv2.imencode('.jpg', "
+        "np.arange(30000).astype(np.uint8).reshape(100, 100, 3))[1].sum(), np.linalg.inv(np.eye(3) * 4)[0, 0]); "
+        "first, before = use(), own(); t.release_memory(); after = own(); "
+        "print(before[0], after[0], before[1] - after[1], use() == first)"
+    )
+    before, after, own, same = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert float(after) < float(before) / 2
+    assert float(own) > -0.5
+    assert same == "True"
+
+
 def test_own_memory_is_a_part_of_rss():
     assert 0 < (telemetry.anonymous_rss_mb() or 0) < telemetry.rss_mb()
 
