@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
+import edge_runtime
 from tests.tiny import write_tiny_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
+
+
+def pytest_report_header() -> str:
+    """Which edge_runtime is tested: the wheel's in build/wheel (make test), or this tree's (pytest alone)."""
+    return f"edge_runtime: {Path(edge_runtime.__file__).parent}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

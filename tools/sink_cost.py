@@ -1,15 +1,22 @@
 """What the sinks cost: ``python -m tools.sink_cost CLIP``. One real clip, with none of them and with all of them.
 
-Runs ``edge-label`` on the clip as fast as it goes, in pairs (off, on), with MQTT to a real Mosquitto that somebody
-listens to, metrics scraped every second, three trigger rules (one makes clips), and the preview page with nobody
-looking. Prints added memory and added time per frame as medians over the pairs, and a verdict.
+Time is measured inside one process. It labels the clip as fast as it goes and switches all sinks on and off every
+hundred frames: MQTT to a real Mosquitto with a listener, metrics scraped every second, three trigger rules (one makes
+clips), and the preview page with nobody looking. Two blocks side by side make a pair, and a pair gives a ratio;
+what else the machine does changes slowly and falls out. The verdict is on the median ratio, and there is one only where
+its 95 % confidence interval lies on one side of the budget. Beside it stands the sinks' own CPU time, by the clocks of
+their threads and around every hand-over: no other program is in it, but neither is what they take from the caches.
+Memory is the difference between the peaks of two processes that do the same work, one of which never had a sink.
+
+The clip is labelled twice: as an MJPG camera would send it (its JPEGs go into the clips as they are), and as the video
+file it is (each picture for a clip is encoded here, as for a network stream).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import statistics
 import subprocess
 import sys
@@ -17,20 +24,28 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from edge_runtime.records import CameraState, Frame
 from tools.mosquitto import Broker, free_port
 
 BUDGET_RSS_MB = 25.0
 BUDGET_TIME = 0.03
-MAX_SPREAD = 0.10  # between the pairs; on a busy machine a median of 3 % means nothing
-WARM_UP_S = 3.0
-_TICKS = os.sysconf("SC_CLK_TCK")
+BLOCK = 100  # frames
+WARM_UP = 4  # blocks
+SETTLE = 10  # frames after a switch, for what was queued before it
+FORMS = {"camera": "as an MJPG camera sends it", "file": "as a video file"}
 
 CONFIG = """\
+camera: {{source: {clip}, loop: true}}
+model: {{labels: road}}
+output: {{file: {output}}}
+"""
+SINKS = """\
 mqtt: {{host: 127.0.0.1, port: {mqtt}, device: bench, every_s: 1}}
 prometheus: {{listen: "127.0.0.1:{metrics}"}}
 preview: {{listen: "127.0.0.1:{preview}"}}
@@ -45,159 +60,259 @@ triggers:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run after its warm-up: milliseconds a frame by the clock and of CPU, and MB."""
+class Block:
+    """Milliseconds a frame by the clock, of CPU in all threads, in the pipeline's, and in what only the sinks do."""
 
-    frames: int
+    on: bool
     wall_ms: float
     cpu_ms: float
-    total_ms: float
-    rss_mb: float
-    peak_mb: float
+    thread_ms: float
+    own_ms: float
 
 
-def measure(clip: Path, seconds: float, config: Path | None, folder: Path) -> Run:
-    """Run edge-label on the clip for ``seconds`` after the warm-up."""
-    output = folder / "run.jsonl"
-    output.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "edge_runtime", "--camera", str(clip), "--loop", "--labels", "road"]
-    command += ["--output", str(output), *(["--config", str(config)] if config else [])]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        while not (output.exists() and output.stat().st_size) and process.poll() is None:
-            time.sleep(0.05)
-        time.sleep(WARM_UP_S)
-        before = _cpu_s(process.pid), _records(output)
-        time.sleep(seconds)
-        after = _cpu_s(process.pid), _records(output)
-        peak_mb = _peak_mb(process.pid)
-    except OSError:
-        raise SystemExit(f"edge-label ended early: {process.communicate()[1]}") from None
-    finally:
-        process.terminate()
-        process.wait()
-    records = after[1][len(before[1]) :]
-    span_s = records[-1]["mono_s"] - records[0]["mono_s"]
-    return Run(
-        frames=len(records),
-        wall_ms=1e3 * span_s / (len(records) - 1),
-        cpu_ms=1e3 * (after[0] - before[0]) / len(records),
-        total_ms=statistics.mean(r["ms"]["total"] for r in records),
-        rss_mb=statistics.median(r["rss_mb"] for r in records),
-        peak_mb=peak_mb,
-    )
+@dataclass(frozen=True)
+class Added:
+    """Added share of time per frame: median of the pairs' ratios, its 95 % confidence interval, lowest and highest."""
+
+    median: float
+    low: float
+    high: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, ratios: list[float]) -> Added:
+        """The interval is the sign test's: order statistics, so nothing is assumed of the noise but symmetry."""
+        ordered = sorted(ratios)
+        k = _sign_test_rank(len(ordered))
+        return cls(statistics.median(ordered), ordered[k], ordered[-1 - k], ordered[0], ordered[-1])
+
+    def __str__(self) -> str:
+        parts = (self.median, self.low, self.high, self.least, self.most)
+        return "{:+.1f} % (95 %: {:+.1f} to {:+.1f}; pairs from {:+.1f} to {:+.1f})".format(*(100 * p for p in parts))
 
 
-def _records(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+def _sign_test_rank(n: int) -> int:
+    """The largest k for which the k-th lowest and highest of n values enclose the median with at least 95 %."""
+    below, k = 0.0, 0
+    while k < n // 2 and (below := below + math.comb(n, k) / 2**n) <= 0.025:
+        k += 1
+    return max(0, k - 1)
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
+    """In a process of its own: pairs of blocks, sinks off and on; every other pair begins with on.
+
+    ``pairs`` 0: eight blocks with the sinks that the configuration has, for the memory alone.
+    """
+    from edge_runtime.config import load_config
+    from edge_runtime.notify import Notifier
+    from edge_runtime.service import Daemon, Limits, Signals
+    from edge_runtime.sinks.jsonl import JsonlFileSink
+    from edge_runtime.telemetry import peak_rss_mb
+
+    loaded = load_config(config)
+    daemon = Daemon(loaded)
+    everything = daemon.sinks
+    only_records = [outlet for outlet in everything if isinstance(outlet.sink, JsonlFileSink)]
+    of_records = threading.main_thread().name, f"sink-{only_records[0].sink.name}"
+    handing_over = _clock_puts([outlet for outlet in everything if outlet not in only_records])
+    if form == "camera":
+        daemon.source.close()
+        daemon.source = JpegClip(Path(loaded.camera.source))
+    signals, notifier = Signals(), Notifier()
+
+    def label(count: int) -> None:
+        daemon.loop(Limits(frames=daemon.summary.records + count), signals, notifier, lambda: loaded)
+
+    def clocks() -> tuple[float, ...]:
+        threads = [thread for thread in threading.enumerate() if thread.name not in of_records]
+        own_s = sum(time.clock_gettime(time.pthread_getcpuclockid(thread.ident)) for thread in threads if thread.ident)
+        return time.monotonic(), time.process_time(), time.thread_time(), own_s + handing_over()
+
+    def block(on: bool) -> Block:
+        daemon.sinks = everything if on else only_records
+        print("on" if on else "off", flush=True)
+        label(SETTLE)
+        before = clocks()
+        label(BLOCK)
+        return Block(on, *(1e3 * (b - a) / BLOCK for a, b in zip(before, clocks(), strict=True)))
+
+    print("on", flush=True)
+    label((WARM_UP if pairs else 8) * BLOCK)
+    blocks = [block(on) for i in range(pairs) for on in (i % 2 == 0, i % 2 == 1)]
+    daemon.sinks = everything
+    daemon.close()
+    return {"blocks": [asdict(b) for b in blocks], "peak_mb": peak_rss_mb()}
 
 
-def _peak_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+def _clock_puts(outlets: list[Any]) -> Callable[[], float]:
+    """CPU seconds so far that handing records to these outlets took, in the thread that hands them over."""
+    total_s = 0.0
+
+    def clocked(put: Callable[..., None]) -> Callable[..., None]:
+        def timed(record: Any, frame: Any) -> None:
+            nonlocal total_s
+            start = time.thread_time()
+            put(record, frame)
+            total_s += time.thread_time() - start
+
+        return timed
+
+    for outlet in outlets:
+        outlet.put = clocked(outlet.put)
+    return lambda: total_s
+
+
+class JpegClip:
+    """A clip as an MJPG camera would send it: the same frames as JPEG bytes, over and over, never waiting. A Source."""
+
+    name, live, ended = "camera", False, False
+    state: CameraState = "ok"
+
+    def __init__(self, path: Path) -> None:
+        from edge_runtime.opencv import cv2
+
+        capture = cv2.VideoCapture(str(path))
+        self._jpegs = []
+        while (read := capture.read())[0]:
+            self._jpegs.append(cv2.imencode(".jpg", read[1])[1])
+        capture.release()
+        self._next = 0
+
+    def read(self, timeout_s: float) -> Frame:
+        now = time.monotonic()
+        jpeg = self._jpegs[self._next % len(self._jpegs)]
+        self._next += 1
+        return Frame(jpeg, "mjpg", now, time.time(), video_s=self._next / 25)
+
+    def close(self) -> None:
+        pass
 
 
 @contextmanager
-def _everything(folder: Path) -> Iterator[Path]:
-    """A broker with a subscriber and a scraper; yields a configuration with all sinks on."""
-    metrics = free_port()
+def _world(folder: Path, clip: Path) -> Iterator[tuple[Path, Path, Callable[[str], None]]]:
+    """A broker with a subscriber and a scraper. Yields a configuration without and one with all sinks, and what is to
+    be told whether they are on, because nobody scrapes what is off."""
+    ports = {"metrics": free_port(), "preview": free_port()}
+    off, on = folder / "off.yaml", folder / "on.yaml"
+    plain = CONFIG.format(clip=clip.resolve(), output=folder / "run.jsonl")
     with Broker(folder) as broker:
-        text = CONFIG.format(mqtt=broker.port, metrics=metrics, preview=free_port(), spool=folder / "spool")
-        config = folder / "on.yaml"
-        config.write_text(text)
+        off.write_text(plain)
+        on.write_text(plain + SINKS.format(mqtt=broker.port, spool=folder / "spool", **ports))
         listen = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-t", "#"]
         listener = subprocess.Popen(listen, stdout=subprocess.DEVNULL)
-        stop = threading.Event()
-        threading.Thread(target=_scrape, args=(f"http://127.0.0.1:{metrics}/metrics", stop), daemon=True).start()
+        stop, scraping = threading.Event(), threading.Event()
+
+        def scrape() -> None:
+            while not stop.wait(1.0):
+                if scraping.is_set():
+                    _get(f"http://127.0.0.1:{ports['metrics']}/metrics")
+
+        threading.Thread(target=scrape, daemon=True).start()
         try:
-            yield config
+            yield off, on, lambda word: scraping.set() if word == "on" else scraping.clear()
         finally:
             stop.set()
             listener.terminate()
             listener.wait()
 
 
-def _scrape(url: str, stop: threading.Event) -> None:
-    while not stop.wait(1.0):
-        try:
-            with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
-                answer.read()
-        except OSError:
-            continue
+def _get(url: str) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
+            answer.read()
+    except OSError:
+        pass  # it is just starting or ending
+
+
+def _child(config: Path, form: str, pairs: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tools.sink_cost", "--child", str(config), form, str(pairs)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        line = ""
+        for line in process.stdout or ():
+            tell(line.strip())
+    tell("off")
+    if process.returncode:
+        raise SystemExit(f"sink_cost: the process that labels {config} ended with {process.returncode}")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def measure(clip: Path, form: str, pairs: int) -> dict[str, Any]:
+    """All figures for a clip in one of ``FORMS``."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with _world(folder, clip) as (off, on, tell):
+            without = _child(off, form, 0, tell)
+            with_all = _child(on, form, 0, tell)
+            timed = _child(on, form, pairs, tell)
+        captures = len(list((folder / "spool").glob("*.json")))
+    blocks = [Block(**b) for b in timed["blocks"]]
+    plain, full = ([b for b in blocks if b.on == on] for on in (False, True))
+    added = {
+        key: Added.of([getattr(b, key) / getattr(a, key) - 1 for a, b in zip(plain, full, strict=True)])
+        for key in ("wall_ms", "cpu_ms", "thread_ms")
+    }
+    added["own_ms"] = Added.of([b.own_ms / a.cpu_ms for a, b in zip(plain, full, strict=True)])
+    low, high = added["wall_ms"].low, added["wall_ms"].high
+    mb = with_all["peak_mb"] - without["peak_mb"]
+    return {
+        "form": form,
+        "frames": BLOCK * len(blocks),
+        "pairs": pairs,
+        "captures": captures,
+        "off": {key: statistics.median(getattr(b, key) for b in plain) for key in added},
+        "added": added,
+        "peak_mb": (without["peak_mb"], with_all["peak_mb"]),
+        "within_budget": None if low <= BUDGET_TIME < high else high <= BUDGET_TIME and mb <= BUDGET_RSS_MB,
+    }
+
+
+ROWS = {
+    "wall_ms": "time per frame",
+    "thread_ms": "CPU, labelling thread",
+    "cpu_ms": "CPU, all threads",
+    "own_ms": "CPU, the sinks' own",
+}
+
+
+def _text(result: dict[str, Any], clip: Path) -> str:
+    added, (mb, mb_on) = result["added"], result["peak_mb"]
+    verdict = {True: "within", False: "OVER", None: "the machine is too busy to say whether it is within"}
+    return "\n".join(
+        [
+            f"{clip.name}, {FORMS[result['form']]}: {result['frames']} frames in {result['pairs']} pairs, "
+            f"{result['captures']} captures kept",
+            *(f"  {text:22} {result['off'][key]:6.2f} ms {added[key]}" for key, text in ROWS.items()),
+            f"  {'peak RSS':22} {mb:6.1f} MB {mb_on - mb:+.1f} MB",
+            f"  {verdict[result['within_budget']]} the budget of {BUDGET_RSS_MB:.0f} MB and "
+            f"{100 * BUDGET_TIME:.0f} % of a frame's time",
+        ]
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("clip", type=Path)
-    parser.add_argument("--seconds", type=float, default=15, help="of each run, after its warm-up (default 15)")
-    parser.add_argument("--pairs", type=int, default=5, help="of runs, off and on (default 5)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.sink_cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("clip", type=Path, nargs="?", help="a video file")
+    parser.add_argument("--pairs", type=int, default=60, help=f"of blocks of {BLOCK} frames, off and on (default 60)")
+    parser.add_argument("--form", choices=FORMS, action="append", help="only in this form (default: both)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true", help="exit 1 when over 25 MB or 3 %% of a frame's time")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    pairs: list[tuple[Run, Run]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with _everything(folder) as config:
-            for i in range(options.pairs):
-                # Every other pair the other way round, so that a machine that grows warm or busy favours neither.
-                runs = {
-                    on: measure(options.clip, options.seconds, on, folder) for on in (None, config)[:: 1 - 2 * (i % 2)]
-                }
-                pairs.append((runs[None], runs[config]))
-                print(_line(i, *pairs[-1]), file=sys.stderr)
-        kept = sorted(path.name for path in (folder / "spool").glob("*.json"))
-    result = {
-        "frames": sum(off.frames + on.frames for off, on in pairs),
-        "pairs": len(pairs),
-        "captures": len(kept),
-        "off": _medians([off for off, _ in pairs]),
-        "on": _medians([on for _, on in pairs]),
-        "added_peak_mb": _median(on.peak_mb - off.peak_mb for off, on in pairs),
-        "added_rss_mb": _median(on.rss_mb - off.rss_mb for off, on in pairs),
-        "added_wall": _median(on.wall_ms / off.wall_ms - 1 for off, on in pairs),
-        "added_cpu": _median(on.cpu_ms / off.cpu_ms - 1 for off, on in pairs),
-    }
-    ratios = [on.wall_ms / off.wall_ms - 1 for off, on in pairs]
-    telling = max(ratios) - min(ratios) <= MAX_SPREAD
-    good = telling and result["added_peak_mb"] <= BUDGET_RSS_MB and result["added_wall"] <= BUDGET_TIME
-    if options.json:
-        print(json.dumps({**result, "within_budget": good}, indent=2))
-    else:
-        off, on = result["off"], result["on"]
-        print(
-            f"{result['frames']} frames in {len(pairs)} pairs of runs on {options.clip.name}, {len(kept)} captures kept"
-        )
-        print(
-            f"all sinks on: {result['added_peak_mb']:+.1f} MB peak RSS ({off['peak_mb']:.1f} -> {on['peak_mb']:.1f}), "
-            f"{100 * result['added_wall']:+.1f} % time per frame ({off['wall_ms']:.2f} -> {on['wall_ms']:.2f} ms), "
-            f"{100 * result['added_cpu']:+.1f} % CPU per frame ({off['cpu_ms']:.2f} -> {on['cpu_ms']:.2f} ms)"
-        )
-        budget = f"{BUDGET_RSS_MB:.0f} MB and {100 * BUDGET_TIME:.0f} % of a frame's time"
-        verdict = f"{'within' if good else 'OVER'} the budget of {budget}"
-        noise = f"no verdict: the pairs lie between {100 * min(ratios):+.0f} and {100 * max(ratios):+.0f} % time"
-        print(verdict if telling else f"{noise}; run it on a quiet machine")
-    return 1 if options.check and not good else 0
-
-
-def _medians(runs: list[Run]) -> dict[str, float]:
-    return {key: _median(getattr(run, key) for run in runs) for key in ("wall_ms", "cpu_ms", "rss_mb", "peak_mb")}
-
-
-def _median(values: Iterator[float]) -> float:
-    return round(statistics.median(values), 4)
-
-
-def _line(i: int, off: Run, on: Run) -> str:
-    return (
-        f"pair {i}: off {off.wall_ms:.2f} ms a frame, {off.peak_mb:.1f} MB; on {on.wall_ms:.2f} ms, "
-        f"{on.peak_mb:.1f} MB; {100 * (on.wall_ms / off.wall_ms - 1):+.1f} % time, "
-        f"{100 * (on.cpu_ms / off.cpu_ms - 1):+.1f} % CPU"
-    )
+    if options.child:
+        config, form, pairs = options.child
+        print(json.dumps(run_blocks(Path(config), form, int(pairs))))
+        return 0
+    if options.clip is None or not options.clip.is_file():
+        parser.error(f"{options.clip}: no such clip; give a video file")
+    results = [measure(options.clip, form, options.pairs) for form in options.form or FORMS]
+    for result in results:
+        print(json.dumps(result, default=asdict) if options.json else _text(result, options.clip), flush=True)
+    return 1 if options.check and not all(result["within_budget"] for result in results) else 0
 
 
 if __name__ == "__main__":

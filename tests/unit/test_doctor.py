@@ -49,7 +49,7 @@ def test_a_real_illegal_instruction_on_import_is_survived(tmp_path: Path):
         "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()\n"
     )
     command = [*EDGE_LABEL, "doctor", "--json", "--camera", "demo"]
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=env, timeout=120)
     findings = {f["check"]: f for f in json.loads(done.stdout)["findings"]}
     assert "SIGILL" in findings["onnxruntime"]["text"]

@@ -58,6 +58,16 @@ def test_wide_frames_are_shrunk_in_proportion():
     assert pixels(JpegEncoder(max_width=640)(frame(np.zeros((720, 1280, 3), np.uint8), "bgr"))).shape == (360, 640, 3)
 
 
+@pytest.mark.parametrize("shape", [(540, 960), (1080, 1920), (967, 1443), (1, 4000)])
+def test_a_shrunk_frame_is_the_same_picture_without_moire(shape: tuple[int, int]):
+    """Stripes of one pixel average to grey; taking every other pixel of them would give black or white."""
+    stripes = np.zeros((*shape, 3), np.uint8)
+    stripes[:, ::2] = 255
+    small = pixels(JpegEncoder(max_width=320)(frame(stripes, "bgr")))
+    assert small.shape[:2] == (max(1, round(shape[0] * 320 / shape[1])), 320)
+    assert abs(int(np.median(small)) - 127) < 30
+
+
 @pytest.mark.parametrize("cut", [0, 10, 5000])
 def test_half_a_jpeg_is_a_data_error(cut: int):
     with pytest.raises(DataError):
