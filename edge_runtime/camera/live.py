@@ -56,6 +56,7 @@ class LiveSource:
         self._stuck_s = config.stuck_s
         self._repeats = RepeatCounter()
         self._state: CameraState = "opening"
+        self._left_ok: float | None = None  # when it last stopped delivering
         self._error: EdgeLabelError | None = None
         self._newest: Frame | None = None
         self._dropped = 0
@@ -131,7 +132,7 @@ class LiveSource:
             finally:
                 self._called = None
             backoff = BACKOFF_FIRST_S if self._state == "ok" else backoff
-            self._change(failed.state, str(failed))  # type: ignore[arg-type]
+            self._change(failed.state, f"{failed}; trying again")  # type: ignore[arg-type]
             backoff = self._back_off(backoff)
 
     def _deliver(self) -> None:
@@ -173,7 +174,7 @@ class LiveSource:
             self._fresh.notify()
         if frame.frozen and repeats >= FROZEN_REOPENS * self._frozen_frames:
             self._repeats = RepeatCounter()
-            raise DeviceError(f"{self.name}: still the same picture; opening it again", "frozen")
+            raise DeviceError(f"{self.name}: still the same picture", "frozen")
 
     def _fail(self, error: EdgeLabelError) -> None:
         with self._fresh:
@@ -182,8 +183,12 @@ class LiveSource:
 
     def _change(self, state: CameraState, why: str) -> None:
         with self._fresh:
-            changed, self._state = state != self._state, state
-        if changed:
+            old, self._state = self._state, state
+            if old == "ok" != state:
+                self._left_ok = time.monotonic()
+        if old != state:
+            if state == "ok" and self._left_ok is not None:
+                why += f" again, after {time.monotonic() - self._left_ok:.0f} s"
             (log.info if state == "ok" else log.warning)("camera %s: %s", state.replace("_", " "), why)
 
 

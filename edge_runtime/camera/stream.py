@@ -27,7 +27,7 @@ class StreamCamera:
     def grab(self) -> Frame:
         ok, data = self._capture.read()
         if not ok or data is None:
-            raise DeviceError(f"{self._shown}: stream stopped; reconnecting", "reconnecting")
+            raise DeviceError(f"{self._shown}: stream stopped", "reconnecting")
         return Frame(data, "bgr", time.monotonic(), time.time())
 
     def close(self) -> None:

@@ -121,7 +121,7 @@ class V4l2Camera:
         return data.reshape(-1).view(dtype).reshape(shape)
 
     def _size_changed(self) -> DeviceError:
-        return DeviceError(f"{self._path}: its picture size changed; opening it again", "reconnecting")
+        return DeviceError(f"{self._path}: its picture size changed", "reconnecting")
 
     def close(self) -> None:
         self._capture.release()
