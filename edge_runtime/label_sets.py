@@ -196,7 +196,11 @@ def sources(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, li
 
 def _sources(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:
     made = sources(label_set, bundle, bank)
-    lines = [f"  {len(made[maker]):>5} phrases: {maker}" for maker in sorted(made)]
+    lines = []
+    for maker in sorted(made):
+        lines.append(f"  {len(made[maker]):>5} phrases: {maker}")
+        if maker != "bank, exact":
+            lines += [f"    '{p}'" for p in made[maker][:_SHOWN]] + _rest(made[maker])
     written = {p: name for said in made.values() for p in said if (name := bank.alias(p))}
     if written:
         lines.append("  the bank knows these under another spelling:")
