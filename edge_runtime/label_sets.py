@@ -159,7 +159,7 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
         for phrase in missing[:_SHOWN]:
             near = bank.nearest_names(phrase)
             lines.append(f"  '{phrase}': " + (f"near it: {', '.join(near)}" if near else "nothing is spelt like it"))
-        return "\n".join([*lines, *_rest(missing)]), False
+        return "\n".join([*lines, *_rest(len(missing))]), False
     return "\n".join([*lines, *_sources(label_set, bundle, bank), *_confusions(label_set, bundle, bank)]), True
 
 
@@ -200,46 +200,56 @@ def _sources(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:
     for maker in sorted(made):
         lines.append(f"  {len(made[maker]):>5} phrases: {maker}")
         if maker != "bank, exact":
-            lines += [f"    '{p}'" for p in made[maker][:_SHOWN]] + _rest(made[maker])
+            lines += [f"    '{p}'" for p in made[maker][:_SHOWN]] + _rest(len(made[maker]))
     written = {p: name for said in made.values() for p in said if (name := bank.alias(p))}
     if written:
         lines.append("  the bank knows these under another spelling:")
         renamed = [f"    '{phrase}' is '{name}'" for phrase, name in written.items()]
-        lines += renamed[:_SHOWN] + _rest(renamed)
+        lines += renamed[:_SHOWN] + _rest(len(renamed))
     guessed = [p for maker, said in made.items() if "approximate" in maker for p in said]
     foreign = [p for p in guessed if not any(c.isascii() and c.isalpha() for c in bare(normalise(p)))]
     if foreign:
         lines.append("  warning: the text encoder reads English; these rows are guesses:")
-        lines += [f"    '{p}'" for p in foreign[:_SHOWN]] + _rest(foreign)
+        lines += [f"    '{p}'" for p in foreign[:_SHOWN]] + _rest(len(foreign))
     return lines
 
 
 def _confusions(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:
     """For each group, the pairs of labels that lie close, closest first."""
     compiled = compile_labels(label_set, bundle, bank)
-    pairs = close_pairs(compiled, bank)
     lines = []
-    for same, title in ((True, "say the same; keep one of each pair:"), (False, "often taken for one another:")):
-        found = [pair for pair in pairs if (pair[0] >= SAME) == same]
-        if found:
+    for title, low, high in (
+        ("say the same; keep one of each pair:", SAME, 2.0),
+        ("often taken for one another:", CLOSE, SAME),
+    ):
+        pairs, count = close_pairs(compiled, bank, low, high)
+        if pairs:
             lines.append(f"  {title}")
-            lines += [f"    {cosine:.2f}  {one} / {other}" for cosine, one, other in found[:_SHOWN]] + _rest(found)
+            lines += [f"    {cosine:.2f}  {one} / {other}" for cosine, one, other in pairs] + _rest(count)
     return lines or [f"  all labels are well apart (no two of a group above {CLOSE})"]
 
 
-def close_pairs(compiled: CompiledLabels, bank: TextBank) -> list[tuple[float, str, str]]:
-    """(cosine, label, label) of one group above CLOSE, closest first. Blockwise: 10,000 labels need no 10,000^2."""
+def close_pairs(
+    compiled: CompiledLabels, bank: TextBank, low: float, high: float
+) -> tuple[list[tuple[float, str, str]], int]:
+    """The closest (cosine, label, label) of one group with low <= cosine < high, and how many there are.
+
+    By blocks, and only what is shown is kept: 10,000 labels may have millions of close pairs.
+    """
     rows = _centred(compiled.matrix, bank)
-    pairs = []
+    pairs: list[tuple[float, str, str]] = []
+    count = 0
     for _, group in compiled.groups:
-        members = rows[group]
+        members, names = rows[group], compiled.names[group]
         for start in range(0, len(members), 512):
-            cosines = members[start : start + 512] @ members.T
-            for i, j in zip(*np.nonzero(cosines > CLOSE), strict=True):
-                if start + i < j:
-                    names = compiled.names[group.start + start + i], compiled.names[group.start + j]
-                    pairs.append((float(cosines[i, j]), *names))
-    return sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))
+            cosines = np.triu(members[start : start + 512] @ members[start:].T, 1)
+            one, other = np.nonzero((cosines >= low) & (cosines < high))
+            count += len(one)
+            best = np.argsort(-cosines[one, other], kind="stable")[:_SHOWN]
+            found = zip(cosines[one, other][best].tolist(), one[best].tolist(), other[best].tolist(), strict=True)
+            pairs += [(cosine, names[start + i], names[start + j]) for cosine, i, j in found]
+            pairs = sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:_SHOWN]
+    return pairs, count
 
 
 def _centred(rows: NDArray[np.float32], bank: TextBank) -> NDArray[np.float32]:
@@ -248,5 +258,5 @@ def _centred(rows: NDArray[np.float32], bank: TextBank) -> NDArray[np.float32]:
     return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-6), np.float32)
 
 
-def _rest(items: list[str] | list[tuple[float, str, str]]) -> list[str]:
-    return [f"    and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+def _rest(count: int) -> list[str]:
+    return [f"    and {count - _SHOWN} more"] if count > _SHOWN else []

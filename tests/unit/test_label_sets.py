@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edge_runtime.cli import main
+from edge_runtime.label_sets import close_pairs
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels import TextBank, load_labels, with_built_rows
+from edge_runtime.model.labels import TextBank, compile_labels, load_labels, parse_label_set, with_built_rows
 from edge_runtime.model.phrase_rows import PhraseRows
 from tests.tiny_text import write_tiny_text_encoder
 
@@ -211,3 +213,23 @@ def test_the_daemon_started_with_a_built_set_never_imports_tokenizers(tiny_bundl
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     records = [json.loads(line) for line in label_set.with_suffix(".jsonl").read_text().splitlines()]
     assert {label["name"] for label in records[0]["labels"]} == {"crimson", "forest", "blue"}
+
+
+def test_close_labels_are_counted_all_and_named_only_the_closest(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    bank = TextBank.from_bundle(bundle)
+    labels = compile_labels(parse_label_set("labels: [{name: red}]\n", "x"), bundle, bank)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(0, 1, (1300, 16)).astype(np.float32)
+    names = tuple(f"label {i}" for i in range(1300))
+    groups = (("a", slice(0, 1200)), ("b", slice(1200, 1300)))  # more than two blocks, and a group of its own
+    many = replace(labels, names=names, matrix=rows, groups=groups)
+    centred = rows - bank.rows.mean(axis=0, dtype=np.float32)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    cosines = np.triu(centred @ centred.T, 1)
+    cosines[:1200, 1200:] = 0
+    expected = np.sort(cosines[(cosines >= 0.5) & (cosines < 0.8)])[::-1]
+    pairs, count = close_pairs(many, bank, 0.5, 0.8)
+    assert count == len(expected) > 1000
+    np.testing.assert_allclose([cosine for cosine, _, _ in pairs], expected[:20], atol=1e-5)
+    assert all(names.index(one) < names.index(other) for _, one, other in pairs)
