@@ -20,8 +20,10 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.jsonl import JsonlFileSink
 from edge_runtime.sinks.record_file import Caps, RecordFile
+from tests.commands import need
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.unit.test_records import record
+from tools.mosquitto import Broker
 
 KILLS = int(os.environ.get("EDGE_LABEL_KILLS", "4"))
 
@@ -317,6 +319,22 @@ def test_a_read_only_disk_costs_the_file_and_nothing_else(tmpfs: Path, tmp_path:
         wait_until(lambda: records_of(output))
         assert daemon.stop() == 0
     assert "Read-only file system" in daemon.log
+
+
+@pytest.mark.fault("S5")
+def test_labels_still_reach_mqtt_from_a_read_only_disk(tmpfs: Path, tmp_path: Path, tiny_bundle: Path):
+    need("mosquitto", "mosquitto")
+    subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
+    with Broker(tmp_path) as broker:
+        mqtt = {"host": "127.0.0.1", "port": broker.port, "device": "cam", "every_s": 0.1}
+        file = write_config(tmp_path / "c.yaml", tiny_bundle, output={"file": str(tmpfs / "run.jsonl")}, mqtt=mqtt)
+        with Daemon(tmp_path, "--config", file) as daemon:
+            daemon.wait_for("READY=1")
+            states = broker.listen(4, topic="edge-label/cam/state", timeout_s=60)
+            assert daemon.stop() == 0
+    first, *_, last = (json.loads(payload) for _, payload in states)
+    assert 0 < first["lost"] < last["lost"]
+    assert last["labels"][0]["name"] in ("red", "green", "blue")
 
 
 @pytest.mark.fault("S6")
