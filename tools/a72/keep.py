@@ -22,6 +22,7 @@ from tools.a72.encoder import EncoderRow, measure_encoder
 from tools.a72.fit import Work
 from tools.a72.model import DEFAULT_LABELS, frame_model
 from tools.a72.operators import OperatorRow, profile
+from tools.a72.trace import changed
 from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 
@@ -62,7 +63,7 @@ class Figures:
         return lines
 
 
-def rss_mb(userland: Userland, bundle: Path) -> float:
+def rss_mb(userland: Userland, bundle: Path, prelude: str = "", environment: dict[str, str] | None = None) -> float:
     """Highest guest-attributed RSS of `edge-label run` over a few 640x480 JPEGs, MB."""
     from edge_runtime.bench import builtin_jpeg
 
@@ -71,7 +72,7 @@ def rss_mb(userland: Userland, bundle: Path) -> float:
         first.write_bytes(builtin_jpeg().tobytes())
         for n in range(1, PICTURES):
             shutil.copy(first, Path(folder) / f"{n}.jpg")
-        done = userland.run(GUEST_MEMORY, bundle, folder)
+        done = userland.run(*changed(GUEST_MEMORY, prelude, bundle, folder), environment=environment)
     if done.returncode:
         raise RuntimeError(f"edge-label run failed in the userland: {done.stderr.strip()[-300:]}")
     total: float = json.loads(done.stdout.splitlines()[-1])["total"]

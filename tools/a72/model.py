@@ -20,7 +20,7 @@ from typing import Any
 from tools.a72 import operators
 from tools.a72.cycles import CycleTable
 from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, Coefficients, Validation, Work, load_validation
-from tools.a72.trace import trace
+from tools.a72.trace import changed, trace
 from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 
@@ -68,9 +68,16 @@ def frame_model(
     userland: Userland | None = None,
     table: CycleTable | None = None,
     validation: Validation | None = None,
+    *,
+    prelude: str = "",
+    environment: dict[str, str] | None = None,
 ) -> FrameModel:
-    """Trace a frame of `bundle` and model it. RuntimeError if the pipeline fails in the userland."""
-    pieces, _ = trace(userland or Userland(DEFAULT_ROOT), HERE / "guest_frame.py", bundle.resolve(), labels)
+    """Trace a frame of `bundle` and model it. RuntimeError if the pipeline fails in the userland.
+
+    `prelude` are Python statements that the traced program runs first: tools.a72.ablate changes one thing with them.
+    """
+    program = changed(HERE / "guest_frame.py", prelude, bundle.resolve(), labels)
+    pieces, _ = trace(userland or Userland(DEFAULT_ROOT), *program, environment=environment)
     last = {piece.label: piece for piece in pieces}  # the earlier frames warmed code and caches
     table = table or CycleTable()
     stages = {stage: Work.of(last[label], table) for label, stage in enumerate(STAGES, 1)}

@@ -89,6 +89,15 @@ def parse(text: str) -> list[Piece]:
     return pieces
 
 
+def changed(program: Path, prelude: str, *arguments: str | Path) -> list[str | Path]:
+    """Python's arguments that run `program` after the statements of `prelude`: one thing changed, the rest as it is."""
+    if not prelude:
+        return [program, *arguments]
+    words = [str(program), *(str(argument) for argument in arguments)]
+    start = f"import runpy, sys\nsys.path.insert(0, {str(program.parent)!r})\nsys.argv = {words!r}\n"
+    return ["-c", f"{start}{prelude}\nrunpy.run_path(sys.argv[0], run_name='__main__')"]
+
+
 def trace(
     userland: Userland,
     *arguments: str | Path,

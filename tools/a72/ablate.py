@@ -1,0 +1,199 @@
+"""One thing changed at a time, before and after: the table of docs/decisions/003.
+
+    python -m tools.a72.ablate               # measure what is not yet kept, write the table (some ten minutes)
+    python -m tools.a72.ablate --only arena  # measure again what has this in its name
+
+"Without" is the pipeline with that one thing undone or tried out, everything else as shipped; the bundles that
+shipped before come from this repository's history. Results are kept in ablation.json after each change.
+Needs the arm64 userland, and for the older bundles a clone with its history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tools.a72 import compare, keep
+from tools.a72.cycles import CycleTable
+from tools.a72.fit import CENTRAL, PESSIMISTIC, Coefficients, Work, load_validation
+from tools.a72.model import DEFAULT_LABELS, encoder_work, frame_model
+from tools.a72.trace import BUILD
+from tools.arm64 import debian
+from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+
+KEPT = Path(__file__).with_name("ablation.json")
+PAGE = REPOSITORY / "docs/decisions/003-arm64-speed-and-memory.md"
+BEGIN, END = "<!-- python -m tools.a72.ablate -->\n", "<!-- end -->"
+SHIPPED = "as shipped"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is undone or tried, and what was decided; `environment` and `prelude` make the change in the guest."""
+
+    name: str
+    verdict: str
+    prelude: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+OPTIONS = """
+import edge_runtime.model.encoder as encoder
+import onnxruntime
+made = encoder.session_options
+def session_options(threads):
+    options = made(threads)
+    {}
+    return options
+encoder.session_options = session_options
+"""
+SAME_AS_REQUESTED = """
+import onnxruntime as ort
+memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
+"""
+SMALL = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+CHANGES = [
+    Change(SHIPPED, ""),
+    Change(
+        "decode the JPEG at full size",
+        "rejected: half size covers the input",
+        "import edge_runtime.camera.decode as decode\ndecode._REDUCED = {1: decode.cv2.IMREAD_COLOR}",
+    ),
+    Change(
+        "do not give freed heap back after loading",
+        "rejected: more memory, no time",
+        "import edge_runtime.telemetry\nedge_runtime.telemetry.release_memory = lambda: None",
+    ),
+    Change(
+        "ONNX Runtime's memory pattern on",
+        "rejected: a second block beside the arena",
+        OPTIONS.format("options.enable_mem_pattern = True"),
+    ),
+    Change(
+        "ONNX Runtime's arena off",
+        "rejected: memory from the C library in every frame, and its faults are not in these figures",
+        OPTIONS.format("options.enable_cpu_mem_arena = False"),
+    ),
+    Change(
+        "arena that grows by what is asked for",
+        "rejected: little for an allocator of our own",
+        SAME_AS_REQUESTED + OPTIONS.format('options.add_session_config_entry("session.use_env_allocators", "1")'),
+    ),
+    Change(
+        "weights not packed for the kernels at load",
+        "rejected: packed again in every frame",
+        OPTIONS.format('options.add_session_config_entry("session.disable_prepacking", "1")'),
+    ),
+    Change(
+        "`MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` of 64 KB",
+        "rejected: pages come and go in every frame; the kernel's work for that is not in these figures",
+        environment=SMALL,
+    ),
+    Change("`MALLOC_ARENA_MAX=1`", "rejected: little", environment={"MALLOC_ARENA_MAX": "1"}),
+    Change("`OPENBLAS_NUM_THREADS=1`", "rejected: little", environment={"OPENBLAS_NUM_THREADS": "1"}),
+]
+BUNDLES = [
+    ("edge-clip 0.1.0", "10a105e", "padding as operators of its own"),
+    ("edge-clip 0.2.0", "fb98e25", 'padding folded into the convolutions ("SAME")'),
+    ("edge-clip 0.3.0", "1daa52b", "the same network, trained further"),
+]
+
+
+def _encoder_of(revision: str) -> Path:
+    """The encoder that this repository shipped at `revision`."""
+    path = BUILD / f"{revision}.onnx"
+    shown = subprocess.run(
+        ["git", "-C", REPOSITORY, "show", f"{revision}:models/edge-clip/encoder.onnx"], capture_output=True, check=False
+    )
+    if shown.returncode:
+        raise debian.MissingPieceError(f"revision {revision} is not in this clone; run `git fetch --unshallow`")
+    path.write_bytes(shown.stdout)
+    return path
+
+
+def run(only: str | None) -> None:
+    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet kept."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"changes": {}, "bundles": {}}
+    userland, table = Userland(DEFAULT_ROOT), CycleTable()
+
+    def wanted(name: str, done: dict[str, object]) -> bool:
+        return only.lower() in name.lower() if only else name not in done
+
+    def keep_it() -> None:
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+
+    for change in CHANGES:
+        if wanted(change.name, kept["changes"]):
+            frame = frame_model(
+                keep.BUNDLE, DEFAULT_LABELS, userland, table, prelude=change.prelude, environment=change.environment
+            )
+            kept["changes"][change.name] = {
+                "instructions": frame.instructions,
+                "decode_ms": round(CENTRAL * frame.stage_ms("decode", 4), 2),
+                "encode_ms": round(CENTRAL * frame.stage_ms("encode", 4), 2),
+                "pessimistic_ms": round(frame.ms(4, PESSIMISTIC), 2),
+                "rss_mb": keep.rss_mb(userland, keep.BUNDLE, change.prelude, change.environment),
+            }
+            keep_it()
+            print(f"{change.name}: {kept['changes'][change.name]}", file=sys.stderr, flush=True)
+    for name, revision, _ in BUNDLES:
+        if wanted(name, kept["bundles"]):
+            kept["bundles"][name] = asdict(encoder_work(_encoder_of(revision), userland, table))
+            keep_it()
+            print(f"{name}: {kept['bundles'][name]}", file=sys.stderr, flush=True)
+
+
+def as_markdown(coefficients: Coefficients) -> str:
+    """Both tables, from what is kept."""
+    kept = json.loads(KEPT.read_text())
+    lines = [
+        "| change | M instructions | decode, ms | encode, ms | frame, pessimistic, ms | guest RSS, MB | verdict |",
+        "| --- | --: | --: | --: | --: | --: | --- |",
+    ]
+    for change in CHANGES:
+        row = kept["changes"][change.name]
+        lines.append(
+            f"| {change.name} | {row['instructions'] / 1e6:.2f} | {row['decode_ms']:.1f} | {row['encode_ms']:.1f} "
+            f"| {row['pessimistic_ms']:.1f} | {row['rss_mb']:.1f} | {change.verdict} |"
+        )
+    lines += [
+        "",
+        "| encoder alone | M instructions | memory traffic, MB | ms, 4 threads | ms, 4 threads, pessimistic | |",
+        "| --- | --: | --: | --: | --: | --- |",
+    ]
+    encoders = [(name, Work(**kept["bundles"][name]), note) for name, _, note in BUNDLES]
+    encoders += [
+        (name, row.work, "random weights") for name, row in compare.load().items() if name.startswith("student")
+    ]
+    for name, work, note in encoders:
+        ms = coefficients.ms(work, 4)
+        lines.append(
+            f"| {name} | {work.instructions / 1e6:.0f} | {work.dram_mb:.0f} | {CENTRAL * ms:.1f} "
+            f"| {PESSIMISTIC * ms:.1f} | {note} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="TEXT", help="measure again the changes with this in their name")
+    options = parser.parse_args(argv)
+    try:
+        run(options.only)
+    except (debian.MissingPieceError, RuntimeError) as error:
+        print(f"tools.a72.ablate: {error}", file=sys.stderr)
+        return 69
+    before, rest = PAGE.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}{as_markdown(load_validation().coefficients)}\n{END}{after}")
+    print(f"{PAGE} written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
