@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from edge_runtime.bench import builtin_jpeg
 from tools.a72 import compare, keep, operators, validate
 from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, VALIDATION, load_validation
 from tools.a72.model import FrameModel, stage_table
@@ -30,8 +31,8 @@ board.** {sentence} On a board, `edge-label bench` prints what it really does th
 
 ## The default bundle, end to end
 
-{bundle}: one 640x480 JPEG from an MJPG camera to the written record, four Cortex-A72 at {ghz} GHz. Stages are added
-up as if none overlapped; only the encoder is given four cores.
+{bundle}: one 640x480 JPEG of {jpeg_kb:.0f} kB (decision 013 says why so large) from an MJPG camera to the written record, four
+Cortex-A72 at {ghz} GHz. Stages are added up as if none overlapped; only the encoder is given four cores.
 
 ```
 {stages}
@@ -91,6 +92,7 @@ def render() -> str:
     return TEXT.format(
         sentence=validation.sentence(),
         bundle=figures.bundle,
+        jpeg_kb=builtin_jpeg().nbytes / 1e3,
         ghz=GHZ,
         stages=stage_table(frame),
         central=CENTRAL,
