@@ -91,12 +91,14 @@ class MqttSink:
         now = time.monotonic()
         if now < self._not_before:
             return False
-        return not self._announced or now >= self._due or _key(record) != self._published_key
+        if self._announced and now < self._due and _key(record) == self._published_key:
+            return False
+        self._not_before = now + MIN_INTERVAL_S
+        return True
 
     def write(self, record: LabelRecord, frame: Frame | None) -> None:
         """Publish the record if something changed, or if it is time again."""
         now = time.monotonic()
-        self._not_before = now + MIN_INTERVAL_S
         if not self._started:  # not earlier: a reload makes the new sink before it closes the old, of the same name
             self._started = True
             self._client.connect_async(self._config.host, self._port, KEEPALIVE_S)

@@ -16,6 +16,7 @@ from edge_runtime.config import Config, parse_listen
 from edge_runtime.errors import ConfigError
 from edge_runtime.sinks import http as http_module
 from edge_runtime.sinks.http import HttpServer, Response, read_token
+from tests.daemon import wait_until
 
 TOKEN = "0123456789abcdef"
 
@@ -156,12 +157,9 @@ def test_a_client_that_does_not_take_its_answer_is_dropped_and_blocks_nobody(mon
     server = HttpServer("test", "127.0.0.1:0", routes)
     with socket.create_connection(server.address, 10) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(0.1)
+        wait_until(lambda: server._connections, what="a connection that is served")
         assert get(server, "/small") == (200, b"ok")
-        deadline = time.monotonic() + 10
-        while server._connections and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not server._connections
+        wait_until(lambda: not server._connections, what="the end of every connection")
     server.close()
 
 

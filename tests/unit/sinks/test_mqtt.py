@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks import mqtt as mqtt_module
 from edge_runtime.sinks.mqtt import MqttSink, read_credentials, topic_level
 from tests.commands import need
+from tests.daemon import REPOSITORY, wait_until
 from tests.unit.test_records import record
 from tools.mosquitto import Broker, free_port
 
@@ -36,13 +38,6 @@ def connect(broker: Broker | int, names=NAMES, **settings: object) -> MqttSink:
     sink = MqttSink(config, lambda: names)
     sink.write(of(None), None)  # the first record starts the connection
     return sink
-
-
-def wait(condition, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 def connected(sink: MqttSink) -> bool:
@@ -63,7 +58,7 @@ def broker(tmp_path: Path):
 
 def test_a_subscriber_that_comes_later_gets_status_state_labels_and_discovery(broker: Broker):
     sink = connect(broker)
-    wait(lambda: connected(sink))
+    wait_until(lambda: connected(sink))
     sink.write(of("tunnel"), None)
     got = dict(broker.listen(5))
     assert got["edge-label/pi/status"] == "online"
@@ -81,56 +76,50 @@ def test_a_subscriber_that_comes_later_gets_status_state_labels_and_discovery(br
     assert dict(broker.listen(5))["edge-label/pi/status"] == "offline"
 
 
-def test_only_changes_are_published_and_the_interval_repeats_them(broker: Broker):
+def test_only_changes_are_published_and_the_interval_repeats_them(broker: Broker, monkeypatch: pytest.MonkeyPatch):
+    clock = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
     sink = connect(broker, every_s=1.0, discovery=False)
-    wait(lambda: connected(sink))
-    watcher = subprocess.Popen(
-        ["mosquitto_sub", "-p", str(broker.port), "-t", "edge-label/pi/state", "-R", "-W", "2", "-F", "%p"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(0.3)
-    for seq in range(60):
+    wait_until(lambda: connected(sink))
+    published: list[int] = []
+    monkeypatch.setattr(sink, "_publish_record", lambda record: published.append(record.seq))
+    for seq in range(120):
         sink.write(of("tunnel" if seq < 30 else "snowy road", seq), None)
-        time.sleep(0.01)
-    time.sleep(0.6)
-    sink.write(of("snowy road", 60), None)
-    time.sleep(0.3)
-    sink.write(of("snowy road", 61), None)
-    seen = [json.loads(line)["seq"] for line in watcher.communicate()[0].splitlines()]
+        clock.s += 1 / 64
     sink.close()
-    assert {0, 30} <= set(seen)
-    assert seen[-1] in (60, 61)
-    assert len(seen) <= 4, "60 writes, and at most one more for a connection that is announced twice"
+    assert published == [0, 30, 94], "the first, the change, and again one second after it"
 
 
-def test_a_label_that_flaps_is_published_at_most_four_times_a_second(broker: Broker):
+def test_a_label_that_flaps_is_published_at_most_four_times_a_second(broker: Broker, monkeypatch: pytest.MonkeyPatch):
+    clock = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
     sink = connect(broker)
-    thread = SinkThread(sink, lossless=False, wants=sink.wants)
-    wait(lambda: connected(sink))
-    start = time.monotonic()
-    wanted = 0
-    while time.monotonic() - start < 1.5:
-        for name in NAMES:
-            wanted += sink.wants(of(name), None)
-            thread.put(of(name), None)
-        time.sleep(0.002)
-    assert 3 <= wanted <= 8
-    thread.close()
+    wait_until(lambda: connected(sink))
+    wanted = []
+    for i in range(64):
+        if sink.wants(flapping := of(NAMES[i % 2], i), None):
+            wanted.append(i)
+            sink.write(flapping, None)
+        clock.s += 1 / 64
+    sink.close()
+    assert wanted == [0, 17, 34, 51], "at 16 it is what was published last"
 
 
 def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
     script = (
-        "import os, time\n"
         "from tests.unit.sinks.test_mqtt import *\n"
         f"sink = connect({broker.port})\n"
-        "wait(lambda: connected(sink))\n"
-        "sink.write(of('tunnel'), None)\n"
-        "time.sleep(0.5)\n"
-        "os._exit(1)\n"
+        "while True:\n"
+        "    sink.write(of('tunnel'), None)\n"
+        "    time.sleep(0.05)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=False, timeout=30)
-    assert dict(broker.listen(5, timeout_s=3))["edge-label/pi/status"] == "offline"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY)
+    try:
+        wait_until(lambda: broker.listen(1, topic="edge-label/pi/status", timeout_s=5))
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: broker.listen(1, topic="edge-label/pi/status") == [("edge-label/pi/status", "offline")])
 
 
 @pytest.mark.fault("N1")
@@ -142,9 +131,9 @@ def test_a_broker_that_is_down_costs_nothing_and_is_found_again(tmp_path: Path, 
     for seq in range(1000):
         thread.put(of("tunnel", seq), None)
     assert time.monotonic() - start < 3  # on a busy machine; a connection attempt alone takes longer
-    wait(lambda: "does not answer" in caplog.text)
+    wait_until(lambda: "does not answer" in caplog.text)
     with Broker(tmp_path, port=port) as broker:
-        wait(lambda: connected(sink))
+        wait_until(lambda: connected(sink))
         thread.put(of("snowy road", 1001), None)
         assert json.loads(dict(broker.listen(5))["edge-label/pi/state"])["seq"] == 1001
         thread.close()
@@ -154,14 +143,14 @@ def test_a_broker_that_is_down_costs_nothing_and_is_found_again(tmp_path: Path, 
 def test_a_restarted_broker_that_forgot_everything_gets_it_all_again(tmp_path: Path):
     with Broker(tmp_path) as broker:
         sink = connect(broker)
-        wait(lambda: connected(sink))
+        wait_until(lambda: connected(sink))
         sink.write(of("tunnel", 1), None)
         assert len(broker.listen(5)) == 5
         broker.stop()
-        wait(lambda: not connected(sink))
+        wait_until(lambda: not connected(sink))
         sink.write(of("snowy road", 2), None)
         broker.start()
-        wait(lambda: connected(sink))
+        wait_until(lambda: connected(sink))
         sink.write(of("snowy road", 3), None)
         got = dict(broker.listen(5))
         assert json.loads(got["edge-label/pi/state"])["seq"] == 3
@@ -173,7 +162,7 @@ def test_a_restarted_broker_that_forgot_everything_gets_it_all_again(tmp_path: P
 @pytest.mark.fault("N1")
 def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broker, caplog: pytest.LogCaptureFixture):
     thread = SinkThread(sink := connect(broker, queue=50), lossless=False)
-    wait(lambda: connected(sink))
+    wait_until(lambda: connected(sink))
     thread.put(of("tunnel", 0), None)
     assert len(broker.listen(5)) == 5
     broker.freeze()
@@ -183,21 +172,21 @@ def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broke
         assert time.monotonic() - start < 1
         if seq % 100 == 0:
             time.sleep(0.02)
-    wait(lambda: thread._queue.empty())
+    wait_until(lambda: thread._queue.empty())
     assert len(sink._client._out_messages) <= 50
     assert thread.lost > 500
     assert caplog.text.count("is slow") == 1
     broker.thaw()
-    wait(lambda: not sink._client._out_messages)
+    wait_until(lambda: not sink._client._out_messages)
     for on in NAMES:
         thread.put(of(on, 9999), None)
-    wait(lambda: json.loads(dict(broker.listen(4, topic="edge-label/#"))["edge-label/pi/state"])["seq"] == 9999)
+    wait_until(lambda: json.loads(dict(broker.listen(4, topic="edge-label/#"))["edge-label/pi/state"])["seq"] == 9999)
     thread.close()
 
 
 def test_closing_while_the_broker_is_frozen_takes_no_longer_than_promised(broker: Broker):
     thread = SinkThread(sink := connect(broker), lossless=False)
-    wait(lambda: connected(sink))
+    wait_until(lambda: connected(sink))
     broker.freeze()
     thread.put(of("tunnel"), None)
     start = time.monotonic()
@@ -205,7 +194,9 @@ def test_closing_while_the_broker_is_frozen_takes_no_longer_than_promised(broker
     assert time.monotonic() - start < 5
 
 
-def test_a_wrong_password_is_said_once_and_the_right_one_works(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_wrong_password_is_said_once_and_the_right_one_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     caplog.set_level(logging.INFO)
     need("mosquitto_passwd", "mosquitto")
     passwords, credentials = tmp_path / "passwords", tmp_path / "credentials"
@@ -216,14 +207,16 @@ def test_a_wrong_password_is_said_once_and_the_right_one_works(tmp_path: Path, c
     credentials.touch(0o600)
     with Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}") as broker:
         credentials.write_text("pi:wrong\n")
+        refusals: list[object] = []
+        told = MqttSink._on_connect
+        monkeypatch.setattr(MqttSink, "_on_connect", lambda *args: (refusals.append(args), told(*args)))
         sink = connect(broker, credentials_file=str(credentials))
-        wait(lambda: "refuses us" in caplog.text)
-        time.sleep(2.5)
+        wait_until(lambda: len(refusals) >= 3)
         assert caplog.text.count("refuses us") == 1
         sink.close()
         credentials.write_text("pi:right:one\n")
         sink = connect(broker, credentials_file=str(credentials))
-        wait(lambda: connected(sink))
+        wait_until(lambda: connected(sink))
         sink.close()
 
 
@@ -238,13 +231,13 @@ def test_tls_verifies_the_broker(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         path.chmod(0o755)
     with Broker(tmp_path, "allow_anonymous true", f"certfile {ca}", f"keyfile {key}") as broker:
         trusting = connect(broker, tls=True, ca_file=str(ca))
-        wait(lambda: connected(trusting))
+        wait_until(lambda: connected(trusting))
         trusting.write(of("tunnel"), None)
         got = broker.listen(5, "--cafile", str(ca))
         assert ("edge-label/pi/status", "online") in got
         trusting.close()
         doubting = connect(broker, tls=True)
-        wait(lambda: "mqtt" in caplog.text)
+        wait_until(lambda: "mqtt" in caplog.text)
         assert not connected(doubting)
         doubting.close()
 
@@ -265,7 +258,7 @@ def test_label_names_never_share_a_topic():
 
 def test_a_large_label_set_gets_no_topic_a_label(broker: Broker):
     sink = connect(broker, names=[f"label {i}" for i in range(65)])
-    wait(lambda: connected(sink))
+    wait_until(lambda: connected(sink))
     sink.write(of("tunnel"), None)
     got = dict(broker.listen(3))
     assert set(got) == {"edge-label/pi/status", "edge-label/pi/state", "homeassistant/device/edge-label-pi/config"}
@@ -275,11 +268,11 @@ def test_a_large_label_set_gets_no_topic_a_label(broker: Broker):
 def test_a_new_label_set_is_announced(broker: Broker):
     names = ["old"]
     sink = connect(broker, names=names)
-    wait(lambda: connected(sink))
+    wait_until(lambda: connected(sink))
     sink.write(of(None), None)
     names[:] = NAMES
     sink.write(of("tunnel", labels_id="sha256:11"), None)
-    wait(lambda: not sink._client._out_messages)
+    wait_until(lambda: not sink._client._out_messages)
     got = dict(broker.listen(10, timeout_s=1))
     components = json.loads(got["homeassistant/device/edge-label-pi/config"])["components"].values()
     assert [c["name"] for c in components if c["platform"] == "binary_sensor"] == list(NAMES)

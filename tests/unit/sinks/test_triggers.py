@@ -19,6 +19,7 @@ from edge_runtime.records import Frame, LabelScore
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.hook import Hook
 from edge_runtime.sinks.triggers import DIVERSITY_MEMORY, Diversity, Ring, TriggerSink, holds
+from tests.daemon import wait_until
 from tests.unit.test_records import record
 
 NAMES = ("snowy road", "tunnel")
@@ -255,13 +256,6 @@ def test_a_hook_that_is_not_there_is_said_at_the_start(tmp_path: Path):
         make(tmp_path, rule(), hook=("/no/such/program",))
 
 
-def wait(condition, timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
 def script(tmp_path: Path, body: str) -> str:
     path = tmp_path / "hook.sh"
     path.write_text(f"#!/bin/sh\n{body}\n")
@@ -274,7 +268,7 @@ def test_the_hook_gets_each_capture_as_arguments_without_a_shell(tmp_path: Path)
     hook = (script(tmp_path, f'for a in "$@"; do echo "$a" >> {log}; done'), "$(touch owned)", "a; b")
     sink = make(tmp_path, rule(), hook=hook)
     feed(sink, *at(0, snowy_road=0.9))
-    wait(lambda: log.exists() and log.read_text().count("\n") == 4)
+    wait_until(lambda: log.exists() and log.read_text().count("\n") == 4)
     sink.close()
     stem = tmp_path / "spool" / "00000001-snow-20260502T091307Z"
     assert log.read_text().splitlines() == ["$(touch owned)", "a; b", f"{stem}.jpg", f"{stem}.json"]
@@ -284,16 +278,17 @@ def test_the_hook_gets_each_capture_as_arguments_without_a_shell(tmp_path: Path)
 def test_a_capture_is_deleted_only_after_the_hook_succeeded_even_over_a_restart(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("edge_runtime.sinks.hook.BACKOFF_S", (0.05, 0.1))
     allowed = tmp_path / "allowed"
-    hook = (script(tmp_path, f"test -e {allowed}"),)
+    tries = tmp_path / "tries"
+    hook = (script(tmp_path, f"echo tried >> {tries}; test -e {allowed}"),)
     sink = make(tmp_path, rule(), hook=hook, delete_after_hook=True)
     feed(sink, *at(0, snowy_road=0.9))
-    time.sleep(0.5)
+    wait_until(lambda: tries.exists() and tries.read_text().count("tried") >= 2)
     sink.close()
     assert len(sidecars(tmp_path)) == 1
     allowed.touch()
     sink = make(tmp_path, rule(), hook=hook, delete_after_hook=True)
     feed(sink, *at(1, snowy_road=0.1))
-    wait(lambda: not list((tmp_path / "spool").iterdir()))
+    wait_until(lambda: not list((tmp_path / "spool").iterdir()))
     sink.close()
 
 
@@ -306,7 +301,7 @@ def test_a_hook_that_hangs_is_killed_and_stalls_neither_frames_nor_the_end(tmp_p
         thread.put(*at(i, snowy_road=0.9 * (i % 2)))
         assert time.monotonic() - start < 1
         time.sleep(0.005)
-    wait(lambda: "took longer than 1 s" in caplog.text)
+    wait_until(lambda: "took longer than 1 s" in caplog.text)
     start = time.monotonic()
     thread.close()
     assert time.monotonic() - start < 4
@@ -322,6 +317,6 @@ def test_captures_that_left_the_spool_are_not_handed_on(tmp_path: Path):
     for path in (tmp_path / "spool").iterdir():
         path.unlink()
     hook.extend(captures)
-    wait(lambda: not hook._waiting)
+    wait_until(lambda: not hook._waiting)
     hook.close()
     assert not ran.exists()
