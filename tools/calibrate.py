@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +55,7 @@ from tools.factory.embedding_cache import CachedEncoder, cache_folder
 from tools.factory.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
+CLIP_SCALE = 100.0  # the logit scale CLIP was trained to
 PRECISION = 0.7  # a label that is on should be right so often, on held-out training pictures
 STRENGTH = 0.25  # of the bias from unlabelled pictures; chosen on held-out training pictures
 MAX_PICTURES = 250  # a task
@@ -106,10 +109,12 @@ def known_against_unknown(task: Task, scale: float) -> dict[str, float]:
     """AUROC of pictures whose class is in the label set against pictures whose class is not.
 
     Every second class is known. ``probability``: the winner's score; ``margin``: its distance to the second;
-    ``cosine``: its raw cosine.
+    ``cosine``: its raw cosine. Empty without pictures of both kinds.
     """
     known_classes = np.arange(0, task.cosines.shape[1], 2)
     known = np.isin(task.truth, known_classes)
+    if known.all() or not known.any():
+        return {}
     cosines = task.cosines[:, known_classes]
     probability = metrics.probabilities(cosines, scale)
     best = np.sort(probability, axis=1)
@@ -117,8 +122,8 @@ def known_against_unknown(task: Task, scale: float) -> dict[str, float]:
     return {name: round(auroc(score[known], score[~known]), 3) for name, score in scores.items()}
 
 
-def draw_reliability(tasks: Sequence[Task], before: float, after: float, path: Path) -> None:
-    """Confidence against accuracy of every task, before and after, side by side."""
+def reliability_picture(tasks: Sequence[Task], before: float, after: float) -> bytes:
+    """PNG: confidence against accuracy of every task, before and after, side by side."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -136,63 +141,94 @@ def draw_reliability(tasks: Sequence[Task], before: float, after: float, path: P
         axis.set(title=f"{title}: logit scale {scale:g}", xlabel="confidence", ylabel="share right", xlim=(0, 1))
         axis.legend()
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=100)
     pyplot.close(figure)
+    return png.getvalue()
 
 
 def calibrate_bundle(options: argparse.Namespace) -> str:
-    """Fit on held-out training pictures; report; write only what --write asks for."""
+    """Fit on held-out training pictures; report in Markdown; write only what --write asks for."""
     bundle = load_bundle(options.bundle)
     recipe = load_recipe(options.recipe)
     texts = evaluate.TextRows(evaluate.load_subject(bundle.path, None))
     with CachedEncoder(bundle, options.cache) as encode:
         tasks = held_out_tasks(encode, texts, recipe, options.data)
         others = evaluation_tasks(encode, texts, options.evaluate) if options.evaluate else []
-    before = 100.0
     scale = fit_scale(tasks)
     probabilities = [metrics.probabilities(task.cosines, scale) for task in tasks]
     confidence = np.concatenate([p.max(axis=1) for p in probabilities])
     right = np.concatenate([p.argmax(axis=1) == t.truth for p, t in zip(probabilities, tasks, strict=True)])
     threshold = round(threshold_for(confidence, right, PRECISION), 2)
-    pictures = sum(len(task.truth) for task in tasks)
+    fitted_on = f"{len(right)} held-out pictures of {len(tasks)} labelled sources of {recipe.name}"
     report: dict[str, Any] = {
-        "fitted_on": f"{pictures} held-out pictures of {len(tasks)} labelled sources of {recipe.name}",
+        "fitted_on": fitted_on,
         "logit_scale": scale,
         "threshold": threshold,
         "precision_wanted": PRECISION,
         "share_above_threshold": round(float((confidence >= threshold).mean()), 3),
     }
-    lines = [f"{bundle.manifest.id}: {report['fitted_on']}"]
-    lines += [f"  logit scale {scale:g} (CLIP's own is 100), threshold {threshold}", ""]
-    lines += [f"{'set':<14}{'pictures':>9}{'top-1':>8}{'error at 100':>14}{'calibrated':>12}"]
-
-    def row(task: Task) -> str:
-        top1 = metrics.top_k(task.cosines, task.truth, 1)
-        errors = f"{task.error(before):>14.3f}{task.error(scale):>12.3f}"
-        return f"{task.name:<14}{len(task.truth):>9}{top1:>8.3f}{errors}"
-
-    lines += [row(task) for task in tasks]
+    lines = [
+        f"Fitted on {fitted_on}: logit scale {scale:g} (CLIP's own is {CLIP_SCALE:g}); threshold {threshold}, above "
+        f"which {PRECISION:.0%} of answers there are right.",
+        "",
+        *calibration_table(tasks, scale),
+    ]
+    files: dict[str, bytes] = {}
     if others:
-        errors = [float(np.mean([task.error(s) for task in others])) for s in (before, scale)]
-        lines += ["", "pictures that nothing was fitted on:", *(row(task) for task in others)]
-        lines += [f"mean calibration error {errors[0]:.3f} -> {errors[1]:.3f} ({errors[1] / errors[0] - 1:+.0%})", ""]
-        lines += ["known against unknown (every second class is known), AUROC:"]
-        unknown = {task.name: known_against_unknown(task, scale) for task in others}
-        lines += [f"  {name:<14}" + ", ".join(f"{k} {v:.3f}" for k, v in u.items()) for name, u in unknown.items()]
+        lines += ["", "Pictures that nothing was fitted on; known against unknown: every second class is known.", ""]
+        lines += calibration_table(others, scale)
         report |= {
-            "calibration_error_before": {task.name: round(task.error(before), 4) for task in others},
+            "calibration_error_before": {task.name: round(task.error(CLIP_SCALE), 4) for task in others},
             "calibration_error_after": {task.name: round(task.error(scale), 4) for task in others},
-            "known_against_unknown_auroc": unknown,
+            "known_against_unknown_auroc": {task.name: known_against_unknown(task, scale) for task in others},
         }
-        draw_reliability(others, before, scale, options.report / "reliability.png")
-        lines += ["", f"{options.report / 'reliability.png'}"]
+        files["evaluation/reliability.png"] = reliability_picture(others, CLIP_SCALE, scale)
     if options.write:
-        manifest = bundle.manifest.raw | {"logit_scale": scale, "threshold": threshold, "calibration": report}
-        write_atomically(options.bundle / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
-        load_bundle(options.bundle).verify()
-        lines += [f"{options.bundle / 'manifest.json'}: logit_scale and threshold written"]
+        card = options.bundle / "MODEL_CARD.md"
+        if card.is_file():
+            write_atomically(card, with_section(card.read_text(encoding="utf-8"), lines, sorted(files)).encode())
+        update_bundle(bundle, files, {"logit_scale": scale, "threshold": threshold, "calibration": report})
+        lines += ["", f"{options.bundle}: logit scale and threshold written; {', '.join(files)}"]
     return "\n".join(lines)
+
+
+def calibration_table(tasks: Sequence[Task], scale: float) -> list[str]:
+    """Markdown: calibration error before and after of each task, and how far known stands from unknown."""
+    lines = [
+        f"| set | pictures | top-1 | error at {CLIP_SCALE:g} | at {scale:g} | known/unknown AUROC: score | margin |",
+        "| --- " * 7 + "|",
+    ]
+    for task in tasks:
+        top1 = metrics.top_k(task.cosines, task.truth, 1)
+        apart = known_against_unknown(task, scale)
+        lines.append(
+            f"| {task.name} | {len(task.truth)} | {top1:.3f} | {task.error(CLIP_SCALE):.3f} | {task.error(scale):.3f} "
+            f"| {apart.get('probability', '')} | {apart.get('margin', '')} |"
+        )
+    before, after = (float(np.mean([task.error(s) for task in tasks])) for s in (CLIP_SCALE, scale))
+    return [*lines, "", f"Mean calibration error {before:.3f} -> {after:.3f} ({after / before - 1:+.0%})."]
+
+
+def with_section(card: str, lines: Sequence[str], pictures: Sequence[str]) -> str:
+    """A model card with its section on calibration, in the place of an older one."""
+    card = re.sub(r"\n## Calibration\n.*?(?=\n## |\Z)", "", card, flags=re.DOTALL)
+    shown = "".join(f"\n![{Path(picture).stem}]({picture})\n" for picture in pictures)
+    told = f"Printed by `python -m tools.calibrate bundle`. The ECE further up is at a scale of {CLIP_SCALE:g}.\n"
+    section = "\n## Calibration\n\n" + told + "\n" + "\n".join(lines) + "\n" + shown
+    before, heading, after = card.partition("\n## How it was made")
+    return before + section + heading + after
+
+
+def update_bundle(bundle: Bundle, files: dict[str, bytes], facts: dict[str, Any]) -> None:
+    """Write files into a bundle, and the manifest with their hashes and other facts. Raises BundleError, DataError."""
+    for name, data in files.items():
+        write_atomically(bundle.path / name, data)
+    hashes = {name: {"sha256": sha, "size": size} for name, (sha, size) in bundle.manifest.files.items()}
+    hashes |= {name: {"sha256": sha256_hex(data), "size": len(data)} for name, data in files.items()}
+    manifest = bundle.manifest.raw | {"files": dict(sorted(hashes.items()))} | facts
+    write_atomically(bundle.path / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    load_bundle(bundle.path).verify()
 
 
 def group_logits(
@@ -447,13 +483,7 @@ def calibrate_sets(options: argparse.Namespace) -> str:
         comment = f"{source.name} calibrated for {bundle.manifest.id}: python -m tools.calibrate sets"
         written[f"labels/{name}.yaml"] = to_yaml(calibrated, comment).encode()
     if options.write:
-        for file, data in written.items():
-            write_atomically(options.bundle / file, data)
-        files = {n: {"sha256": s, "size": size} for n, (s, size) in bundle.manifest.files.items()}
-        files |= {n: {"sha256": sha256_hex(data), "size": len(data)} for n, data in written.items()}
-        manifest = bundle.manifest.raw | {"files": files}
-        write_atomically(options.bundle / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
-        load_bundle(options.bundle).verify()
+        update_bundle(bundle, written, {})
         lines.append(f"{options.bundle}: {', '.join(written)} written")
     return "\n".join(lines)
 
@@ -514,8 +544,7 @@ def main() -> int:
     bundle.add_argument("--recipe", type=Path, default=RECIPES / "edge-clip.yaml", help="whose data it was trained on")
     bundle.add_argument("--data", type=Path, required=True, help="the folder that recipe's paths start from")
     bundle.add_argument("--evaluate", type=Path, metavar="DATA", help="report on other pictures (see tools.evaluate)")
-    bundle.add_argument("--report", type=Path, default=Path(), help="folder for reliability.png (default: here)")
-    bundle.add_argument("--write", action="store_true", help="put logit scale and threshold into the manifest")
+    bundle.add_argument("--write", action="store_true", help="put all that into its manifest, card and evaluation/")
     bundle.set_defaults(run=calibrate_bundle)
     sets = verbs.add_parser("sets", help="the label sets that ship with a bundle")
     sets.add_argument("bundle", type=Path, help="bundle directory")
