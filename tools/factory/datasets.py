@@ -126,8 +126,9 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
     return samples
 
 
-def _held_out(key: str, share: float) -> bool:
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+def _held_out(place: str, share: float) -> bool:
+    """Drawn by where the picture lies, not by its source: one in two sources is held out of both or of none."""
+    digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
@@ -200,7 +201,8 @@ def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
         elif source.label == "folder" and "/" in relative:
             prompts = texts(relative.split("/", 1)[0])
         key = f"{source.name}/{relative}"
-        samples.append(Sample(key, number, file, 0, 0, prompts, condition, _held_out(key, source.validation)))
+        held_out = _held_out(f"{source.path}/{relative}", source.validation)
+        samples.append(Sample(key, number, file, 0, 0, prompts, condition, held_out))
     return samples
 
 
@@ -225,10 +227,11 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 prompts = (text,) if text else texts(label) if label else ()
                 condition = _check_condition((row.get("condition") or source.condition).strip(), where)
                 key = f"{source.name}/{row['file']}"
+                place = (Path(source.path) if source.list else Path(source.path).parent) / row["file"]
                 split = (row.get("split") or "").strip()
                 if split == "test":
                     continue  # is neither trained on nor chosen by
-                held_out = split == "validation" if split else _held_out(key, source.validation)
+                held_out = split == "validation" if split else _held_out(place.as_posix(), source.validation)
                 common = (0, 0, prompts, condition, held_out)
                 samples.append(Sample(key, number, folder / row["file"], *common))
                 for file, modality in _partner(row, where):  # one file may be both, a colour picture also shown in grey

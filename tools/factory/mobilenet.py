@@ -83,11 +83,11 @@ def _same_padding(size: torch.Size, kernel: int, stride: int) -> tuple[int, int,
 class InvertedResidual(nn.Sequential):
     """Expand (unless `expansion` is 1), depthwise, project; the input is added where the shapes allow it."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, *, same: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, *, same: bool, kernel: int = 3) -> None:
         hidden = inputs * expansion
         layers = [] if expansion == 1 else [Conv(inputs, hidden, 1, 1, 1, activate=True, same=same)]
         layers += [
-            Conv(hidden, hidden, 3, stride, hidden, activate=True, same=same),
+            Conv(hidden, hidden, kernel, stride, hidden, activate=True, same=same),
             Conv(hidden, outputs, 1, 1, 1, activate=False, same=same),
         ]
         super().__init__(*layers)

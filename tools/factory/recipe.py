@@ -19,10 +19,14 @@ TEXT_BANK = "../shared/weights/clip_vitb32_text_bank.npy"
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Who teaches. `name` is what teachers.load_teacher takes; `weights` is the folder the offline one reads."""
+    """Who teaches. `name` is what teachers.load_teacher takes; `weights` is the folder the offline one reads.
+
+    members: the ImageNet classifiers the offline teacher asks; it answers with their mean.
+    """
 
     name: str
     weights: str = "../shared/weights"
+    members: tuple[str, ...] = ("mobilenet_v2",)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class HeadRecipe:
     """The projection head.
 
     kind "mlp": `depth` linear layers (1 = no hidden layer), `width` wide in between, random at first.
-    kind "classifier": the checkpoint's own ImageNet classifier, put into the text space (see zero_shot.py).
+    kind "classifier": the checkpoint's own ImageNet classifier, put into the text space (see zero_shot.py) by the
+        text rows in the folder `texts`.
     """
 
     kind: Literal["mlp", "classifier"] = "mlp"
@@ -38,6 +43,7 @@ class HeadRecipe:
     width: int = 1024
     activation: Literal["relu", "relu6", "gelu", "silu"] = "relu"
     dropout: float = 0.0
+    texts: str = "../shared/weights"
 
     def __post_init__(self) -> None:
         _within("head.depth", self.depth, 1, 8)
@@ -47,8 +53,9 @@ class HeadRecipe:
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """Who learns. `pretrained` is a file or a hub name; the first `frozen` layers are not trained.
+    """Who learns; its first `frozen` layers are not trained.
 
+    pretrained: what weights.read_state takes, or a MobileNetV2 .npz.
     flavour: which MobileNetV2 checkpoint an .npz is, see mobilenet.py; it decides normalisation and padding.
     """
 

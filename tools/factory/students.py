@@ -5,8 +5,8 @@ Pixels enter as (x - 114) / 57, one offset and one scale for all channels: what 
 folded into its first convolution here, so that a uint8 picture with zero point 114 needs no arithmetic at all in
 the int8 graph and zero padding stays exactly zero.
 
-Architectures: MobileNetV2 (Sandler et al. 2018), EfficientNet-B3 (Tan & Le 2019), EfficientNet-Lite0 (its
-published variant without squeeze-excitation and with ReLU6), MobileNetV4-conv-small (Qin et al. 2024, table 11).
+Architectures: MobileNetV2 (mobilenet.py), EfficientNet-Lite0 (efficientnet_lite.py), EfficientNet-B3 (Tan & Le
+2019), MobileNetV4-conv-small (Qin et al. 2024, table 11).
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_runtime.errors import DataError, NoInputError, UsageError
+from edge_runtime.errors import DataError, UsageError
+from tools.factory.efficientnet_lite import FEATURES as LITE_FEATURES
+from tools.factory.efficientnet_lite import LITE, fill_lite, lite_layers, round_channels
 from tools.factory.heads import ProjectionHead
 from tools.factory.mobilenet import FEATURES, TFSLIM, TORCHVISION, Conv, MobileNetV2, load_mobilenet
 from tools.factory.recipe import StudentRecipe
+from tools.factory.weights import read_state
 from tools.factory.zero_shot import load_classifier_head
 
 PIXEL_OFFSET, PIXEL_SCALE = 114.0, 57.0
@@ -116,22 +119,16 @@ class Backbone(nn.Module):
         return first, norm
 
 
-def _efficientnet(width: float, depth: float, *, lite: bool) -> Backbone:
-    activation: Callable[[], nn.Module] = nn.ReLU6 if lite else nn.SiLU
-
-    def channels(n: int) -> int:
-        scaled = n * width
-        rounded = max(8, int(scaled + 4) // 8 * 8)
-        return rounded + 8 if rounded < 0.9 * scaled else rounded
-
-    stem, top = (32, 1280) if lite else (channels(32), channels(1280))
+def _efficientnet(width: float, depth: float) -> Backbone:
+    activation = nn.SiLU
+    stem, top = round_channels(32 * width), round_channels(1280 * width)
     layers: list[nn.Module] = [ConvNorm(3, stem, 3, 2, 1, activation, ("conv_stem", "bn1"))]
     inputs = stem
     plan = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5))
     plan += ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
     for stage, (expansion, width_out, repeats, first_stride, kernel) in enumerate(plan):
         for block in range(math.ceil(repeats * depth)):
-            stride, outputs = (first_stride if block == 0 else 1), channels(width_out)
+            stride, outputs = (first_stride if block == 0 else 1), round_channels(width_out * width)
             hidden, name = inputs * expansion, f"blocks.{stage}.{block}"
             parts: list[nn.Module] = []
             if expansion != 1:
@@ -139,8 +136,7 @@ def _efficientnet(width: float, depth: float, *, lite: bool) -> Backbone:
             norms = ("bn1", "bn2") if expansion == 1 else ("bn2", "bn3")
             depthwise = (f"{name}.conv_dw", f"{name}.{norms[0]}")
             parts.append(ConvNorm(hidden, hidden, kernel, stride, hidden, activation, depthwise))
-            if not lite:
-                parts.append(SqueezeExcite(hidden, max(1, inputs // 4), f"{name}.se"))
+            parts.append(SqueezeExcite(hidden, max(1, inputs // 4), f"{name}.se"))
             last = "conv_pw" if expansion == 1 else "conv_pwl"
             parts.append(ConvNorm(hidden, outputs, 1, 1, 1, None, (f"{name}.{last}", f"{name}.{norms[1]}")))
             layers.append(Residual(*parts, skip=stride == 1 and inputs == outputs))
@@ -199,8 +195,8 @@ def _mobilenet_v2() -> Backbone:
 STUDENTS: dict[str, Callable[[], Backbone]] = {
     "mobilenet_v2": _mobilenet_v2,
     "mobilenetv4_conv_small": _mobilenetv4_conv_small,
-    "efficientnet_lite0": lambda: _efficientnet(1.0, 1.0, lite=True),
-    "efficientnet_b3": lambda: _efficientnet(1.2, 1.4, lite=False),
+    "efficientnet_lite0": lambda: Backbone(lite_layers("efficientnet_lite0"), LITE_FEATURES),
+    "efficientnet_b3": lambda: _efficientnet(1.2, 1.4),
 }
 
 
@@ -267,9 +263,13 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
         fold_normalisation(backbone, flavour.mean, flavour.std)
     else:
         backbone = STUDENTS[recipe.name]()
-        if recipe.name == "mobilenet_v2":
-            _start_from_scratch(backbone)
-        if recipe.pretrained and load:
+        folded = [m for m in backbone.modules() if isinstance(m, Conv)]
+        if folded and not recipe.pretrained:
+            _start_from_scratch(folded)
+        if recipe.name == "efficientnet_lite0" and recipe.pretrained and load:
+            fill_lite(list(backbone.layers), read_state(recipe.pretrained), recipe.pretrained)
+            fold_normalisation(backbone, LITE.mean, LITE.std)
+        elif recipe.pretrained and load:
             load_backbone(backbone, recipe.pretrained)
             fold_normalisation(backbone, TORCHVISION.mean, TORCHVISION.std)
     return Student(backbone, _head(recipe, backbone, dim), recipe.frozen)
@@ -278,23 +278,22 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
 def _head(recipe: StudentRecipe, backbone: Backbone, dim: int) -> nn.Module:
     if recipe.head.kind == "mlp":
         return ProjectionHead(backbone.width, dim, recipe.head)
-    head = load_classifier_head(recipe.pretrained)
+    head = load_classifier_head(recipe.pretrained, Path(recipe.head.texts))
     if (head.direct.in_features, head.direct.out_features) != (backbone.width, dim):
         raise UsageError(
             f"student.head.kind classifier: made for {head.direct.in_features} features and a text space of "
-            f"{head.direct.out_features}, not {backbone.width} and {dim}; take mobilenet_v2 and the offline teacher, "
-            "or kind: mlp"
+            f"{head.direct.out_features}, not {backbone.width} and {dim}; take the offline "
+            "teacher and one of its networks, or kind: mlp"
         )
     return head
 
 
-def _start_from_scratch(backbone: Backbone) -> None:
-    """Give a MobileNetV2 without weights BatchNorm layers and a scale at which signals survive 52 layers."""
-    for layer in backbone.modules():
-        if isinstance(layer, Conv):
-            nn.init.kaiming_normal_(layer.conv.weight, mode="fan_out")
-            nn.init.zeros_(layer.conv.bias)
-            layer.norm = nn.BatchNorm2d(layer.conv.out_channels, momentum=0.03)
+def _start_from_scratch(convolutions: list[Conv]) -> None:
+    """Give a network without weights BatchNorm layers and a scale at which signals survive 50 layers."""
+    for layer in convolutions:
+        nn.init.kaiming_normal_(layer.conv.weight, mode="fan_out")
+        nn.init.zeros_(layer.conv.bias)
+        layer.norm = nn.BatchNorm2d(layer.conv.out_channels, momentum=0.03)
 
 
 @torch.no_grad()
@@ -316,11 +315,8 @@ def fold_normalisation(backbone: Backbone, mean: tuple[float, ...], std: tuple[f
 
 
 def load_backbone(backbone: Backbone, source: str) -> None:
-    """Fill a backbone from timm-named weights: a .safetensors or .pt file, or a hub name such as "timm/...".
-
-    Raises NoInputError when there is no such file or hub entry, DataError when a tensor is missing or misshapen.
-    """
-    state = _read_state(source)
+    """Fill a backbone from timm-named weights; DataError when a tensor is missing or misshapen."""
+    state = read_state(source)
     for module in backbone.modules():
         if isinstance(module, ConvNorm):
             conv, norm = module.names
@@ -331,29 +327,6 @@ def load_backbone(backbone: Backbone, source: str) -> None:
             for ours, theirs in ((module.reduce, "conv_reduce"), (module.expand, "conv_expand")):
                 _fill(ours.weight, state, f"{module.name}.{theirs}.weight", source)
                 _fill(ours.bias, state, f"{module.name}.{theirs}.bias", source)
-
-
-def _read_state(source: str) -> dict[str, Tensor]:
-    path = Path(source)
-    if not path.is_file():
-        if "/" not in source or path.suffix:
-            raise NoInputError(f"{source}: no such weights; check student.pretrained")
-        try:
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(source, "model.safetensors"))
-        except Exception as error:  # offline, unknown name, no such file: the hub has a class for each
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise NoInputError(f"{source}: neither a file nor on the hub ({reason})") from None
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling rubbish may raise anything
-        raise DataError(f"{path}: not a file of weights ({str(error).splitlines()[0]})") from None
-    return state
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ Three of them stand behind one interface, and `load_teacher` makes one from the 
 
 - `HuggingFaceTeacher`: any CLIP or SigLIP that transformers can load, by name or by local path.
 - `OnnxTeacher`: a CLIP image tower as one ONNX file, with a text bank for the phrases.
-- `OfflineTeacher`: no CLIP picture tower at all. An ImageNet classifier says what is in the picture, genuine CLIP
+- `OfflineTeacher`: no CLIP picture tower at all. ImageNet classifiers say what is in the picture, genuine CLIP
   text embeddings say where those names lie (zero_shot.py).
 
 Nothing here trains, and nothing here knows what a student is.
@@ -14,19 +14,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError
 from edge_runtime.model.labels import TextBank
 from edge_runtime.model.phrases import normalise
-from tools.factory.mobilenet import TFSLIM, load_mobilenet
+from tools.factory.efficientnet_lite import LITE, VARIANTS, fill_lite, lite_layers, lite_weights
+from tools.factory.heads import ClassifierHead
+from tools.factory.mobilenet import TFSLIM, Flavour, load_mobilenet
 from tools.factory.sentence_map import load_text_rows, unique_rows
+from tools.factory.weights import read_state
 from tools.factory.zero_shot import imagenet_names, load_classifier_head
 
 CLIP_B32 = "openai/clip-vit-base-patch32"
@@ -49,13 +55,20 @@ class Teacher(Protocol):
         ...
 
 
-def load_teacher(name: str, *, weights: Path | None = None, text: TextEncoder | None = None) -> Teacher:
+def load_teacher(
+    name: str,
+    *,
+    weights: Path | None = None,
+    members: Sequence[str] = ("mobilenet_v2",),
+    text: TextEncoder | None = None,
+) -> Teacher:
     """Make the teacher a recipe names.
 
     Args:
         name: "offline"; "onnx:TOWER.onnx" (its bank is TOWER.json + TOWER.npy beside it); else a Hugging Face
             model, by hub name or by local folder.
         weights: folder of the shared weights, for "offline".
+        members: the classifiers "offline" asks, of MEMBERS.
         text: encoder of phrases that the offline teacher's bank does not hold.
 
     Raises UsageError with the list of what exists when the name means nothing.
@@ -63,7 +76,7 @@ def load_teacher(name: str, *, weights: Path | None = None, text: TextEncoder | 
     if name == "offline":
         if weights is None:
             raise UsageError("teacher offline: needs the folder of the MobileNetV2 weights and the text bank")
-        return OfflineTeacher(weights, text=text)
+        return OfflineTeacher(weights, members, text=text)
     if name.startswith("onnx:"):
         return OnnxTeacher(Path(name.removeprefix("onnx:")))
     if "/" in name or (name and Path(name).is_dir()):
@@ -199,30 +212,82 @@ class OnnxTeacher:
         return _from_bank(self._bank, phrases, None)
 
 
+@dataclass(frozen=True)
+class Member:
+    """An ImageNet classifier in the offline teacher.
+
+    features: (B, 3, H, W) normalised by `flavour` -> (B, 1280, h, w) or (B, 1280); head: these, averaged -> (B, 512).
+    """
+
+    features: nn.Module
+    head: ClassifierHead
+    flavour: Flavour
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) RGB values 0 ... 255 -> p(class), (B, 1000), and unit embeddings, (B, 512)."""
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.flavour.mean, self.flavour.std))
+        features = self.features((pixels / 255 - mean) / std)
+        if features.ndim == 4:
+            features = features.mean((2, 3))
+        return self.head.classify(features).softmax(1), F.normalize(self.head(features), dim=1)
+
+
+MEMBERS = ("mobilenet_v2", *VARIANTS)
+
+
+def load_member(name: str, weights: Path) -> Member:
+    """A classifier by its name; the MobileNetV2 and the text rows stand in the folder `weights`.
+
+    Raises UsageError for an unknown name, NoInputError when its weights are missing.
+    """
+    if name == "mobilenet_v2":
+        source = str(weights / "mobilenetv2_1.0_imagenet_tfslim.npz")
+        net, flavour = load_mobilenet(source, TFSLIM).layers, TFSLIM
+    elif name in VARIANTS:
+        source, flavour = lite_weights(name), LITE
+        layers = lite_layers(name)
+        fill_lite(layers, read_state(source), source)
+        net = nn.Sequential(*layers)
+    else:
+        raise UsageError(f"teacher.members: no classifier '{name}'; there are: {', '.join(MEMBERS)}")
+    head = load_classifier_head(source, weights)
+    return Member(net.eval().to(memory_format=torch.channels_last), head.eval(), flavour)
+
+
 class OfflineTeacher:
-    """An ImageNet classifier and genuine CLIP text rows in place of a CLIP image tower; see zero_shot.py."""
+    """ImageNet classifiers and genuine CLIP text rows in place of a CLIP image tower; see zero_shot.py."""
 
     text_space = CLIP_B32
 
-    def __init__(self, weights: Path, *, text: TextEncoder | None = None, size: int = 192, batch: int = 64) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        members: Sequence[str] = ("mobilenet_v2",),
+        *,
+        text: TextEncoder | None = None,
+        size: int = 192,
+        batch: int = 64,
+    ) -> None:
         rows = load_text_rows(weights)
         names = unique_rows(rows)
         self.bank = TextBank(list(names), np.stack(list(names.values())))
         self.imagenet = imagenet_names(rows)
-        checkpoint = weights / "mobilenetv2_1.0_imagenet_tfslim.npz"
-        self._net = load_mobilenet(checkpoint, TFSLIM).eval().to(memory_format=torch.channels_last)
-        self._head = load_classifier_head(checkpoint).eval()
+        self._members = [load_member(name, weights) for name in members]
         self._text, self._size, self._batch = text, size, batch
 
     @torch.no_grad()
     def look(self, pictures: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """p(class | picture) over the names `imagenet`, (N, 1000), and the embeddings, (N, 512) unit norm."""
+        """p(class | picture) over the names `imagenet`, (N, 1000), and the embeddings, (N, 512) unit norm.
+
+        Both are means over the members.
+        """
         posteriors, embeddings = [], []
         for start in range(0, len(pictures), self._batch):
             part = np.stack([_squash(p, self._size) for p in pictures[start : start + self._batch]])
-            features = self._net(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1)
-            posteriors.append(self._head.classify(features).softmax(1).numpy())
-            embeddings.append(self._head(features).numpy())
+            pixels = torch.from_numpy(part).permute(0, 3, 1, 2).float()
+            said = [member(pixels) for member in self._members]
+            posteriors.append(torch.stack([p for p, _ in said]).mean(0).numpy())
+            embeddings.append(torch.stack([e for _, e in said]).mean(0).numpy())
         return np.concatenate(posteriors), unit(np.concatenate(embeddings))
 
     def image_embeddings(self, pictures: Pictures) -> NDArray[np.float32]:

@@ -20,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tools.factory.efficientnet_lite import lite_classifier
 from tools.factory.heads import ClassifierHead
 from tools.factory.mobilenet import load_classifier
 from tools.factory.sentence_map import TextRows, load_text_rows, unique_rows
+from tools.factory.weights import read_state
 
 BACKGROUND_CLASSES = 1  # the TensorFlow-slim classifier's class 0 is no ImageNet class
 FIRST_IMAGENET_ROW = 1203  # of the shared text rows; 1,000 of them in the order of the classes
@@ -31,12 +33,12 @@ PREDICTION_RIDGE, WHITENING_RIDGE = 1.0, 0.3
 PREDICTION_NORM = 18.5
 
 
-def load_classifier_head(checkpoint: str | Path) -> ClassifierHead:
-    """The head of a TensorFlow-slim MobileNetV2 checkpoint; the shared text rows stand in the same folder.
+def load_classifier_head(checkpoint: str, texts: Path) -> ClassifierHead:
+    """The head of an ImageNet checkpoint (see `imagenet_classifier`) and the shared text rows in the folder `texts`.
 
-    Raises NoInputError and DataError as `load_classifier` does.
+    Raises NoInputError and DataError as reading the two does.
     """
-    rows = load_text_rows(Path(checkpoint).parent)
+    rows = load_text_rows(texts)
     bank = np.stack(list(unique_rows(rows).values()))
     return classifier_head(imagenet_classifier(checkpoint), imagenet_names(rows), bank)
 
@@ -46,8 +48,10 @@ def imagenet_names(rows: TextRows) -> NDArray[np.float32]:
     return rows.vectors[FIRST_IMAGENET_ROW : FIRST_IMAGENET_ROW + 1000]
 
 
-def imagenet_classifier(checkpoint: str | Path) -> nn.Linear:
-    """Linear(1280, 1000) of a TensorFlow-slim checkpoint, in the order of ImageNet-1k."""
+def imagenet_classifier(checkpoint: str) -> nn.Linear:
+    """Linear(1280, 1000) in the order of ImageNet-1k, of a TensorFlow-slim MobileNetV2 .npz or an EfficientNet-Lite."""
+    if not checkpoint.endswith(".npz"):
+        return lite_classifier(read_state(checkpoint), checkpoint)
     with_background = load_classifier(checkpoint)
     layer = nn.Linear(with_background.in_features, with_background.out_features - BACKGROUND_CLASSES)
     layer.weight.data.copy_(with_background.weight[BACKGROUND_CLASSES:])
