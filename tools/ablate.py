@@ -1,7 +1,8 @@
-"""What each loss term is worth: `python -m tools.ablate RECIPE --data DIR --output DIR --epochs 1`.
+"""What each part of a recipe is worth: `python -m tools.ablate RECIPE --data DIR --output DIR --epochs 1`.
 
-Distils the recipe once as it is and once without each of its terms (weight 0), every time from the same start, on
-the same pictures in the same order, for the same number of epochs; then prints the held-out scores side by side.
+Distils the recipe once as it is, once without each of its terms (weight 0), and where the teacher has several members
+once with the first alone; every time from the same start, on the same pictures in the same order, for the same number
+of epochs; then prints the held-out scores side by side.
 Pictures and teacher targets are computed once and shared. A run that is already there is not made again.
 """
 
@@ -25,11 +26,14 @@ TERMS = ("contrastive", "condition", "alignment", "relational", "posterior")
 
 
 def variants(recipe: Recipe) -> dict[str, Recipe]:
-    """The recipe whole, then without each term it has."""
+    """The recipe whole, then without each term it has, then with one member of its teacher."""
     present = [term for term in TERMS if getattr(recipe.losses, term, 0)]
     out = {"all terms": recipe}
     for term in present:
         out[f"without {term}"] = replace(recipe, losses=replace(recipe.losses, **{term: 0.0}))
+    first, *others = recipe.teacher.members
+    if others:
+        out[f"teacher {first} alone"] = replace(recipe, teacher=replace(recipe.teacher, members=(first,)))
     return out
 
 
