@@ -297,6 +297,11 @@ class Config:
     triggers: TriggersConfig | None = None
     preview: PreviewConfig | None = None
 
+    def __post_init__(self) -> None:
+        metrics = self.prometheus.listen if self.prometheus else None
+        if self.preview and metrics and parse_listen(metrics) == parse_listen(self.preview.listen):
+            raise ValueError(f"prometheus.listen and preview.listen are both {metrics}; give one another port")
+
 
 def plain_name(text: str) -> str:
     """``text`` with only what is safe in a topic, a file name and a URL: letters, digits, ``-`` and ``_``."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import cli
+from edge_runtime.errors import ConfigError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -130,3 +131,55 @@ def test_a_closed_pipe_is_a_quiet_end(tiny_bundle: Path):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert len(done.stdout.splitlines()) == 2
     assert "Traceback" not in done.stderr
+
+
+def test_preview_options_go_on_top_of_the_files_section(tmp_path: Path):
+    path, token = tmp_path / "c.yaml", tmp_path / "token"
+    path.write_text("preview: {listen: '127.0.0.1:9000'}\n")
+    token.write_text("0123456789abcdef")
+
+    def preview(*arguments: str):
+        return cli._config(cli.make_parser().parse_args(["run", *arguments])).preview
+
+    assert preview() is None, "off unless asked for"
+    assert preview("--preview").listen == "127.0.0.1:8080"
+    assert preview("--config", str(path), "--preview-token-file", str(token)).listen == "127.0.0.1:9000"
+    assert preview("--preview", "0.0.0.0:80", "--preview-token-file", str(token)).token_file == str(token)
+    with pytest.raises(ConfigError, match=r"--preview: .*token"):
+        preview("--preview", "0.0.0.0:80")
+    path.write_text("prometheus: {listen: '127.0.0.1:8080'}\n")
+    with pytest.raises(ConfigError, match=r"--preview: .*another port"):
+        preview("--config", str(path), "--preview")
+
+
+def test_an_archive_is_installed_and_is_then_the_bundle_that_runs(tiny_bundle: Path, tmp_path: Path):
+    archive, store = tmp_path / "tiny.tar", tmp_path / "store"
+    subprocess.run(["tar", "cf", archive, "-C", tiny_bundle.parent, tiny_bundle.name], check=True)
+    done = run("bundle", "install", str(archive), "--store", str(store))
+    assert (done.returncode, "tiny-1.0.0 installed" in done.stdout) == (0, True), done.stderr
+    assert json.loads(run("bundle", "info", "--json", str(store / "current")).stdout)["name"] == "tiny"
+
+
+def test_a_run_can_be_reported_from_the_command_line(tiny_bundle: Path, tmp_path: Path):
+    output = tmp_path / "run.jsonl"
+    model = ("--bundle", str(tiny_bundle), "--labels", "colours")
+    assert run("--camera", "demo", *model, "--frames", "5", "--output", str(output)).returncode == 0
+    done = run("report", str(output))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_doctor_exits_1_when_something_must_be_mended(tiny_bundle: Path):
+    model = ("--bundle", str(tiny_bundle), "--json")
+    missing = run("doctor", "--camera", "/dev/video99", *model)
+    assert missing.returncode == 1
+    assert [f["check"] for f in json.loads(missing.stdout)["findings"] if f["level"] == "fail"] == ["camera"]
+
+
+def test_ctrl_c_outside_a_run_is_a_quiet_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge_runtime.once.label_pictures", interrupted)
+    assert cli.main(["once", "x.png"]) == 130
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -9,10 +10,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from edge_runtime import doctor
+from edge_runtime import doctor, telemetry
 from edge_runtime.doctor import Finding, Options, run_check
 from tests.daemon import EDGE_LABEL, REPOSITORY
 from tests.v4l2 import Driver
@@ -133,3 +135,68 @@ def test_findings_are_lines_with_their_advice_below():
         "ok    clock        noon",
         "1 of 2 findings must be mended",
     ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"), [(0x50005, "power supply"), (0x20002, "cool the board"), (0x50000, "power supply")]
+)
+def test_a_board_that_is_throttled_hears_whether_it_wants_power_or_air(
+    monkeypatch: pytest.MonkeyPatch, flags: int, word: str
+):
+    monkeypatch.setattr(telemetry, "throttle_flags", lambda: flags)
+    level, text, advice = doctor.check_heat(Options())[-1]
+    assert (level, word in advice) == ("warn", True)
+    assert hex(flags) in text
+
+
+def test_a_hot_processor_is_a_warning_and_a_warm_one_is_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(telemetry, "throttle_flags", lambda: None)
+    for celsius, level in ((81.0, "warn"), (61.0, "ok")):
+        monkeypatch.setattr(telemetry, "temperature_c", lambda celsius=celsius: celsius)
+        assert [finding[:2] for finding in doctor.check_heat(Options())] == [(level, f"CPU at {celsius:.0f} °C")]
+
+
+def test_a_clock_that_nobody_set_is_a_warning(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(telemetry, "clock_unsynced", lambda: True)
+    ((level, text, advice),) = doctor.check_clock(Options())
+    assert (level, "nobody" in text, "timedatectl" in advice) == ("warn", True, True)
+
+
+def test_a_disk_that_is_missing_read_only_or_full_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    options = Options(output=str(tmp_path / "run.jsonl"))
+    assert doctor.check_disk(Options(output=str(tmp_path / "no" / "run.jsonl")))[0][0] == "fail"
+    for flag, blocks, level, word in ((os.ST_RDONLY, 10**6, "fail", "read-only"), (0, 10, "warn", "MB free")):
+        facts = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_flag=flag)
+        monkeypatch.setattr(doctor.os, "statvfs", lambda _folder, facts=facts: facts)
+        assert [(lv, word in text) for lv, text, _ in doctor.check_disk(options)] == [(level, True)]
+
+
+def test_too_little_memory_is_found_before_the_kernel_finds_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "NEEDED_MB", 10**9)
+    assert doctor.check_memory(Options())[0][0] == "fail"
+
+
+def test_the_onnxruntime_that_kills_a_raspberry_pi_4_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "1.21.1")
+    ((level, _, advice),) = doctor.check_onnxruntime(Options())
+    assert (level, "!=1.21" in advice) == ("fail", True)
+
+
+def test_an_opencv_that_cannot_open_cameras_is_found(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cv2.videoio_registry.getBackends", list)
+    ((level, text, advice),) = doctor.check_opencv(Options())
+    assert (level, "opencv-python-headless" in advice) == ("fail", True)
+    assert text.endswith("without FFMPEG and V4L2")
+
+
+def test_a_32_bit_system_is_told_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("platform.machine", lambda: "armv7l")
+    assert doctor.check_system(Options())[0][0] == "fail"
+
+
+def test_a_device_that_we_may_not_open_is_listed_with_the_reason(board: Path, monkeypatch: pytest.MonkeyPatch):
+    def denied(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(doctor.os, "open", denied)
+    assert "Permission denied; group video may open it" in doctor.check_devices(Options(), board)[0][1]

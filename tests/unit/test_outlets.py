@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from pathlib import Path
 
 import pytest
 
-from edge_runtime.config import Condition, Config, TriggerRule, TriggersConfig
+from edge_runtime.config import Condition, Config, PreviewConfig, PrometheusConfig, TriggerRule, TriggersConfig
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import LabelSet, LabelSpec, TextBank, compile_labels
 from edge_runtime.outlets import Running, optional_outlets
+from tools.mosquitto import free_port
 
 
 def outlets_for(bundle: Path, config: Config):
@@ -25,3 +28,20 @@ def test_a_trigger_on_a_background_label_is_refused_because_it_would_never_fire(
     config = Config(triggers=TriggersConfig(spool=str(tmp_path), rules=(rule,)))
     with pytest.raises(ConfigError, match="the label set has no 'green'"):
         outlets_for(tiny_bundle, config)
+
+
+def test_when_one_sink_cannot_be_made_those_made_before_it_are_closed(tiny_bundle: Path, tmp_path: Path):
+    """A reload that is refused must not leave its metrics served beside those of the old configuration."""
+    port = free_port()
+    rule = TriggerRule(name="r", when=Condition(label="no such label"))
+    triggers = TriggersConfig(spool=str(tmp_path), rules=(rule,))
+    with pytest.raises(ConfigError, match="no such label"):
+        outlets_for(tiny_bundle, Config(prometheus=PrometheusConfig(listen=f"127.0.0.1:{port}"), triggers=triggers))
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+def test_metrics_and_page_cannot_share_a_port():
+    """They would share the socket, and each browser would get whichever server was faster."""
+    with pytest.raises(ValueError, match="give one another port"):
+        Config(prometheus=PrometheusConfig(listen="localhost:8080"), preview=PreviewConfig(listen="127.0.0.1:8080"))

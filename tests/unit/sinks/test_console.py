@@ -1,0 +1,46 @@
+"""A person at a terminal gets one line that keeps changing, and a terminal that stays whole."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from edge_runtime.records import LabelScore
+from edge_runtime.sinks import console
+from edge_runtime.sinks.console import ConsoleSink, live_line
+from tests.unit.test_records import record
+
+
+def of(name: str, on: bool = True):
+    return record(labels=(LabelScore(name, 0.62, 0.2, on),), state="ok" if on else "unknown")
+
+
+def test_the_line_says_what_is_on_or_why_nothing_is():
+    assert live_line(of("cat")).endswith("cat 0.62")
+    assert live_line(of("cat", on=False)).endswith("unknown cat? 0.62")
+
+
+def test_a_person_gets_one_line_rewritten_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch):
+    screen, clock = io.StringIO(), iter(i / 100 for i in range(100))
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    sink = ConsoleSink()
+    for _ in range(100):
+        sink.write(of("cat"), None)
+    sink.close()
+    assert 9 <= screen.getvalue().count("\r\x1b[K") <= 10
+    assert screen.getvalue().count("\n") == 1, "only the end begins a new line"
+
+
+def test_a_line_is_never_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "40")
+    ConsoleSink().write(of("a very long label " * 20), None)
+    assert len(screen.getvalue().removeprefix("\r\x1b[K")) == 39
+
+
+def test_a_label_cannot_steer_the_terminal():
+    assert "\x1b" not in live_line(of("\x1b[2Jgone"))
