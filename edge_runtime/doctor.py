@@ -190,7 +190,8 @@ def check_devices(_options: Options, root: Path = Path("/")) -> Said:
         if described:
             said.append(("ok", described, ""))
     if csi:
-        advice = "libcamerify edge-label --camera /dev/video0 (sudo apt install libcamera-v4l2), or a USB camera"
+        install = "sudo apt install libcamera-tools libcamera-v4l2"
+        advice = f"libcamerify edge-label --camera /dev/video0 ({install}), or a USB camera"
         said.append(("warn", "a CSI camera: it speaks libcamera, plain V4L2 gets only its raw sensor data", advice))
     if not said:
         said.append(("warn", "no camera at /dev/video*", "plug one in; lsusb lists it, dmesg says why not"))
