@@ -31,8 +31,8 @@ board.** {sentence} On a board, `edge-label bench` prints what it really does th
 
 ## The default bundle, end to end
 
-{bundle}: one 640x480 JPEG of {jpeg_kb:.0f} kB (decision 013 says why so large) from an MJPG camera to the written record,
-four Cortex-A72 at {ghz} GHz. Stages are added up as if none overlapped; only the encoder is given four cores.
+{bundle}: one 640x480 JPEG of {jpeg_kb:.0f} kB (decision 013 says why so large) from an MJPG camera to the written
+record, four Cortex-A72 at {ghz} GHz. Stages are added up as if none overlapped; only the encoder is given four cores.
 
 ```
 {stages}
