@@ -1,6 +1,6 @@
 """One thing changed at a time, before and after: the table of docs/decisions/003.
 
-    python -m tools.a72.ablate               # measure what is not yet kept, write the table (some ten minutes)
+    python -m tools.a72.ablate               # measure what is not yet kept, write the table (some five minutes)
     python -m tools.a72.ablate --only arena  # measure again what has this in its name
 
 "Without" is the pipeline with that one thing undone or tried out, everything else as shipped; the bundles that
@@ -51,11 +51,6 @@ def session_options(threads):
     return options
 encoder.session_options = session_options
 """
-SAME_AS_REQUESTED = """
-import onnxruntime as ort
-memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
-"""
 SMALL = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 CHANGES = [
     Change(SHIPPED, ""),
@@ -80,22 +75,10 @@ CHANGES = [
         OPTIONS.format("options.enable_cpu_mem_arena = False"),
     ),
     Change(
-        "arena that grows by what is asked for",
-        "rejected: little for an allocator of our own",
-        SAME_AS_REQUESTED + OPTIONS.format('options.add_session_config_entry("session.use_env_allocators", "1")'),
-    ),
-    Change(
-        "weights not packed for the kernels at load",
-        "rejected: packed again in every frame",
-        OPTIONS.format('options.add_session_config_entry("session.disable_prepacking", "1")'),
-    ),
-    Change(
         "`MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` of 64 KB",
         "rejected: pages come and go in every frame; the kernel's work for that is not in these figures",
         environment=SMALL,
     ),
-    Change("`MALLOC_ARENA_MAX=1`", "rejected: little", environment={"MALLOC_ARENA_MAX": "1"}),
-    Change("`OPENBLAS_NUM_THREADS=1`", "rejected: little", environment={"OPENBLAS_NUM_THREADS": "1"}),
 ]
 BUNDLES = [
     ("edge-clip 0.1.0", "10a105e", "padding as operators of its own"),
