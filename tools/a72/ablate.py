@@ -89,6 +89,7 @@ BUNDLES = [
 
 def _encoder_of(revision: str) -> Path:
     """The encoder that this repository shipped at `revision`."""
+    BUILD.mkdir(parents=True, exist_ok=True)
     path = BUILD / f"{revision}.onnx"
     shown = subprocess.run(
         ["git", "-C", REPOSITORY, "show", f"{revision}:models/edge-clip/encoder.onnx"], capture_output=True, check=False
