@@ -11,7 +11,8 @@ import pytest
 
 from tools.a72 import cycles, fit, keep, networks, operators, performance, trace, validate
 from tools.a72.keep import Figures
-from tools.a72.model import FrameModel
+from tools.a72.model import STAGES, FrameModel, last_frame
+from tools.a72.trace import Piece
 from tools.arm64 import debian, userland
 
 TRACE = """\
@@ -110,6 +111,17 @@ def test_operators_are_matched_by_time_and_work() -> None:
     instructions = [5, 5, 5, 900, 5, 700, 5, 800, 5]  # before each read
     assert operators._align([100.0, 150.0, 220.0], ticks, instructions) == 2
     assert operators._align([99.0, 149.0, 219.0], ticks, instructions) == 2
+
+
+def test_a_stage_that_runs_twice_counts_twice() -> None:
+    """A pipeline that decodes every frame two times must not hide behind the second."""
+    order = [*STAGES[:2], "decode", *STAGES[2:]]
+    pieces = [Piece(0)]
+    for count in (9, 1):  # a frame that warms up, and the one that counts
+        pieces += [Piece(STAGES.index(stage) + 1, blocks=Counter({"d503201f": count})) for stage in order]
+    frame = last_frame(pieces)
+    assert list(frame) == list(STAGES)
+    assert {stage: piece.instructions for stage, piece in frame.items()} == {**dict.fromkeys(STAGES, 1), "decode": 2}
 
 
 def test_a_regression_is_named() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from tools.a72 import operators
 from tools.a72.cycles import CycleTable
 from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, Coefficients, Validation, Work, load_validation
-from tools.a72.trace import changed, trace
+from tools.a72.trace import Piece, changed, trace
 from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 
@@ -62,6 +62,16 @@ class FrameModel:
         return margin * sum(self.stage_ms(stage, threads) for stage in self.stages)
 
 
+def last_frame(pieces: list[Piece]) -> dict[str, Piece]:
+    """The stages of the last traced frame; the earlier ones warmed code and caches. What ran twice counts twice."""
+    ends = [i for i, piece in enumerate(pieces) if piece.label == len(STAGES)]
+    frame: dict[str, Piece] = {}
+    for piece in pieces[ends[-2] + 1 : ends[-1] + 1]:
+        stage = STAGES[piece.label - 1]
+        frame[stage] = frame[stage] + piece if stage in frame else piece
+    return frame
+
+
 def frame_model(
     bundle: Path,
     labels: str = DEFAULT_LABELS,
@@ -78,9 +88,8 @@ def frame_model(
     """
     program = changed(HERE / "guest_frame.py", prelude, bundle.resolve(), labels)
     pieces, _ = trace(userland or Userland(DEFAULT_ROOT), *program, environment=environment)
-    last = {piece.label: piece for piece in pieces}  # the earlier frames warmed code and caches
     table = table or CycleTable()
-    stages = {stage: Work.of(last[label], table) for label, stage in enumerate(STAGES, 1)}
+    stages = {stage: Work.of(piece, table) for stage, piece in last_frame(pieces).items()}
     return FrameModel(stages, (validation or load_validation()).coefficients)
 
 
