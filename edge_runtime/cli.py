@@ -45,9 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments.insert(0, "run")
     options = parser.parse_args(arguments)
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of the live line that may stand there
     logging.basicConfig(
         level=logging.DEBUG if getattr(options, "verbose", False) else logging.INFO,
-        format="edge-label: %(message)s",
+        format=f"{clear}edge-label: %(message)s",
         stream=sys.stderr,
     )
     command: Callable[[argparse.Namespace], int] = options.command

@@ -37,5 +37,8 @@ def live_line(record: LabelRecord) -> str:
     """``29.9 FPS  28.4 ms  88 MB  cat 0.82, kitchen 0.31`` or the reason why nothing is on."""
     on = [f"{label.name} {label.score:.2f}" for label in record.labels if label.on]
     best = f"{record.labels[0].name}? {record.labels[0].score:.2f}" if record.labels else ""
-    what = ", ".join(on) if on else f"{record.state.replace('_', ' ')} {best}"
+    why = record.state.replace("_", " ")
+    if record.state == "stale" and record.camera_state:
+        why = f"no picture, camera {record.camera_state.replace('_', ' ')}"
+    what = ", ".join(on) if on else f"{why} {best}".rstrip()
     return printable(f"{record.fps:5.1f} FPS {record.ms.total:6.1f} ms {record.rss_mb:4.0f} MB  {what}")

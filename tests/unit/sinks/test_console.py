@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from edge_runtime.records import LabelScore
 from edge_runtime.sinks import console
 from edge_runtime.sinks.console import ConsoleSink, live_line
+from tests.conftest import REPOSITORY
 from tests.unit.test_records import record
 
 
@@ -20,6 +25,8 @@ def of(name: str, on: bool = True):
 def test_the_line_says_what_is_on_or_why_nothing_is():
     assert live_line(of("cat")).endswith("cat 0.62")
     assert live_line(of("cat", on=False)).endswith("unknown cat? 0.62")
+    away = record(labels=(), state="stale", camera_state="no_device")
+    assert live_line(away).endswith("MB  no picture, camera no device")
 
 
 def test_a_person_gets_one_line_rewritten_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch):
@@ -32,6 +39,23 @@ def test_a_person_gets_one_line_rewritten_at_most_ten_times_a_second(monkeypatch
     sink.close()
     assert 9 <= screen.getvalue().count("\r\x1b[K") <= 10
     assert screen.getvalue().count("\n") == 1, "only the end begins a new line"
+
+
+def test_a_log_line_takes_the_place_of_the_live_line(tiny_bundle: Path):
+    """On a real terminal; in a file there is nothing to clear."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "edge_runtime", "--camera", "demo", "--bundle", tiny_bundle, "--labels", "colours"]
+    with subprocess.Popen([*command, "--frames", "5"], stdout=theirs, stderr=theirs, cwd=REPOSITORY) as process:
+        os.close(theirs)
+        screen = b""
+        try:
+            while part := os.read(ours, 4096):
+                screen += part
+        except OSError:  # the other side is closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    assert screen.count(b"edge-label: ") == screen.count(b"\r\x1b[Kedge-label: ") >= 2
 
 
 def test_a_line_is_never_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch):
