@@ -103,7 +103,7 @@ class LabelRecord:
     camera: str = _doc("source as configured")
     modality: Modality = _doc("what the camera sees")
     state: RecordState = _doc("ok, or why no label is on")
-    labels: tuple[LabelScore, ...] = _doc("highest score first")
+    labels: tuple[LabelScore, ...] = _doc("highest score first; background labels are left out")
     ms: StageTimes = _doc("stage timings in milliseconds")
     fps: float = _doc("records per second over the last 30", minimum=0)
     dropped: int = _doc("frames replaced by newer ones since start", minimum=0)
