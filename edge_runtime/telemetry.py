@@ -110,25 +110,29 @@ def release_memory() -> None:
     try:
         for start, end in _clean_file_mappings():
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
-    except OSError:  # a kernel that does not tell what is mapped
+    except (OSError, ValueError):  # a kernel that does not tell what is mapped, or tells it in other words
         pass
 
 
-def _clean_file_mappings() -> list[tuple[int, int]]:
-    """Address ranges of private, read-only file mappings without one page of this process's own (relocated data)."""
+def _clean_file_mappings(smaps: Path = Path("/proc/self/smaps")) -> list[tuple[int, int]]:
+    """Address ranges of private, read-only file mappings without one page of this process's own, swapped out or not.
+
+    Relocated data looks read-only too, but its pages are ours: they exist nowhere else.
+    """
     found = []
-    span = (0, 0)
-    read_only = False
-    with Path("/proc/self/smaps").open() as lines:
+    span, zeros = (0, 0), 0
+    with smaps.open() as lines:
         for line in lines:
-            key, *rest = line.split()
+            key, value, *rest = line.split()
             if not key.endswith(":"):
-                permissions, _, _, inode = rest[:4]
-                read_only = permissions in ("r-xp", "r--p") and inode != "0"
+                permissions, inode = value, rest[2]
+                zeros = 0 if permissions in ("r-xp", "r--p") and inode != "0" else -2
                 start, end = key.split("-")
                 span = int(start, 16), int(end, 16)
-            elif key == "Anonymous:" and read_only and rest[0] == "0":
-                found.append(span)
+            elif key in ("Anonymous:", "Swap:") and value == "0":
+                zeros += 1
+                if zeros == 2:
+                    found.append(span)
     return found
 
 

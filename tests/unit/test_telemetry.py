@@ -37,6 +37,24 @@ def test_released_memory_is_gone_and_what_is_needed_again_still_works():
     assert same == "True"
 
 
+def test_pages_of_our_own_are_never_released_even_when_they_are_swapped_out(tmp_path: Path):
+    def mapping(start: str, permissions: str, inode: int, anonymous: int, swap: int) -> str:
+        return (
+            f"{start}000-{start}fff {permissions} 00000000 fe:00 {inode}    /usr/lib/a b.so\nSize:  4 kB\n"
+            f"Anonymous:    {anonymous} kB\nSwap:    {swap} kB\nSwapPss:    0 kB\nVmFlags: rd ex mr\n"
+        )
+
+    (tmp_path / "smaps").write_text(
+        mapping("a1", "r-xp", 7, 0, 0)
+        + mapping("a2", "r--p", 7, 4, 0)
+        + mapping("a3", "r--p", 7, 0, 4)
+        + mapping("a4", "rw-p", 7, 0, 0)
+        + mapping("a5", "r-xp", 0, 0, 0)
+        + mapping("a6", "r--p", 7, 0, 0)
+    )
+    assert telemetry._clean_file_mappings(tmp_path / "smaps") == [(0xA1000, 0xA1FFF), (0xA6000, 0xA6FFF)]
+
+
 def test_own_memory_is_a_part_of_rss():
     assert 0 < (telemetry.anonymous_rss_mb() or 0) < telemetry.rss_mb()
 
