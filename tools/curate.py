@@ -138,22 +138,6 @@ def to_csv(pairs: list[Pair], folder: Path) -> str:
     return out.getvalue()
 
 
-def read_csv(path: Path) -> list[Pair]:
-    """A list that `to_csv` wrote."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            Pair(
-                path.parent / row["file"],
-                path.parent / row["partner"] if row["partner"] else None,
-                row["modality"],
-                row["split"],
-                row["label"],
-                float(row["confidence"]),
-            )
-            for row in csv.DictReader(stream)
-        ]
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the verb; returns the exit code."""
     args = _parser().parse_args(argv)

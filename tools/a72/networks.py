@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-BOARD_GHZ = 1.5
 BOARD: dict[str, tuple[float, float]] = {
     "squeezenet": (92.60, 58.93),
     "squeezenet_int8": (81.90, 49.33),

@@ -90,13 +90,6 @@ def download(state: Path, packages: list[str]) -> list[Path]:
     return sorted((state / "cache/archives").glob("*.deb"))
 
 
-def download_only(state: Path, packages: list[str], folder: Path) -> list[Path]:
-    """Download exactly `packages` for arm64 (no dependencies) into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    run(*_apt(state), "download", *packages, cwd=folder)
-    return sorted(folder.glob("*.deb"))
-
-
 def source(state: Path, package: str) -> list[Path]:
     """Download the Debian source of `package`, matching this machine's release; return its files."""
     command = _apt(state, "deb-src [")
