@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.errors import EdgeLabelError, UsageError
+from edge_runtime.errors import DataError, EdgeLabelError, UsageError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import TextBank
 
@@ -54,8 +54,9 @@ def cost_of(command: list[str]) -> Cost:
         for pid in _family(running.pid):
             peaks[pid] = max(peaks.get(pid, 0.0), _peak_mb(pid))
         time.sleep(0.005)
+    said = running.communicate()[1].decode(errors="replace").strip().splitlines()
     if running.returncode:
-        raise subprocess.CalledProcessError(running.returncode, command)
+        raise DataError(f"{' '.join(command)}: ended with {running.returncode}: {said[-1] if said else ''}")
     after = os.times()
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     return Cost(time.monotonic() - started, processor, sum(peaks.values()))
@@ -93,7 +94,7 @@ def table_row(count: int, bank: TextBank, bundle: str) -> str:
         score = sorted(json.loads(line)["ms"]["score"] for line in records.read_text().splitlines())
     cells = [
         f"{count:,}",
-        *(f"{build.seconds:.1f}", f"{build.processor_s:.1f}", f"{build.peak_mb:.0f}", f"{kept:.1f}"),
+        *(f"{build.seconds:.1f}", f"{build.processor_s:.1f}", f"{build.peak_mb:.0f}", f"{kept:.2f}"),
         *(f"{daemon.peak_mb:.0f}", f"{score[len(score) // 2]:.2f}"),
     ]
     return f"| {' | '.join(cells)} |"
