@@ -46,9 +46,9 @@ def phrases_outside(bank: TextBank, count: int) -> list[str]:
 
 
 def cost_of(command: list[str]) -> Cost:
-    """Run a command to its end and watch its processes. Raises subprocess.CalledProcessError when it fails."""
+    """Run a command to its end and watch its processes. Raises DataError with its last line when it fails."""
     started, peaks = time.monotonic(), dict[int, float]()
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     before = os.times()
     while running.poll() is None:
         for pid in _family(running.pid):
