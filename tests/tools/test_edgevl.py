@@ -17,6 +17,7 @@ from edge_runtime.errors import ConfigError, StuckError  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
 from tests.tiny import write_tiny_bundle  # noqa: E402
 from tools import edgevl  # noqa: E402
+from tools.factory.fake_quant import FakeQuantised  # noqa: E402
 from tools.factory.recipe import load_recipe  # noqa: E402
 from tools.factory.students import build_student, to_pixels  # noqa: E402
 from tools.factory.training import SCHEMA  # noqa: E402
@@ -79,9 +80,10 @@ def recipe_of(data: Path, folder: Path) -> Path:
     )
     path = folder / "edgevl.yaml"
     path.write_text(
-        "name: multi\nversion: 1.2.0\nfrozen: 1\nviews: 2\nsize: 32\ncalibration: 8\n"
+        "name: multi\nversion: 1.2.0\nfrozen: 1\nviews: 2\ncalibration: 8\n"
         f"pairs:\n  - {{name: a, rgb: a/rgb, partner: a/depth, modality: depth, labels: {data / 'words.yaml'}}}\n"
         f"evaluation: {{name: t, rgb: t/rgb, partner: t/ir, modality: ir, labels: {data / 'words.yaml'}}}\n"
+        f"colour: [{{name: c, path: a/rgb, limit: 8}}]\ncolour_labels: {data / 'words.yaml'}\n"
         f"stage1:\n    {stage.format(extra='')}{train}stage2:\n    {stage.format(extra=', triplet: 1')}{train}"
     )
     return path
@@ -103,19 +105,9 @@ def finished(start_run: Path, pair_data: Path, tmp_path_factory: pytest.TempPath
 
 def test_the_table_has_every_row_and_the_report_every_figure(finished: Path):
     report = json.loads((finished / "out" / "edgevl.json").read_text())
-    rows = list(report["rows"])
-    assert [row.split(",")[0] for row in rows] == [
-        "start",
-        "stage 1 on RGB",
-        "stage 1 on non-RGB",
-        "stage 1 on both",
-        "+ PTQ",
-        "+ QAT",
-        "+ stage 2 with QAT",
-        "+ stage 2",
-    ]
+    assert set(report["rows"]) == set(edgevl.ROWS)
     table = (finished / "out" / "edgevl.md").read_text()
-    assert all(f"| {row} |" in table for row in rows)
+    assert [line.split(" |")[0][2:] for line in table.splitlines()[2:10]] == list(edgevl.ROWS)
     assert set(report["pairs"]) == {"a", "t"}
     assert report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100  # its own teacher
 
@@ -135,6 +127,31 @@ def test_the_curated_lists_hold_no_test_pair_in_training(finished: Path):
     lines = (finished / "out" / "a.csv").read_text().splitlines()
     assert lines[0].startswith("file,partner,modality,label,confidence,split")
     assert {line.rsplit(",", 1)[1] for line in lines[1:]} == {"train", "validation", "test"}
+
+
+def test_a_colour_picture_gets_a_grey_partner_made_of_itself(finished: Path):
+    lines = (finished / "out" / "c.csv").read_text().splitlines()[1:]
+    assert len(lines) == 8
+    for line in lines:
+        file, partner, modality, *_ = line.split(",")
+        assert file.endswith(".png")
+        assert modality == "ir"
+        assert cv2.imread(str(finished / "out" / partner), cv2.IMREAD_UNCHANGED).ndim == 2
+
+
+def test_stage_2_learns_from_triplets_and_leaves_the_frozen_layers_alone(finished: Path):
+    """Stage 2 and the QAT row start alike and see the same batches; only the triplets tell them apart."""
+    names = FakeQuantised((finished / "out" / "encoder.onnx").read_bytes()).backbone.names
+    states = [next((finished / "out").glob(f"cache-*/{stage}-*/checkpoint.pt")) for stage in ("stage2", "qat")]
+    refined, plain = (torch.load(path, weights_only=True)["student"] for path in states)
+    for number, name in enumerate(names):
+        same = torch.equal(refined[f"backbone.tensors.{number}"], plain[f"backbone.tensors.{number}"])
+        if name.startswith("backbone.layers.0."):
+            assert same, name
+        elif name.endswith("weight"):
+            assert not same, name
+    report = json.loads((finished / "out" / "edgevl.json").read_text())
+    assert len(report["validation at each check of stage 2"]) == 1 + edgevl.EdgeVLRecipe.checks
 
 
 def test_the_bundle_says_what_it_was_trained_for(finished: Path, start_run: Path, monkeypatch: pytest.MonkeyPatch):

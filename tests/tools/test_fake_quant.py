@@ -7,7 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 
-from tools.export import export_onnx  # noqa: E402
+from edge_runtime.errors import DataError  # noqa: E402
+from edge_runtime.model.encoder import open_session  # noqa: E402
+from tools.export import INPUT, export_onnx  # noqa: E402
 from tools.factory.fake_quant import FakeQuantised  # noqa: E402
 from tools.factory.recipe import HeadRecipe, StudentRecipe  # noqa: E402
 from tools.factory.students import build_student, to_pixels  # noqa: E402
@@ -71,6 +73,29 @@ def test_trained_weights_reach_the_onnx_file(graphs: tuple[bytes, bytes]):
     after = run_all(module.to_onnx(), list(pictures[:, None]))
     assert (after @ wanted.numpy()).mean() > (run_all(before, list(pictures[:, None])) @ wanted.numpy()).mean() + 0.1
     assert cosines(as_torch(module, pictures), after)["mean"] >= 0.999
+
+
+def test_the_frozen_layers_are_onnx_runtimes_own_and_the_rest_goes_on_from_them(graphs: tuple[bytes, bytes]):
+    """Stage 2 starts at what the int8 graph itself makes of a picture; only later layers get a gradient."""
+    _, int8 = graphs
+    module, pictures = FakeQuantised(int8), smooth_pictures(8, 94)
+    tensor = module.stem_of(4)
+    session = open_session(module.cut(4), 1, "stem")
+    levels = np.concatenate([session.run(None, {INPUT: p[None]})[0] for p in pictures])
+    assert levels.dtype == np.uint8
+    stem = torch.from_numpy((levels.astype(np.float32) - tensor.zero) * np.float32(tensor.scale))
+    module.freeze(4)
+    found = module(stem, 4)
+    assert cosines(found.detach().numpy(), run_all(int8, list(pictures[:, None])))["mean"] >= 0.999
+    found[:, 0].sum().backward()
+    for name, weight in module.backbone.by_name().items():
+        early = name.startswith(tuple(f"backbone.layers.{i}." for i in range(4)))
+        assert (weight.grad is None) == early, name
+
+
+def test_a_graph_cut_where_nothing_is_rounded_is_refused(graphs: tuple[bytes, bytes]):
+    with pytest.raises(DataError, match=r"layer 0 .* does not start at a quantised tensor"):
+        FakeQuantised(graphs[1]).stem_of(0)
 
 
 def test_a_copy_rounds_by_its_own_switch(graphs: tuple[bytes, bytes]):

@@ -68,6 +68,7 @@ class FakeQuantised(nn.Module):
         self._products = {p.weight: p for p in self._find_products()}
         self._bias_of = {p.bias: p for p in self._products.values() if p.bias}
         self._steps = [self._step(node) for node in self.model.graph.node]
+        self._paths: dict[str, list[int]] = {}
         self.rounding = True
 
     def _dequantised(self, node: onnx.NodeProto) -> Tensor:
@@ -97,17 +98,65 @@ class FakeQuantised(nn.Module):
     def freeze(self, count: int) -> None:
         """Train only what follows the first `count` layers of the backbone, as `Student.freeze` does."""
         for name, tensor in self.backbone.by_name().items():
-            layer = re.match(r"backbone\.layers\.(\d+)\.", name)
-            tensor.requires_grad_(layer is None or int(layer[1]) >= count)
+            layer = _layer(name)
+            tensor.requires_grad_(layer is None or layer >= count)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32."""
-        weights = self.backbone.by_name()
+    def forward(self, x: Tensor, after: int = 0) -> Tensor:
+        """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32.
+
+        With `after` > 0, `x` is what `stem_of` says the graph holds after that many layers, dequantised.
+        """
         graph = self.model.graph
-        values: dict[str, Any] = {**self.constants, "": None, graph.input[0].name: pixels.permute(0, 2, 3, 1)}
-        for node, step in zip(graph.node, self._steps, strict=True):
-            values[node.output[0]] = step(self, values, weights)
+        source, x = (self.stem_of(after).name, x) if after else (graph.input[0].name, x.permute(0, 2, 3, 1))
+        weights, needed = self.backbone.by_name(), self._between(source)
+        values: dict[str, Any] = {**self.constants, "": None, source: x}
+        for number in needed:
+            node = graph.node[number]
+            values[node.output[0]] = self._steps[number](self, values, weights)
         return F.normalize(values[graph.output[0].name].float(), dim=1)
+
+    def stem_of(self, count: int) -> QuantisedTensor:
+        """The rounded tensor between the first `count` layers of the backbone and the rest.
+
+        Raises DataError where the layers are not joined by one quantised tensor.
+        """
+        maker = {name: node for node in self.model.graph.node for name in node.output}
+        first = next(p.user for name, p in self._products.items() if _layer(name) == count)
+        node = maker.get(first.input[0])
+        quantise = maker.get(node.input[0]) if node and node.op_type == "DequantizeLinear" else None
+        if quantise is None or quantise.op_type != "QuantizeLinear":
+            raise DataError(f"layer {count} of the quantised graph does not start at a quantised tensor; freeze others")
+        return QuantisedTensor(quantise.output[0], *self._range(quantise))
+
+    def cut(self, count: int) -> bytes:
+        """The first `count` layers alone, weights as they are now, as an int8 graph that gives `stem_of(count)`."""
+        model = onnx.load_model_from_string(self.to_onnx())
+        name = self.stem_of(count).name
+        source = model.graph.input[0].name
+        wanted, kept = {name}, []
+        for node in reversed(model.graph.node):
+            if wanted & set(node.output):
+                kept.append(node)
+                wanted |= set(node.input)
+        constants = [t for t in model.graph.initializer if t.name in wanted]
+        output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None)
+        inputs = [i for i in model.graph.input if i.name == source]
+        graph = onnx.helper.make_graph(kept[::-1], "stem", inputs, [output], constants)
+        return onnx.helper.make_model(
+            graph, opset_imports=model.opset_import, ir_version=model.ir_version
+        ).SerializeToString()
+
+    def _between(self, source: str) -> list[int]:
+        """Numbers of the nodes that lead from a tensor to the output, in order."""
+        if source not in self._paths:
+            nodes = self.model.graph.node
+            wanted, numbers = {self.model.graph.output[0].name}, []
+            for number in range(len(nodes) - 1, -1, -1):
+                if wanted & set(nodes[number].output) - {source}:
+                    numbers.append(number)
+                    wanted |= set(nodes[number].input)
+            self._paths[source] = numbers[::-1]
+        return self._paths[source]
 
     def _raw_pixels(self) -> set[str]:
         """Names of the tensors that hold the input's own uint8 values."""
@@ -183,17 +232,33 @@ class FakeQuantised(nn.Module):
             if nodes and nodes[0].output[0] == node.input[1]:
                 names = [n.input[0].removesuffix("_quantized") for n in nodes]
                 input_scale = float(self.constants[maker[node.input[0]].input[1]])
-                yield _Product(names[0], names[1] if len(names) > 1 else "", input_scale, nodes)
+                yield _Product(names[0], names[1] if len(names) > 1 else "", input_scale, nodes, node)
 
 
 @dataclass(frozen=True)
 class _Product:
-    """A Conv, Gemm or MatMul: names of its weights and bias, scale of its input, the nodes that dequantise both."""
+    """A Conv, Gemm or MatMul (`user`): its weights and bias, scale of its input, the nodes that dequantise both."""
 
     weight: str
     bias: str
     input_scale: float
     nodes: tuple[onnx.NodeProto, ...]
+    user: onnx.NodeProto
+
+
+@dataclass(frozen=True)
+class QuantisedTensor:
+    """A uint8 tensor of the graph: the number it stands for is (value - zero) * scale."""
+
+    name: str
+    scale: float
+    zero: int
+
+
+def _layer(name: str) -> int | None:
+    """Number of the backbone layer that a weight belongs to; None in head and tail."""
+    found = re.match(r"backbone\.layers\.(\d+)\.", name)
+    return int(found[1]) if found else None
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

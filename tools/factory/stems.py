@@ -27,15 +27,16 @@ CHUNK = 128
 
 @dataclass(frozen=True)
 class Stems:
-    """values: (views, N, C, h, w) int8; scale: (C,) float32, so that activation = value * scale."""
+    """values: (views, N, C, h, w) int8; scale: (C,) float32, so that activation = (value + offset) * scale."""
 
     values: NDArray[np.int8]
     scale: NDArray[np.float32]
+    offset: int = 0
 
     def restore(self, values: NDArray[np.int8], device: torch.device) -> Tensor:
         """(B, C, h, w) int8 -> the same as float32 activations in channels-last memory."""
         scale = torch.from_numpy(self.scale).to(device)
-        stem = torch.from_numpy(values).to(device).float() * scale[:, None, None]
+        stem = torch.from_numpy(values).to(device).float().add_(self.offset) * scale[:, None, None]
         return stem.contiguous(memory_format=torch.channels_last)
 
 
