@@ -192,18 +192,31 @@ def _write_for_ever(path: Path) -> None:
         n += 1
 
 
+def _mark(path: Path) -> tuple[int, int] | None:
+    """Changes with every write to the file, and when it is rotated."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_ino, facts.st_size
+
+
 @pytest.mark.fault("S3")
 def test_two_hundred_kills_of_the_writer_tear_at_most_the_last_line(tmp_path: Path):
     path = tmp_path / "run.jsonl"
     rng = random.Random(0)
     lines = torn = 0
     for _ in range(200):
+        before = _mark(path)
         pid = os.fork()
         if pid == 0:
             try:
                 _write_for_ever(path)
             finally:
                 os._exit(1)
+        deadline = time.monotonic() + 30
+        while _mark(path) == before and time.monotonic() < deadline:
+            time.sleep(0.0005)
         time.sleep(rng.uniform(0.0, 0.02))  # the moment of the kill is the fault
         os.kill(pid, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
