@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.a72 import cycles, fit, keep, networks, operators, performance, trace, validate
+from tools.a72 import ablate, cycles, fit, keep, networks, operators, performance, trace, validate
 from tools.a72.keep import Figures
 from tools.a72.model import STAGES, FrameModel, last_frame
 from tools.a72.trace import Piece
@@ -149,6 +149,11 @@ def test_without_a_userland_the_command_says_how_to_build_one(
 def test_the_performance_page_says_what_is_kept() -> None:
     """docs/performance.md is generated; a figure edited by hand, or a figure not written again, fails here."""
     assert performance.PAGE.read_text() == performance.render(), "run `python -m tools.a72.performance`"
+
+
+def test_decision_003_says_what_is_kept() -> None:
+    table = ablate.as_markdown(fit.load_validation().coefficients)
+    assert table in ablate.PAGE.read_text(), "run `python -m tools.a72.ablate`"
 
 
 def test_the_default_bundle_keeps_the_promise_of_30_fps_and_100_mb() -> None:

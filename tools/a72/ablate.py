@@ -66,12 +66,12 @@ CHANGES = [
     ),
     Change(
         "ONNX Runtime's memory pattern on",
-        "rejected: a second block beside the arena",
+        "rejected: no gain here, more memory on x86-64 (decision 002)",
         OPTIONS.format("options.enable_mem_pattern = True"),
     ),
     Change(
         "ONNX Runtime's arena off",
-        "rejected: memory from the C library in every frame, and its faults are not in these figures",
+        "rejected: slower and larger",
         OPTIONS.format("options.enable_cpu_mem_arena = False"),
     ),
     Change(
