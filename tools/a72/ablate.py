@@ -165,6 +165,13 @@ def as_markdown(coefficients: Coefficients) -> str:
     return "\n".join(lines)
 
 
+def write_page() -> None:
+    """Put what is kept between the page's two marks."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}{as_markdown(load_validation().coefficients)}\n{END}{after}")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="TEXT", help="measure again the changes with this in their name")
@@ -174,9 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     except (debian.MissingPieceError, RuntimeError) as error:
         print(f"tools.a72.ablate: {error}", file=sys.stderr)
         return 69
-    before, rest = PAGE.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}{as_markdown(load_validation().coefficients)}\n{END}{after}")
+    write_page()
     print(f"{PAGE} written")
     return 0
 

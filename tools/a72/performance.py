@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.bench import builtin_jpeg
-from tools.a72 import compare, keep, operators, validate
+from tools.a72 import ablate, compare, keep, operators, validate
 from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, VALIDATION, load_validation
 from tools.a72.model import FrameModel, stage_table
 from tools.arm64 import debian
@@ -127,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
                 return status
     validate.plot(json.loads(VALIDATION.read_text()), PLOT)
     PAGE.write_text(render())
+    ablate.write_page()  # it shows some of the same rows
     print(f"{PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE} written")
     return 0
 
