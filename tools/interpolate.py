@@ -41,8 +41,11 @@ def start_and_end(run: Path) -> tuple[Student, dict[str, Tensor], dict[str, Tens
     Raises ConfigError when the start cannot be known from the recipe.
     """
     recipe, student, _ = load_run(run)
-    if recipe.student.head.kind != "classifier" or recipe.train.norm_batches:
-        raise ConfigError(f"{run}: needs student.head.kind classifier and train.norm_batches 0 to know its start")
+    head = recipe.student.head
+    if head.kind != "classifier" or head.rank or recipe.train.norm_batches:
+        raise ConfigError(
+            f"{run}: needs student.head.kind classifier, whole, and train.norm_batches 0 to know its start"
+        )
     end = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     outputs = end["head.names.weight"].shape[0]
     return student, build_student(recipe.student, outputs).state_dict(), end

@@ -121,8 +121,26 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
     graph = quantizer.model.model
     _feed_pixels_straight(graph, first)
     round_well(graph, layers)
+    _leave_out_zeros(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
+
+
+def _leave_out_zeros(graph: onnx.ModelProto) -> None:
+    """Drop the zero points of weights and biases: all are zero, which is also what their absence means.
+
+    Of convolutions only; ONNX Runtime (1.31) fuses a Gemm without them into something it then refuses.
+    """
+    tensors = {t.name: t for t in graph.graph.initializer}
+    owners = {name: node.op_type for node in graph.graph.node for name in node.input}
+    for node in graph.graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) == 3 and owners.get(node.output[0]) == "Conv":
+            point = tensors.get(node.input[2])
+            if point is not None and len(point.dims) == 1 and not onnx.numpy_helper.to_array(point).any():
+                del node.input[2]
+    used = {name for node in graph.graph.node for name in node.input}
+    for tensor in [t for t in graph.graph.initializer if t.name not in used]:
+        graph.graph.initializer.remove(tensor)
 
 
 def _float_nodes(graph: onnx.ModelProto) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from tools.factory.recipe import HeadRecipe
@@ -37,7 +38,8 @@ class ClassifierHead(nn.Module):
     def __init__(self, classifier: nn.Linear, names: Tensor, direct: nn.Linear) -> None:
         """`names` is (K, D): where each of the classifier's K classes lies."""
         super().__init__()
-        self.classify, self.direct = classifier, direct
+        self.classify = classifier
+        self.direct: nn.Module = direct
         # A bias of its own, zero at first: without one, export would fuse the sum below into a matrix product whose
         # "bias" is no constant, which cannot be quantised.
         self.names = nn.Linear(names.shape[0], names.shape[1])
@@ -47,3 +49,24 @@ class ClassifierHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, F) -> (B, D)."""
         return self.direct(x) + self.names(self.classify(x).softmax(1))
+
+    def factor(self, rank: int, moments: Tensor | None = None) -> None:
+        """Make `direct`, a (D, F) matrix W, the product of a (D, rank) and a (rank, F) matrix, which is smaller.
+
+        The product U U^T W, U the first `rank` left singular vectors of W S with moments = S S^T, is the one that
+        changes W z least over features of second moments E[z z^T], (F, F); without them, W itself.
+        """
+        whole = self.direct
+        if not isinstance(whole, nn.Linear):
+            raise TypeError("this head is factored already")
+        weight = whole.weight.detach().double()
+        if moments is None:
+            moments = torch.eye(weight.shape[1])
+        values, vectors = torch.linalg.eigh(moments.double())
+        spread = vectors * values.clamp_min(0).sqrt()
+        left = torch.linalg.svd(weight @ spread, full_matrices=False).U[:, :rank]
+        first, second = nn.Linear(weight.shape[1], rank, bias=False), nn.Linear(rank, weight.shape[0])
+        first.weight.data.copy_(left.T @ weight)
+        second.weight.data.copy_(left)
+        second.bias.data.copy_(whole.bias.detach())
+        self.direct = nn.Sequential(first, second)

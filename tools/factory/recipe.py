@@ -35,7 +35,7 @@ class HeadRecipe:
 
     kind "mlp": `depth` linear layers (1 = no hidden layer), `width` wide in between, random at first.
     kind "classifier": the checkpoint's own ImageNet classifier, put into the text space (see zero_shot.py) by the
-        text rows in the folder `texts`.
+        text rows in the folder `texts`. `rank`: the linear layer beside it is a product of two of this rank (0: whole).
     """
 
     kind: Literal["mlp", "classifier"] = "mlp"
@@ -44,11 +44,13 @@ class HeadRecipe:
     activation: Literal["relu", "relu6", "gelu", "silu"] = "relu"
     dropout: float = 0.0
     texts: str = "../shared/weights"
+    rank: int = 0
 
     def __post_init__(self) -> None:
         _within("head.depth", self.depth, 1, 8)
         _within("head.width", self.width, 8, 16384)
         _within("head.dropout", self.dropout, 0, 0.9)
+        _within("head.rank", self.rank, 0, 4096)
 
 
 @dataclass(frozen=True)

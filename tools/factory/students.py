@@ -279,12 +279,14 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int) -> nn.Module:
     if recipe.head.kind == "mlp":
         return ProjectionHead(backbone.width, dim, recipe.head)
     head = load_classifier_head(recipe.pretrained, Path(recipe.head.texts))
-    if (head.direct.in_features, head.direct.out_features) != (backbone.width, dim):
+    if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
         raise UsageError(
-            f"student.head.kind classifier: made for {head.direct.in_features} features and a text space of "
-            f"{head.direct.out_features}, not {backbone.width} and {dim}; take the offline "
+            f"student.head.kind classifier: made for {head.classify.in_features} features and a text space of "
+            f"{head.names.out_features}, not {backbone.width} and {dim}; take the offline "
             "teacher and one of its networks, or kind: mlp"
         )
+    if recipe.head.rank:
+        head.factor(recipe.head.rank)
     return head
 
 
