@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ def read_embeddings(data: bytes, where: str) -> NDArray[np.float16]:
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"format version {version}")
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream, max_header_size=4096)
+        with warnings.catch_warnings(action="ignore"):  # Python's parser has opinions about backslashes in a broken one
+            shape, fortran, dtype = read_header(stream, max_header_size=4096)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else "bad header"
         raise BundleError(f"{where}: not a NumPy array file ({reason}); reinstall the bundle") from None

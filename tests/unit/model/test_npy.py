@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -45,12 +47,14 @@ def header(shape: tuple[int, ...], descr: str = "<f2") -> bytes:
         (npy_bytes(unit().astype(np.float16))[:-1], "header promises"),
         (header((10**9, 512)), "is not (rows, dim)"),  # 1 TB in 80 bytes
         (header((1000, 4096)), "header promises"),
+        (header((1, 8)).replace(b"<f2", b"\\d2"), "not a NumPy array"),
         (npy_bytes(np.zeros((2, 8), np.float16)), "row 0 has norm 0"),
         (npy_bytes(np.full((2, 8), np.nan, np.float16)), "row 0 has norm nan"),
     ],
 )
 def test_anything_else_is_refused_in_one_line(data: bytes, says: str):
-    with pytest.raises(BundleError) as error:
+    with pytest.raises(BundleError) as error, warnings.catch_warnings(action="always", record=True) as warned:
         read_embeddings(data, "bank.npy")
+    assert warned == [], "one line, and no warning of a library before it"
     assert says in str(error.value)
     assert str(error.value).startswith("bank.npy: ")
