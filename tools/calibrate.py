@@ -109,11 +109,11 @@ def known_against_unknown(task: Task, scale: float) -> dict[str, float]:
     """AUROC of pictures whose class is in the label set against pictures whose class is not.
 
     Every second class is known. ``probability``: the winner's score; ``margin``: its distance to the second;
-    ``cosine``: its raw cosine. Empty without pictures of both kinds.
+    ``cosine``: its raw cosine. Empty without pictures of both kinds and two known classes.
     """
     known_classes = np.arange(0, task.cosines.shape[1], 2)
     known = np.isin(task.truth, known_classes)
-    if known.all() or not known.any():
+    if len(known_classes) < 2 or known.all() or not known.any():
         return {}
     cosines = task.cosines[:, known_classes]
     probability = metrics.probabilities(cosines, scale)

@@ -170,3 +170,10 @@ def test_a_bundle_that_is_too_sure_is_calibrated_and_judged_on_other_pictures(my
     manifest = bundle.manifest
     assert manifest.logit_scale < 50
     assert manifest.threshold == manifest.raw["calibration"]["threshold"]
+
+
+def test_what_is_known_needs_two_classes_and_pictures_of_both_kinds():
+    task = calibrate.Task("made", np.random.default_rng(0).normal(0, 1, (40, 4)), np.arange(40) % 4)
+    assert set(calibrate.known_against_unknown(task, 10.0)) == {"probability", "margin", "cosine"}
+    for classes, truth in ((2, np.arange(40) % 2), (4, np.zeros(40, int))):
+        assert calibrate.known_against_unknown(calibrate.Task("few", task.cosines[:, :classes], truth), 10.0) == {}
