@@ -135,6 +135,9 @@ def model_card(folder: Path, run: Path, scores: str) -> str:
     parameters = sum(p.numel() for p in student.parameters()) / 1e6
     megabytes = manifest["files"]["encoder.onnx"]["size"] / 1e6
     exact = len(meta["names"]) - len(meta["approximate"])
+    members = recipe.teacher.members if recipe.teacher.name == "offline" else ()
+    teacher = f"offline: {', '.join(members)}" if members else recipe.teacher.name
+    disclosure = f"\n{recipe.disclosure}" if recipe.disclosure else ""
     return f"""# {recipe.name} {recipe.version}
 
 {recipe.description or "A small image encoder that answers in the text space of a CLIP model."}
@@ -142,7 +145,7 @@ def model_card(folder: Path, run: Path, scores: str) -> str:
 | | |
 | --- | --- |
 | student | {recipe.student.name}, {parameters:.2f} M parameters, {recipe.input.size} x {recipe.input.size} uint8 RGB |
-| teacher | {recipe.teacher.name} |
+| teacher | {teacher} |
 | text space | {text_space} |
 | encoder.onnx | {megabytes:.2f} MB, int8 (QDQ; QUInt8 activations, QInt8 weights per channel) |
 | text bank | {len(meta["names"])} names, {exact} exact, {len(meta["approximate"])} approximate |
@@ -153,7 +156,7 @@ def model_card(folder: Path, run: Path, scores: str) -> str:
 
 ## What it scores
 
-Printed by `python -m tools.evaluate`; no checkpoint, threshold or setting may be chosen on these pictures.
+Printed by `python -m tools.evaluate`; no checkpoint, threshold or setting may be chosen on these pictures.{disclosure}
 
 {scores or "Not evaluated yet: run tools.bundle with --evaluate."}
 
@@ -200,6 +203,8 @@ def training_story(recipe: Recipe, run: Path) -> str:
             f"The shipped weights lie {share:.0%} of the way from the start to the trained ones (WiSE-FT, "
             "`python -m tools.interpolate`); the table below is of the trained ones."
         )
+    if recipe.student.head.rank:
+        story.append(f"Its head's linear layer was then factored to rank {recipe.student.head.rank} (`tools.shrink`).")
     if validations:
         story += ["", "Held-out training pictures (never the evaluation sets):", ""]
         story += ["| step | mean top-1 | conditions told apart | cosine to teacher |", "| --- | --- | --- | --- |"]

@@ -47,14 +47,14 @@ PictureEncoder = Callable[[Picture], NDArray[np.float32]]
 class Subject:
     """What is scored. encoders: column name -> one picture to its unit embedding (dim,), the first one is judged.
 
-    find: a phrase to its unit row, or None where the subject's own text bank does not hold it.
+    find: a phrase to its unit row and whether a genuine text tower made it; None where its own bank does not hold it.
     """
 
     name: str
     text_space: str
     logit_scale: float
     encoders: dict[str, PictureEncoder]
-    find: Callable[[str], NDArray[np.float32] | None]
+    find: Callable[[str], tuple[NDArray[np.float32], bool] | None]
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
         session = onnxruntime.InferenceSession(str(fp32), session_options(2), providers=["CPUExecutionProvider"])
         encoders["fp32"] = lambda picture: unit(session.run(None, {bundle.manifest.input.name: prepare(picture)})[0])[0]
 
-    def find(phrase: str) -> NDArray[np.float32] | None:
+    def find(phrase: str) -> tuple[NDArray[np.float32], bool] | None:
         row = bank.find(phrase)
-        return None if row is None else bank.rows[row].astype(np.float32)
+        return None if row is None else (bank.rows[row].astype(np.float32), row not in bank.approximate)
 
     return Subject(bundle.manifest.id, bundle.manifest.text_space, bundle.manifest.logit_scale, encoders, find)
 
@@ -99,10 +99,10 @@ def rgb(picture: Picture) -> Picture:
 
 def _rows_of_bank(
     embed: Callable[[Sequence[str]], NDArray[np.float32]],
-) -> Callable[[str], NDArray[np.float32] | None]:
-    def find(phrase: str) -> NDArray[np.float32] | None:
+) -> Callable[[str], tuple[NDArray[np.float32], bool] | None]:
+    def find(phrase: str) -> tuple[NDArray[np.float32], bool] | None:
         try:
-            return embed([phrase])[0]
+            return embed([phrase])[0], True
         except DataError:
             return None
 
@@ -162,16 +162,16 @@ def _labelled_set(root: Path, name: str, entry: dict[str, Any]) -> LabelledSet:
 
 
 class TextRows:
-    """Phrases to rows: the subject's own bank first, then the sentence map (CLIP ViT-B/32 only); counts the latter."""
+    """Phrases to rows: the subject's own bank first, then the sentence map (CLIP ViT-B/32 only)."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._map: SentenceMap | None = None
 
-    def __call__(self, phrases: Sequence[str]) -> tuple[NDArray[np.float32], int]:
-        """(rows (N, dim) of unit norm, how many of them are approximate)."""
-        rows = [self._subject.find(phrase) for phrase in phrases]
-        missing = [phrase for phrase, row in zip(phrases, rows, strict=True) if row is None]
+    def __call__(self, phrases: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(rows (N, dim) of unit norm, which of them a genuine text tower made (N,))."""
+        found = [self._subject.find(phrase) for phrase in phrases]
+        missing = [phrase for phrase, row in zip(phrases, found, strict=True) if row is None]
         if missing:
             if self._subject.text_space != CLIP_B32:
                 raise ConfigError(
@@ -180,8 +180,9 @@ class TextRows:
                 )
             self._map = self._map or SentenceMap.from_weights(WEIGHTS)
             made = iter(self._map(missing))
-            rows = [next(made) if row is None else row for row in rows]
-        return unit(np.stack([row for row in rows if row is not None])), len(missing)
+            found = [(next(made), False) if row is None else row for row in found]
+        known = [row for row in found if row is not None]
+        return unit(np.stack([row for row, _ in known])), np.array([genuine for _, genuine in known])
 
 
 def embed_files(encode: PictureEncoder, files: Sequence[Path], what: str) -> NDArray[np.float32]:
@@ -204,17 +205,22 @@ def evaluate(subject: Subject, sets: Sequence[LabelledSet], pairs: Path | None, 
     texts = TextRows(subject)
     report: dict[str, Any] = {"subject": subject.name, "text_space": subject.text_space, "sets": {}}
     for labelled in sets:
-        rows, approximate = texts(labelled.phrases)
+        rows, genuine = texts(labelled.phrases)
         entry: dict[str, Any] = {
             "pictures": len(labelled.files),
             "classes": len(labelled.classes),
-            "approximate_texts": approximate,
+            "approximate_texts": int((~genuine).sum()),
         }
         embeddings: dict[str, NDArray[np.float32]] = {}
         for column, encode in subject.encoders.items():
             found = embeddings[column] = embed_files(encode, labelled.files, f"{labelled.name} {column}")
             entry[column] = score(found @ rows.T, labelled.truth, subject.logit_scale)
         judged, *others = embeddings
+        if genuine.any() and not genuine.all():
+            right = (embeddings[judged] @ rows.T).argmax(1) == labelled.truth
+            spoken = genuine[labelled.truth]
+            entry["top1_genuine_texts"] = round(float(right[spoken].mean()), 4)
+            entry["top1_approximate_texts"] = round(float(right[~spoken].mean()), 4)
         for other in others:
             same = (embeddings[judged] * embeddings[other]).sum(1)
             entry[f"cosine_{judged}_{other}"] = round(float(same.mean()), 4)
@@ -302,6 +308,12 @@ def table(report: dict[str, Any]) -> str:
     total = sum(entry["classes"] for entry in report["sets"].values())
     if approximate:
         lines.append(f"{approximate} of {total} class texts are approximate (sentence map).")
+        lines += [
+            f"{name}: {100 * entry['top1_genuine_texts']:.1f} % on pictures of classes with a genuine text row, "
+            f"{100 * entry['top1_approximate_texts']:.1f} % on the others."
+            for name, entry in report["sets"].items()
+            if "top1_genuine_texts" in entry
+        ]
     if kept := report.get("retention"):
         lines.append(
             f"Retention against genuine teacher embeddings on {kept['pictures']} pictures: "

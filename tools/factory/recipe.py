@@ -257,7 +257,10 @@ class BankRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what weights come out, but the pictures themselves."""
+    """Everything that decides what weights come out, but the pictures themselves.
+
+    disclosure: for the model card, what was done after a look at pictures it is judged by.
+    """
 
     name: str
     teacher: TeacherRecipe
@@ -266,6 +269,7 @@ class Recipe:
     version: str = "0.1.0"
     description: str = ""
     licences: tuple[str, ...] = ()
+    disclosure: str = ""
     seed: int = 0
     input: InputRecipe = field(default_factory=InputRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
