@@ -299,7 +299,8 @@ def calibrate_labels(options: argparse.Namespace) -> str:
             least, most = min(biases.values()), max(biases.values())
             lines.append(f"{len(usual)} pictures without labels: biases {least} to {most}")
         if options.labelled:
-            groups = fit_labelled_groups(encode, compile_labels(label_set, bundle, bank), options.labelled)
+            labels = compile_labels(label_set, bundle, bank)
+            groups = fit_labelled_groups(encode, labels, options.labelled, bundle.manifest.threshold)
             lines += [f"{name}: {learned.told}" for name, learned in groups.items()]
             label_set = with_groups(label_set, groups)
     out = options.output or Path(Path(options.labels).stem + ".calibrated.yaml")
@@ -311,7 +312,7 @@ def calibrate_labels(options: argparse.Namespace) -> str:
 
 
 def fit_labelled_groups(
-    encode: evaluate.PictureEncoder, labels: CompiledLabels, folder: Path
+    encode: evaluate.PictureEncoder, labels: CompiledLabels, folder: Path, least: float
 ) -> dict[str, Calibration]:
     """Every group that has pictures of two or more of its labels. Raises DataError when none has."""
     pairs = labelled_pictures(folder, labels)
@@ -321,7 +322,7 @@ def fit_labelled_groups(
     for group, at in labels.groups:
         rows = [i for i, name in enumerate(names) if name == "none" or name in labels.names[at]]
         if len({names[i] for i in rows} - {"none"}) >= 2:
-            groups[group] = fit_group(labels, group, pictures[rows], [names[i] for i in rows])
+            groups[group] = fit_group(labels, group, pictures[rows], [names[i] for i in rows], least)
     if not groups:
         raise DataError(f"{folder}: no group has pictures of two of its labels; add another folder")
     return groups
@@ -384,9 +385,12 @@ class Calibration:
     told: str
 
 
-def fit_group(labels: CompiledLabels, group: str, pictures: NDArray[np.float32], names: Sequence[str]) -> Calibration:
+def fit_group(
+    labels: CompiledLabels, group: str, pictures: NDArray[np.float32], names: Sequence[str], least: float
+) -> Calibration:
     """Fit one group on pictures of its labels and of ``none``; what it tells is measured on the half held back.
 
+    No threshold falls below ``least``, the bundle's: pictures that are all easy would let any win count.
     Raises DataError when the pictures show fewer than two of its labels.
     """
     logits, background = group_logits(labels, group, pictures)
@@ -409,7 +413,8 @@ def fit_group(labels: CompiledLabels, group: str, pictures: NDArray[np.float32],
     for i, label in enumerate(own):
         won = after.argmax(axis=1) == i
         if (truth == i).any() and won.sum() >= FEWEST_WINS:
-            thresholds[label] = round(min(threshold_for(after[won, i], truth[won] == i, PRECISION), 0.95), 3)
+            enough = threshold_for(after[won, i], truth[won] == i, PRECISION)
+            thresholds[label] = round(float(np.clip(enough, least, 0.95)), 3)
     biases = dict(zip(own, bias.round(3).tolist(), strict=True))
     told.insert(0, f"{len(truth)} pictures, temperature {temperature:.2f}")
     return Calibration(temperature, biases, thresholds, "; ".join(told))
@@ -477,7 +482,7 @@ def calibrate_sets(options: argparse.Namespace) -> str:
                         found = shown(entry, options.data, max(1, options.most // len(listed)))
                         pictures += [encode(picture) for picture in found]
                         truth += [label] * len(found)
-            groups[group] = fit_group(labels, group, np.stack(pictures), truth)
+            groups[group] = fit_group(labels, group, np.stack(pictures), truth, bundle.manifest.threshold)
             lines.append(f"{name} / {group}: {groups[group].told}")
         calibrated = with_groups(label_set, groups)
         comment = f"{source.name} calibrated for {bundle.manifest.id}: python -m tools.calibrate sets"

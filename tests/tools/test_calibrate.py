@@ -53,7 +53,7 @@ def test_labelled_pictures_give_thresholds_biases_and_a_temperature(my_set, tiny
     bundle = load_bundle(tiny_bundle)
     learned = load_label_set("my.calibrated.yaml", bundle)
     assert set(learned.temperatures) == {"colour"}
-    assert all(label.threshold is not None for label in learned.labels)
+    assert all(label.threshold >= bundle.manifest.threshold for label in learned.labels)
     labels = load_labels("my.calibrated.yaml", bundle)
     score, prepare, encode = Scorer(labels), Preprocessor(bundle.manifest.input), Encoder(bundle)
     for name in ("red", "green", "blue"):
