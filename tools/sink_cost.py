@@ -309,10 +309,12 @@ def main() -> int:
         return 0
     if options.clip is None or not options.clip.is_file():
         parser.error(f"{options.clip}: no such clip; give a video file")
-    results = [measure(options.clip, form, options.pairs) for form in options.form or FORMS]
-    for result in results:
+    within = True
+    for form in options.form or FORMS:
+        result = measure(options.clip, form, options.pairs)
         print(json.dumps(result, default=asdict) if options.json else _text(result, options.clip), flush=True)
-    return 1 if options.check and not all(result["within_budget"] for result in results) else 0
+        within = within and bool(result["within_budget"])
+    return 1 if options.check and not within else 0
 
 
 if __name__ == "__main__":
