@@ -69,6 +69,7 @@ class Userland:
             "PYTHONPATH": self.site,
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
+            "PYTHONSAFEPATH": "",  # guest programs import their neighbours, whatever the caller forbids itself
             "LD_LIBRARY_PATH": f"{lib}:{self.root / 'lib/aarch64-linux-gnu'}",
             **(environment or {}),
         }
