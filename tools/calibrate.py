@@ -214,8 +214,7 @@ def with_section(card: str, lines: Sequence[str], pictures: Sequence[str]) -> st
     """A model card with its section on calibration, in the place of an older one."""
     card = re.sub(r"\n## Calibration\n.*?(?=\n## |\Z)", "", card, flags=re.DOTALL)
     shown = "".join(f"\n![{Path(picture).stem}]({picture})\n" for picture in pictures)
-    told = f"Printed by `python -m tools.calibrate bundle`. The ECE further up is at a scale of {CLIP_SCALE:g}.\n"
-    section = "\n## Calibration\n\n" + told + "\n" + "\n".join(lines) + "\n" + shown
+    section = "\n## Calibration\n\nPrinted by `python -m tools.calibrate bundle`.\n\n" + "\n".join(lines) + "\n" + shown
     before, heading, after = card.partition("\n## How it was made")
     return before + section + heading + after
 

@@ -203,7 +203,12 @@ def score(cosines: NDArray[np.float32], truth: NDArray[np.int64], logit_scale: f
 def evaluate(subject: Subject, sets: Sequence[LabelledSet], pairs: Path | None, output: Path | None) -> dict[str, Any]:
     """All scores as one dictionary; draws the pictures into `output`."""
     texts = TextRows(subject)
-    report: dict[str, Any] = {"subject": subject.name, "text_space": subject.text_space, "sets": {}}
+    report: dict[str, Any] = {
+        "subject": subject.name,
+        "text_space": subject.text_space,
+        "logit_scale": subject.logit_scale,
+        "sets": {},
+    }
     for labelled in sets:
         rows, genuine = texts(labelled.phrases)
         entry: dict[str, Any] = {
@@ -303,7 +308,8 @@ def table(report: dict[str, Any]) -> str:
         s = entry[judged]
         scores = [f"{100 * s['top1']:.1f}", f"{100 * s['top5']:.1f}", f"{s['auc']:.3f}", f"{s['ece']:.3f}"]
         lines.append(_row([name, str(entry["pictures"]), str(entry["classes"]), *scores]))
-    lines += ["", f"Mean top-1: {100 * report['mean_top1'][judged]:.1f} %."]
+    mean = f"Mean top-1: {100 * report['mean_top1'][judged]:.1f} %."
+    lines += ["", f"{mean} ECE: calibration error at a logit scale of {report['logit_scale']:g}."]
     approximate = sum(entry["approximate_texts"] for entry in report["sets"].values())
     total = sum(entry["classes"] for entry in report["sets"].values())
     if approximate:

@@ -108,12 +108,17 @@ def _fuse_padding(model: onnx.ModelProto) -> None:
         padding.ints[:] = [old + int(new) for old, new in zip(padding.ints, amounts, strict=True)]
         conv.input[0] = pad.input[0]
         graph.node.remove(pad)
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
+    drop_unused_constants(graph)
     made = {name for node in graph.node for name in node.output}
     for info in [i for i in graph.value_info if i.name not in made]:
         graph.value_info.remove(info)
+
+
+def drop_unused_constants(graph: onnx.GraphProto) -> None:
+    """Remove, in place, the constants that no node reads any more."""
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [t for t in graph.initializer if t.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def main(argv: list[str] | None = None) -> int:

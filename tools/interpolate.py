@@ -10,9 +10,6 @@ Needs a run whose start is known exactly: head kind "classifier" and no inserted
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -21,11 +18,10 @@ import torch
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError, EdgeLabelError, UsageError
-from edge_runtime.files import write_atomically
 from tools.distill import make_teacher, prepare
-from tools.factory.run import load_run
+from tools.factory.run import derive_run, load_run
 from tools.factory.students import Student, build_student
-from tools.factory.training import read_checkpoint, score_held_out
+from tools.factory.training import score_held_out
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -54,16 +50,7 @@ def start_and_end(run: Path) -> tuple[Student, dict[str, Tensor], dict[str, Tens
 def write_share(run: Path, share: float, output: Path) -> None:
     """Copy a run to `output` with its averaged weights moved back to `share` of the way."""
     _, start, end = start_and_end(run)
-    state = read_checkpoint(run / "checkpoint.pt")
-    state["average"] = between(start, end, share)
-    output.mkdir(parents=True, exist_ok=True)
-    for name in ("recipe.yaml", "log.jsonl", "broken.csv"):
-        if (run / name).exists():
-            shutil.copy(run / name, output / name)
-    write_atomically(output / "interpolation.json", json.dumps({"share": share, "run": run.name}).encode())
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(output / "checkpoint.pt", buffer.getvalue())
+    derive_run(run, output, between(start, end, share), "interpolation", {"share": share, "run": run.name})
 
 
 def main(argv: list[str] | None = None) -> int:

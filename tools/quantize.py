@@ -33,7 +33,7 @@ from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import InputSpec
 from edge_runtime.model.encoder import session_options
 from edge_runtime.model.preprocess import Preprocessor
-from tools.export import INPUT, UNIT_NORM, Deployed
+from tools.export import INPUT, UNIT_NORM, Deployed, drop_unused_constants
 from tools.factory.augment import apply_view, draw
 from tools.factory.datasets import Sample, decode, scan
 from tools.factory.recipe import Recipe
@@ -138,9 +138,7 @@ def _leave_out_zeros(graph: onnx.ModelProto) -> None:
             point = tensors.get(node.input[2])
             if point is not None and len(point.dims) == 1 and not onnx.numpy_helper.to_array(point).any():
                 del node.input[2]
-    used = {name for node in graph.graph.node for name in node.input}
-    for tensor in [t for t in graph.graph.initializer if t.name not in used]:
-        graph.graph.initializer.remove(tensor)
+    drop_unused_constants(graph.graph)
 
 
 def _float_nodes(graph: onnx.ModelProto) -> list[str]:

@@ -8,40 +8,24 @@ cosine between embeddings before and after on held-out pictures. Come after tool
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError, EdgeLabelError, UsageError
-from edge_runtime.files import write_atomically
-from tools.factory.augment import VIEW, stack_views, whole_picture
+from tools.factory.augment import VIEW, whole_picture
 from tools.factory.datasets import cache_pictures, scan
 from tools.factory.heads import ClassifierHead
-from tools.factory.run import load_run
-from tools.factory.students import PIXEL_OFFSET, PIXEL_SCALE, Student, to_pixels
-from tools.factory.training import read_checkpoint
+from tools.factory.run import derive_run, load_run
+from tools.factory.students import PIXEL_OFFSET, PIXEL_SCALE
+from tools.factory.training import embed_pictures
 
 RIDGE = 1e-4  # of the mean second moment: keeps directions that no picture showed
-BATCH = 50
-
-
-@torch.no_grad()
-def features(student: Student, pictures: np.ndarray, rows: np.ndarray, size: int) -> Tensor:
-    """Backbone features of whole pictures: (N, F)."""
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        shown = stack_views(pictures, part, np.array([whole_picture()] * len(part), VIEW), size)
-        pixels = to_pixels(shown, torch.device("cpu"))
-        parts.append(student.backbone((pixels - PIXEL_OFFSET) / PIXEL_SCALE))
-    return torch.cat(parts)
 
 
 def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures: int) -> Tensor:
@@ -59,31 +43,28 @@ def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures
     kept = cache_pictures(scan(recipe.data, data), recipe.input, cache)
     held_out = np.array([sample.held_out for sample in kept.samples])
 
-    def spread(rows: np.ndarray) -> np.ndarray:
-        return rows[np.linspace(0, len(rows) - 1, min(pictures, len(rows))).astype(int)]
+    def backbone(pixels: Tensor) -> Tensor:
+        return student.backbone((pixels - PIXEL_OFFSET) / PIXEL_SCALE)
 
-    known = features(student, kept.pictures, spread(np.flatnonzero(~held_out)), recipe.input.size)
+    def features(rows: NDArray[np.int64]) -> Tensor:
+        rows = rows[np.linspace(0, len(rows) - 1, min(pictures, len(rows))).astype(int)]
+        views = np.full(len(rows), whole_picture(), VIEW)
+        return torch.from_numpy(embed_pictures(backbone, kept, rows, views, recipe.input.size, torch.device("cpu")))
+
+    known = features(np.flatnonzero(~held_out))
     moments = known.T @ known / len(known)
     moments += RIDGE * moments.diagonal().mean() * torch.eye(inputs)
-    judged = features(student, kept.pictures, spread(np.flatnonzero(held_out)), recipe.input.size)
+    judged = features(np.flatnonzero(held_out))
     with torch.no_grad():
         before = head(judged)
         head.factor(rank, moments)
         after = head(judged)
-    state = read_checkpoint(run / "checkpoint.pt")
-    state["average"] = student.state_dict()
-    output.mkdir(parents=True, exist_ok=True)
-    for name in ("log.jsonl", "broken.csv", "interpolation.json"):
-        if (run / name).exists():
-            shutil.copy(run / name, output / name)
+    cosines = torch.nn.functional.cosine_similarity(before, after)
     told = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     told["student"]["head"]["rank"] = rank
-    write_atomically(output / "recipe.yaml", yaml.safe_dump(told, sort_keys=False, width=120).encode())
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(output / "checkpoint.pt", buffer.getvalue())
-    cosines = torch.nn.functional.cosine_similarity(before, after)
-    write_atomically(output / "shrink.json", json.dumps({"rank": rank, "cosine": float(cosines.mean())}).encode())
+    smaller = yaml.safe_dump(told, sort_keys=False, width=120).encode()
+    facts = {"rank": rank, "cosine": float(cosines.mean())}
+    derive_run(run, output, student.state_dict(), "shrink", facts, smaller)
     return cosines
 
 
@@ -100,8 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for the smaller run")
     args = parser.parse_args(argv)
     try:
-        cache = args.cache or args.run / "cache"
-        cosines = shrink(args.run, args.rank, args.data, cache, args.output, args.pictures)
+        cosines = shrink(args.run, args.rank, args.data, args.cache or args.run / "cache", args.output, args.pictures)
     except EdgeLabelError as error:
         print(f"shrink: {error}", file=sys.stderr)
         return error.exit_code

@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,6 +37,9 @@ from tools.factory.sentence_map import (
     unique_rows,
     without,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 OUT = Path("models/text-encoder")
 MAX_TOKENS = 64
@@ -97,7 +101,14 @@ def export_int8(model_dir: Path, words: Sequence[int]) -> bytes:
             pooled = (x * kept[..., None]).sum(1)
             return pooled / pooled.norm(dim=1, keepdim=True)
 
-    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=MAX_TOKENS)}
+    return int8_weights(export_text_tower(SentenceEncoder().eval(), "features", MAX_TOKENS))
+
+
+def export_text_tower(tower: torch.nn.Module, output: str, max_tokens: int | None = None) -> bytes:
+    """A module of (input_ids, attention_mask), both int64 (batch, tokens), as float32 ONNX of any batch and length."""
+    import torch
+
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=max_tokens)}
     # Two tensors: given one object for both inputs, the exporter would merge them.
     tokens, mask = torch.ones((2, 7), dtype=torch.int64), torch.ones((2, 7), dtype=torch.int64)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -105,18 +116,18 @@ def export_int8(model_dir: Path, words: Sequence[int]) -> bytes:
         warnings.simplefilter("ignore")
         exact = Path(folder) / "float32.onnx"
         torch.onnx.export(
-            SentenceEncoder().eval(),
+            tower,
             (tokens, mask),
             str(exact),
             input_names=["input_ids", "attention_mask"],
-            output_names=["features"],
+            output_names=[output],
             dynamic_shapes={"input_ids": shape, "attention_mask": shape},
             opset_version=18,
             dynamo=True,
             external_data=False,
             verbose=False,
         )
-        return int8_weights(exact.read_bytes())
+        return exact.read_bytes()
 
 
 def int8_weights(model_bytes: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from edge_runtime.model.labels import load_labels  # noqa: E402
 from edge_runtime.model.phrase_rows import PhraseRows  # noqa: E402
 from tests.tiny import encoder_onnx, npy_bytes, write_tiny_bundle  # noqa: E402
 from tools.factory.teachers import HuggingFaceTeacher  # noqa: E402
+from tools.text_encoder import export_text_tower  # noqa: E402
 
 SET = "labels:\n  - {name: pond, prompts: [a pond]}\n  - {name: lake, prompts: [a mild lake, lake]}\n  - {name: fog}\n"
 KNOWN = ("lake", "cab", "hill")
@@ -58,23 +58,7 @@ def onnx_folder(tiny_clip: Path, tmp_path: Path) -> Path:
             features = self.clip.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
             return getattr(features, "pooler_output", features)  # transformers 5 wraps what 4 returned bare
 
-    tokens = torch.tensor([[0, 3, 5, 1, 1], [0, 3, 5, 7, 1]])
-    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
-    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Text().eval(),
-            (tokens, mask),
-            str(folder / "text_model.onnx"),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["text_embeds"],
-            dynamic_shapes={"input_ids": shape, "attention_mask": shape},
-            opset_version=18,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    (folder / "text_model.onnx").write_bytes(export_text_tower(Text().eval(), "text_embeds"))
     tokenizer = transformers.CLIPTokenizerFast.from_pretrained(tiny_clip)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     return folder

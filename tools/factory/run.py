@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from edge_runtime.errors import DataError
+from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import InputSpec
 from edge_runtime.model.preprocess import Preprocessor
 from tools.factory.mobilenet import Conv
@@ -41,6 +46,26 @@ def load_run(folder: Path) -> tuple[Recipe, Student, str]:
         raise DataError(f"{folder}: checkpoint and recipe do not belong together ({reason})") from None
     student.freeze(0)
     return recipe, student.eval().requires_grad_(False), str(state["text_space"])
+
+
+def derive_run(
+    run: Path, output: Path, average: dict[str, Tensor], note: str, facts: dict[str, Any], recipe: bytes = b""
+) -> None:
+    """Copy a run to `output` with other averaged weights, and another recipe where one is given; the checkpoint last.
+
+    `facts` say in `note`.json how the weights came about.
+    """
+    state = read_checkpoint(run / "checkpoint.pt") | {"average": average}
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("recipe.yaml", "log.jsonl", "broken.csv", "interpolation.json"):
+        if (run / name).exists():
+            shutil.copy(run / name, output / name)
+    if recipe:
+        write_atomically(output / "recipe.yaml", recipe)
+    write_atomically(output / f"{note}.json", json.dumps(facts).encode())
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(output / "checkpoint.pt", buffer.getvalue())
 
 
 class StudentTeacher:

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from edge_runtime.errors import DataError, UsageError
 from tools.factory.efficientnet_lite import FEATURES as LITE_FEATURES
 from tools.factory.efficientnet_lite import LITE, fill_lite, lite_layers, round_channels
-from tools.factory.heads import ProjectionHead
+from tools.factory.heads import ClassifierHead, ProjectionHead
 from tools.factory.mobilenet import FEATURES, TFSLIM, TORCHVISION, Conv, MobileNetV2, load_mobilenet
 from tools.factory.recipe import StudentRecipe
 from tools.factory.weights import read_state
-from tools.factory.zero_shot import load_classifier_head
+from tools.factory.zero_shot import IMAGENET_CLASSES, load_classifier_head
 
 PIXEL_OFFSET, PIXEL_SCALE = 114.0, 57.0
 
@@ -272,13 +272,17 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
         elif recipe.pretrained and load:
             load_backbone(backbone, recipe.pretrained)
             fold_normalisation(backbone, TORCHVISION.mean, TORCHVISION.std)
-    return Student(backbone, _head(recipe, backbone, dim), recipe.frozen)
+    return Student(backbone, _head(recipe, backbone, dim, load=load), recipe.frozen)
 
 
-def _head(recipe: StudentRecipe, backbone: Backbone, dim: int) -> nn.Module:
+def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) -> nn.Module:
     if recipe.head.kind == "mlp":
         return ProjectionHead(backbone.width, dim, recipe.head)
-    head = load_classifier_head(recipe.pretrained, Path(recipe.head.texts))
+    if load:
+        head = load_classifier_head(recipe.pretrained, Path(recipe.head.texts))
+    else:
+        classifier, direct = nn.Linear(backbone.width, IMAGENET_CLASSES), nn.Linear(backbone.width, dim)
+        head = ClassifierHead(classifier, torch.zeros(IMAGENET_CLASSES, dim), direct)
     if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
         raise UsageError(
             f"student.head.kind classifier: made for {head.classify.in_features} features and a text space of "

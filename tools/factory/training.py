@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -462,13 +462,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def embed_pictures(
-    model: nn.Module, m: Materials, rows: NDArray[np.int64], views: NDArray[np.void], device: torch.device
+    model: Callable[[Tensor], Tensor],
+    cache: PictureCache,
+    rows: NDArray[np.int64],
+    views: NDArray[np.void],
+    size: int,
+    device: torch.device,
 ) -> NDArray[np.float32]:
-    """Embeddings (len(rows), D) of the given views at the input size."""
+    """What `model` makes of RGB values (B, 3, size, size), for the given views of cached pictures: (len(rows), D)."""
     parts = []
     for start in range(0, len(rows), 64):
         part = slice(start, start + 64)
-        pixels = stack_views(m.cache.pictures, rows[part], views[part], m.recipe.input.size)
+        pixels = stack_views(cache.pictures, rows[part], views[part], size)
         parts.append(model(to_pixels(pixels, device)).float().cpu().numpy())
     return np.concatenate(parts)
 
@@ -484,14 +489,18 @@ def score_held_out(
     """
     whole, small = (np.full(len(rows), whole_picture(), VIEW) for _ in range(2))
     small["small"] = 32
-    found = embed_pictures(model, m, rows, whole, device)
+
+    def embed(rows: NDArray[np.int64], views: NDArray[np.void]) -> NDArray[np.float32]:
+        return embed_pictures(model, m.cache, rows, views, m.recipe.input.size, device)
+
+    found = embed(rows, whole)
     target = m.targets.embeddings[0, rows].astype(np.float32)
     report: dict[str, float | dict[str, float]] = {"cosine": round(float((found * target).sum(1).mean()), 4)}
     top1 = _top1_by_source(found, m, rows)
     if top1:
         report["top1"] = top1
         report["mean_top1"] = round(float(np.mean(list(top1.values()))), 4)
-        shrunk = _top1_by_source(embed_pictures(model, m, rows, small, device), m, rows)
+        shrunk = _top1_by_source(embed(rows, small), m, rows)
         report["small_top1"] = round(float(np.mean(list(shrunk.values()))), 4)
     allowed = [i for i in rows if may_get_condition(m.recipe, m.cache, int(i))]
     if allowed and m.recipe.augment.conditions:
@@ -499,7 +508,7 @@ def score_held_out(
         sure = replace(m.recipe.augment, conditions=1.0, small_probability=0.0)
         drawn = [draw((m.recipe.seed, 5, int(i)), sure, m.recipe.input.size, conditions=True) for i in chosen]
         views = np.array(drawn, VIEW)
-        guess = (embed_pictures(model, m, chosen, views, device) @ m.texts.conditions.T).argmax(1)
+        guess = (embed(chosen, views) @ m.texts.conditions.T).argmax(1)
         report["conditions"] = round(float((guess == views["condition"]).mean()), 4)
     return report
 

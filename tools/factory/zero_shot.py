@@ -27,7 +27,8 @@ from tools.factory.sentence_map import TextRows, load_text_rows, unique_rows
 from tools.factory.weights import read_state
 
 BACKGROUND_CLASSES = 1  # the TensorFlow-slim classifier's class 0 is no ImageNet class
-FIRST_IMAGENET_ROW = 1203  # of the shared text rows; 1,000 of them in the order of the classes
+IMAGENET_CLASSES = 1000
+FIRST_IMAGENET_ROW = 1203  # of the shared text rows; from here on they stand in the order of the classes
 PREDICTION_RIDGE, WHITENING_RIDGE = 1.0, 0.3
 # Mean norm of G z over photographs at this ridge: the names get this length, so that both ways weigh the same.
 PREDICTION_NORM = 18.5
@@ -45,7 +46,7 @@ def load_classifier_head(checkpoint: str, texts: Path) -> ClassifierHead:
 
 def imagenet_names(rows: TextRows) -> NDArray[np.float32]:
     """(1000, 512) unit-norm text rows of the ImageNet-1k classes, in their order."""
-    return rows.vectors[FIRST_IMAGENET_ROW : FIRST_IMAGENET_ROW + 1000]
+    return rows.vectors[FIRST_IMAGENET_ROW : FIRST_IMAGENET_ROW + IMAGENET_CLASSES]
 
 
 def imagenet_classifier(checkpoint: str) -> nn.Linear:
