@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="needs edge-label[train]")
 
+from tools.factory import rounding
 from tools.factory.rounding import carry_errors
 
 
@@ -26,3 +27,15 @@ def test_carried_errors_disturb_the_output_less(own_matrix: bool) -> None:
     nearest = np.rint(weights / scale)
     errors = [np.square(inputs @ (whole * scale - weights).T).mean() for whole in (carried, nearest)]
     assert errors[0] < errors[1] / 10
+
+
+def test_a_layer_wider_than_a_block_is_rounded_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carrying the errors of many weights at once is a matter of speed: the integers stay the same."""
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(1, 1, (900, 300)) @ rng.normal(0, 1, (300, 300))
+    weights = rng.normal(0, 1, (16, 300))
+    scale = np.abs(weights).max(1, keepdims=True) / 127
+    second = (inputs.T @ inputs / len(inputs))[None]
+    together = carry_errors(weights, scale, second)
+    monkeypatch.setattr(rounding, "BLOCK", 300)
+    np.testing.assert_array_equal(together, carry_errors(weights, scale, second))

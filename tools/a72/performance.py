@@ -49,9 +49,9 @@ Branch mispredictions are not simulated, so the Python around the encoder is kno
 
 The memory figure is an upper bound: code that the service unmaps once it is loaded (docs/decisions/014) counts here,
 because the emulator would not show which of it is needed again. `make vm-test` boots a whole arm64 Debian instead and
-prints what its kernel counts, peak and file pages included. Two things are not in that machine's checks: a camera that
-sends MJPG (the kernel's virtual one sends YUYV, and Debian ships no v4l2loopback module), and memory limits between the
-shipped one, which holds, and 30 MB, which kills.
+prints what its kernel counts, peak and file pages included, and which of a ladder of memory limits still labels frames.
+Not in that machine's checks: a camera that sends MJPG (the kernel's virtual one sends YUYV, and Debian ships no
+v4l2loopback module).
 
 {operators}
 

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 POSITIONS = 48  # of each feature map that are looked at, per picture
 DAMPING = 0.01  # of the mean diagonal of H, added to it
+BLOCK = 128  # weights whose errors are carried on one by one; to those behind them they go together
 
 Matrix = NDArray[np.float64]
 
@@ -111,11 +112,18 @@ def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.i
     # Rows of the upper Cholesky factor of H^-1 say how an error in one weight is best spread over the later ones.
     upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
     out = np.empty(weights.shape, np.int8)
-    for i in range(size):
-        whole = np.clip(np.rint(left[:, i : i + 1] / scale), -127, 127)
-        out[:, i] = whole[:, 0]
-        error = (left[:, i : i + 1] - whole * scale) / upper[..., i, i].reshape(-1, 1)
-        left[:, i + 1 :] -= error * upper[..., i, i + 1 :]
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        errors = np.empty((len(left), stop - start))
+        for i in range(start, stop):
+            whole = np.clip(np.rint(left[:, i : i + 1] / scale), -127, 127)
+            out[:, i] = whole[:, 0]
+            error = (left[:, i : i + 1] - whole * scale) / upper[..., i, i].reshape(-1, 1)
+            errors[:, i - start] = error[:, 0]
+            left[:, i + 1 : stop] -= error * upper[..., i, i + 1 : stop]
+        # What the block's errors ask of all later weights, in one product; depthwise kernels fit into one block.
+        if stop < size:
+            left[:, stop:] -= errors @ upper[0, start:stop, stop:]
     return out
 
 
