@@ -67,6 +67,7 @@ from tools.factory.students import Student, to_pixels
 from tools.factory.targets import Texts
 from tools.factory.teachers import Teacher, unit
 from tools.factory.training import Materials, Trainer, keep_freed_memory
+from tools.interpolate import SHARES, between
 from tools.quantize import CALIBRATORS, cosines, quantise, run_all
 
 VIEWS = 4  # of each test pair: the whole frame, its mirror image and two fixed crops; both halves share them
@@ -374,6 +375,21 @@ class EdgeVL:
         _train(trainer)
         return trainer.average
 
+    def part_way(self, end: Student) -> tuple[Student, dict[float, float]]:
+        """The weights between the start student's and `end` that agree best with the teacher on the validation pairs.
+
+        What a long training on few pairs forgets of colour, the way back brings again (Wortsman et al., "Robust
+        fine-tuning of zero-shot models", CVPR 2022). Also returns that agreement by share of the way.
+        """
+        first, last = self.student.state_dict(), end.state_dict()
+        judged: dict[float, float] = {}
+        student = copy.deepcopy(end)
+        for share in SHARES[1:]:
+            student.load_state_dict(between(first, last, share))
+            judged[share] = measure(_torch_encoder(student), self.validation)["average"]
+        student.load_state_dict(between(first, last, max(judged, key=judged.__getitem__)))
+        return student, judged
+
     def _folder(self, name: str, m: Materials) -> Path:
         """Of a training; weights, pictures and recipe are in its name, so that nothing else can go on from it."""
         folder = self._cache / f"{name}-{m.recipe.digest('augment', 'targets', 'losses', 'train')}-{m.cache.digest}"
@@ -403,7 +419,8 @@ class EdgeVL:
             if cache.samples[i].held_out == held_out:
                 by_modality.setdefault(cache.samples[i].modality, []).append(int(i))
         share = self.recipe.calibration // len(by_modality)
-        return [np.array(cache.pictures[i][None]) for rows in by_modality.values() for i in rows[:share]]
+        chosen = [i for rows in by_modality.values() for i in rows[:share]]
+        return [apply_view(cache.pictures[i], whole_picture(), self.start.input.size)[None] for i in chosen]
 
     def stage2(self, int8: bytes, *, contrastive: bool) -> tuple[FakeQuantised, list[float]]:
         """Quantisation-aware refinement; without `contrastive`, distillation alone goes on (the QAT row).
@@ -506,7 +523,7 @@ def run(
 
     # First what is shipped, then the rows that only compare: a run that is cut short has made its model.
     note(ROWS[0], _torch_encoder(work.student))
-    student = work.stage1()
+    student, report["validation by share of the way of stage 1"] = work.part_way(work.stage1())
     note(ROWS[3], _torch_encoder(student))
     float32, int8, report["calibrators, cosine to fp32"] = work.quantised(student)
     write_atomically(output / "encoder.fp32.onnx", float32)
@@ -524,8 +541,8 @@ def run(
     if ablation:
         plain, report["validation at each check of QAT"] = work.stage2(int8, contrastive=False)
         note(ROWS[5], _onnx_encoder(plain.to_onnx()))
-        note(ROWS[1], _torch_encoder(work.stage1("rgb")))
-        note(ROWS[2], _torch_encoder(work.stage1("other")))
+        note(ROWS[1], _torch_encoder(work.part_way(work.stage1("rgb"))[0]))
+        note(ROWS[2], _torch_encoder(work.part_way(work.stage1("other"))[0]))
     text = table(report)
     write_atomically(output / "edgevl.md", text.encode())
     return text

@@ -36,7 +36,7 @@ def start_run(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 name: start
 teacher: {{name: {tiny_clip}}}
 student: {{name: mobilenetv4_conv_small, head: {{depth: 1}}}}
-input: {{size: 32, cache_size: 32}}
+input: {{size: 32, cache_size: 40}}
 bank: {{path: {folder / "bank.txt"}}}
 data: [{{name: none, path: none}}]
 """)
