@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge_runtime import __version__
-from edge_runtime.errors import ConfigError, EdgeLabelError
+from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, UsageError, printable
 
 if TYPE_CHECKING:
     from edge_runtime.config import Config
@@ -33,8 +35,8 @@ examples:
   edge-label --camera demo --seconds 10                no camera needed
   edge-label --camera 0 --preview                      live picture and labels at http://127.0.0.1:8080/
 
-exit codes: 0 done, 2 usage, 65 bad input data, 66 no such input, 69 camera unavailable (with
---exit-on-device-error), 70 stuck, 78 configuration or bundle error
+exit codes: 0 done, 1 a check says no (bench --check, doctor), 2 usage, 65 bad input data, 66 no such
+input, 69 camera unavailable (with --exit-on-device-error), 70 stuck, 78 configuration or bundle error
 """
 
 
@@ -62,11 +64,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except OSError as error:  # a file or folder on the way that this user may not even look at
+        if error.filename is None:
+            raise
+        logging.getLogger("edge_label").debug("where that was", exc_info=True)
+        print(f"edge-label: {printable(str(error.filename))}: {error.strerror}; check it with ls -ld", file=sys.stderr)  # noqa: T201
+        return DataError.exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, where argparse would print its usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UsageError.exit_code, f"edge-label: {printable(message)}; see {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = re.findall(r"--[a-z-]+", self.format_help())
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
+        return options, unknown
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line; tools/docs.py prints the reference from it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edge-label",
         description="Zero-shot text labels for every camera frame, on a small ARM computer.",
         epilog=_EPILOG,
@@ -192,12 +215,15 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _positive(kind: Callable[[str], int | float]) -> Callable[[str], int | float]:
     def parse(text: str) -> int | float:
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"'{text}' is not a {whole}number") from None
         if not 0 < value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not more than zero")
         return value
 
-    parse.__name__ = f"positive {kind.__name__}"
     return parse
 
 
@@ -207,7 +233,6 @@ def _config(options: argparse.Namespace) -> Config:
     from pathlib import Path
 
     from edge_runtime.config import Config, PreviewConfig, load_config
-    from edge_runtime.errors import ConfigError
 
     config = load_config(Path(options.config)) if getattr(options, "config", None) else Config()
     given = {name: value for name, value in vars(options).items() if value not in (None, False)}
@@ -223,12 +248,15 @@ def _config(options: argparse.Namespace) -> Config:
             config = replace(config, preview=replace(config.preview or PreviewConfig(), **preview))
         except ValueError as error:
             raise ConfigError(f"--preview: {error}") from None
-    return replace(
-        config,
-        camera=replace(config.camera, **camera),
-        model=replace(config.model, **model),
-        output=replace(config.output, **pick(file="output")),
-    )
+    try:
+        return replace(
+            config,
+            camera=replace(config.camera, **camera),
+            model=replace(config.model, **model),
+            output=replace(config.output, **pick(file="output")),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -23,6 +23,10 @@ from edge_runtime.errors import DeviceError, EdgeLabelError
 
 TIMEOUT_S = 60
 NEEDED_MB = 256
+SERVICE_FOLDER = Path("/var/lib/edge-label")  # the one place where the service may write
+
+# What pip calls the library behind a check; the other checks install nothing.
+_PACKAGES = {"numpy": "numpy", "opencv": "opencv-python-headless", "onnxruntime": "onnxruntime"}
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -81,7 +85,7 @@ def run_check(name: str, command: Sequence[str]) -> list[Finding]:
         return [Finding(name, **finding) for finding in json.loads(done.stdout)]
     except (ValueError, TypeError):
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return [Finding(name, "fail", last, f"reinstall: pip install --force-reinstall {name}")]
+        return [Finding(name, "fail", last, _reinstall(name))]
 
 
 def _death(name: str, number: int) -> Finding:
@@ -93,8 +97,12 @@ def _death(name: str, number: int) -> Finding:
         text, advice = f"{name} was killed (SIGKILL)", "most likely too little memory: close programs, or add swap"
     else:
         text = f"{name} crashes ({signal_name})"
-        advice = f"its installation is damaged or made for another system: pip install --force-reinstall {name}"
+        advice = f"its installation is damaged or made for another system: {_reinstall(name)}"
     return Finding(name, "fail", text, advice)
+
+
+def _reinstall(name: str) -> str:
+    return f"{sys.executable} -m pip install --force-reinstall {_PACKAGES.get(name, 'edge-label')}"
 
 
 def _command(name: str, options: Options) -> list[str]:
@@ -210,11 +218,15 @@ def check_memory(_options: Options) -> Said:
 
 def check_disk(options: Options) -> Said:
     """Where records go: writable, and with room."""
-    folder = Path(options.output).parent if options.output else Path("/var/lib/edge-label")
-    if not folder.is_dir():
-        return [
-            ("warn" if not options.output else "fail", f"{folder}: no such directory", "sudo make install makes it")
-        ]
+    folder = Path(options.output).parent if options.output else SERVICE_FOLDER
+    try:
+        folder.stat()
+    except PermissionError:
+        return [("warn", f"{folder}: closed to this user", "the service may write there; sudo edge-label doctor looks")]
+    except OSError:
+        advice = f"mkdir {folder}; the service itself may write below {SERVICE_FOLDER} only"
+        advice = "sudo make install makes it" if folder == SERVICE_FOLDER else advice
+        return [("fail" if options.output else "warn", f"{folder}: no such folder", advice)]
     facts = os.statvfs(folder)
     free_mb = facts.f_bavail * facts.f_frsize / 1e6
     text = f"{folder}: {free_mb:.0f} MB free"
@@ -313,6 +325,10 @@ def _main(name: str, options: str) -> None:
     except EdgeLabelError as error:
         what, _, advice = str(error).rpartition("; ")
         said = [("fail", what or advice, advice if what else "")]
+    except OSError as error:
+        said = [
+            ("fail", f"{error.filename}: {error.strerror}", "sudo edge-label doctor may look where this user may not")
+        ]
     sys.stdout.write(json.dumps([{"level": level, "text": text, "advice": advice} for level, text, advice in said]))
 
 

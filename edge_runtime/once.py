@@ -31,9 +31,10 @@ def label_pictures(
     """Label files and folders in order; broken pictures are logged and passed over. Returns the exit code.
 
     With ``output`` (.jsonl, .csv, .parquet) into that table, with ``resume`` only those that it lacks. Raises
-    NoInputError, UsageError, or DataError when an argument holds no readable picture at all.
+    NoInputError, UsageError, or DataError when there is no readable picture at all.
     """
     found = [_pictures(Path(given)) for given in pictures]
+    pipeline = Pipeline(load_engine(model), camera="once")  # before the table: what is wrong here leaves no file behind
     table = open_table(Path(output), resume=resume, embeddings=embeddings) if output else None
     done = table.done if table else set()
     todo = [
@@ -46,10 +47,8 @@ def label_pictures(
     progress = Progress("pictures", total)
     labelled = 0
     try:
-        pipeline = Pipeline(load_engine(model), camera="once") if total else None
         for given, paths in zip(pictures, todo, strict=True):
-            for frame in _frames(given, paths, progress, forgiving=bool(done)):
-                assert pipeline is not None  # noqa: S101 - there are frames only where there was something to do
+            for frame in _frames(given, paths, progress, forgiving=bool(done) or len(pictures) > 1):
                 record = replace(pipeline.process(frame), camera=given)
                 labelled += 1
                 if table:
@@ -62,6 +61,8 @@ def label_pictures(
         progress.close()
         if table:
             table.close()
+    if total and not labelled and not done:
+        raise DataError(f"none of the {total} pictures can be read")
     if table:
         log.info("%d pictures labelled into %s, %d could not be read", labelled, output, total - labelled)
     return 0
@@ -70,10 +71,7 @@ def label_pictures(
 def _pictures(given: Path) -> list[Path]:
     """All pictures of an argument, sorted."""
     if given.is_dir():
-        found = sorted(path for path in given.rglob("*") if PictureFolder.is_picture(path))
-        if not found:
-            raise DataError(f"{given}: no pictures in it")
-        return found
+        return PictureFolder.below(given)
     if not given.exists():
         raise NoInputError(f"{given}: no such file or folder")
     if not PictureFolder.is_picture(given):
@@ -99,9 +97,11 @@ def _frames(given: str, paths: list[Path], progress: Progress, *, forgiving: boo
             if not Path(given).is_dir():
                 frame.file = given
             yield frame
-    except DataError:
-        if not forgiving:  # a resumed folder of which only the broken ones are left is no error
+    except DataError as error:
+        if not forgiving:  # beside others, or in a resumed folder, what is broken is no end
             raise
+        progress.step()
+        log.warning("%s", error)
 
 
 def _line(record: LabelRecord) -> str:

@@ -82,7 +82,10 @@ def _compose(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line_text = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(f"{where}{line_text}: {problem}; check indentation, quotes and colons") from None
+        line_there = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        tab = "start any token" in problem and "\t" in "".join(line_there)
+        advice = "replace the tab by spaces" if tab else "check indentation, quotes and colons"
+        raise ConfigError(f"{where}{line_text}: {problem}; {advice}") from None
     except ValueError as error:  # characters YAML forbids (NUL, surrogates)
         raise ConfigError(f"{where}: {error}") from None
 

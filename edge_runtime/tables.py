@@ -52,7 +52,7 @@ def open_table(path: Path, *, resume: bool, embeddings: bool) -> Table:
             return ParquetTable(path, embeddings=embeddings)
         return CsvTable(path) if path.suffix == ".csv" else JsonlTable(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot write there: {error.strerror}") from None
+        raise DataError(f"{path}: cannot write there: {error.strerror}; choose another file or folder") from None
 
 
 class JsonlTable:

@@ -19,6 +19,8 @@ def open_source(config: CameraConfig) -> Source:
     reports its state and keeps trying.
     """
     wanted = config.source
+    if not wanted:
+        raise NoInputError("--camera is empty; try /dev/video0, a video file, or demo")
     if wanted == "demo":
         from edge_runtime.camera.demo import DemoCamera
         from edge_runtime.camera.live import LiveSource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,9 +80,7 @@ class PictureFolder(_Replay):
 
     def __init__(self, root: Path, config: CameraConfig, paths: list[Path] | None = None) -> None:
         self._root = root
-        self._paths = paths or sorted(p for p in root.rglob("*") if self.is_picture(p))
-        if not self._paths:
-            raise DataError(f"{root}: no pictures in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
+        self._paths = paths or self.below(root)
         super().__init__(str(root), config.fps, config)
         self._at = 0
         self.broken = 0
@@ -90,6 +89,16 @@ class PictureFolder(_Replay):
     def of_one(cls, path: Path, config: CameraConfig) -> PictureFolder:
         """A single picture as a source."""
         return cls(path.parent, config, [path])
+
+    @classmethod
+    def below(cls, root: Path) -> list[Path]:
+        """All pictures of a folder and below, sorted. Raises DataError when there is none, or none to be seen."""
+        if not os.access(root, os.R_OK | os.X_OK):  # rglob passes over what it may not read without a word
+            raise DataError(f"{root}: this user may not look into it; check it with ls -ld")
+        found = sorted(path for path in root.rglob("*") if cls.is_picture(path))
+        if not found:
+            raise DataError(f"{root}: no pictures in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
+        return found
 
     @staticmethod
     def is_picture(path: Path) -> bool:
@@ -112,6 +121,8 @@ class PictureFolder(_Replay):
             try:
                 data = read_picture(path)
             except DataError as error:
+                if len(self._paths) == 1:
+                    raise
                 self.broken += 1
                 log.warning("%s", error)
                 continue

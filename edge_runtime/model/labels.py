@@ -233,7 +233,11 @@ def load_labels(wanted: str, bundle: Bundle) -> CompiledLabels:
     """A label set by path or shipped name, compiled; rows of ``my.embeddings`` beside it are used where they exist."""
     label_set = load_label_set(wanted, bundle)
     bank = TextBank.from_bundle(bundle)
-    return compile_labels(label_set, bundle, with_built_rows(bank, wanted, bundle))
+    bank = with_built_rows(bank, wanted, bundle)
+    try:
+        return compile_labels(label_set, bundle, bank)
+    except ConfigError as error:
+        raise ConfigError(f"{wanted}: {error}") from None
 
 
 def with_built_rows(bank: TextBank, wanted: str, bundle: Bundle) -> TextBank:

@@ -56,7 +56,8 @@ class RecordFile:
             os.close(os.open(path, _FLAGS, 0o644))
         except OSError as error:
             if error.errno in _MISTAKES:
-                raise ConfigError(f"{path}: cannot write there: {error.strerror}; choose another file") from None
+                advice = f"make the folder {path.parent}" if error.errno == errno.ENOENT else "choose another file"
+                raise ConfigError(f"{path}: cannot write there: {error.strerror}; {advice}") from None
             log.warning("%s: %s; records are lost until that is over", path, error.strerror)
 
     def append(self, line: bytes) -> None:

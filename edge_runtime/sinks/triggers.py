@@ -297,5 +297,5 @@ def _check_labels(config: TriggersConfig, names: Sequence[str]) -> None:
         for label in sorted(rule.when.labels if rule.when else ()):
             if label not in names:
                 near = difflib.get_close_matches(label, names, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(list(names)[:8])}"
-                raise ConfigError(f"triggers: rule {rule.name}: the label set has no '{label}'; {hint}")
+                hint = f"did you mean '{near[0]}'?" if near else "edge-label labels list SET shows what can be on"
+                raise ConfigError(f"triggers: rule {rule.name}: the label set has no '{label}' to report; {hint}")

@@ -38,8 +38,12 @@ def test_help_teaches(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     ("arguments", "code", "says"),
     [
         (["--frames", "0"], 2, "more than zero"),
+        (["--frames", "x"], 2, "'x' is not a whole number"),
+        (["--camera", "demo", "--threads", "99"], 2, "model.threads must be between 1 and 64"),
         (["--nonsense"], 2, "unrecognized arguments"),
+        (["run", "--camrea", "0"], 2, "did you mean --camera?; see edge-label run --help"),
         (["frobnicate"], 2, "invalid choice"),
+        (["--camera", ""], 66, "--camera is empty"),
         (["--camera", "none.mp4"], 66, "no such file"),
         (["--camera", "{bad}"], 65, "not a video"),
         (["--camera", "/dev/video99", "--exit-on-device-error"], 69, "no such camera"),
@@ -73,9 +77,24 @@ def test_a_mistake_is_one_line_and_its_exit_code(
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-    if code != 2:
-        assert len(done.stderr.strip().splitlines()) == 1
+    assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def closed(path: Path) -> None:
+    """What the system says to a user who may not even look at a file."""
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize("arguments", [["once", "closed/x.jpg"], ["report", "x.jsonl"], ["bundle", "info", "x"]])
+def test_what_a_user_may_not_even_look_at_is_one_line_and_65(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+):
+    for method in ("is_dir", "is_file", "exists"):
+        monkeypatch.setattr(Path, method, closed)
+    assert cli.main(arguments) == 65
+    error = capsys.readouterr().err
+    assert error == f"edge-label: {arguments[-1]}: Permission denied; check it with ls -ld\n"
 
 
 def test_options_override_the_file(tmp_path: Path):

@@ -85,6 +85,23 @@ def test_a_damaged_bundle_is_found(tiny_bundle: Path):
     assert "reinstall" in finding.advice
 
 
+def test_only_a_library_is_to_be_reinstalled_and_by_the_name_that_pip_knows():
+    (finding,) = run_check("opencv", dying(signal.SIGSEGV))
+    assert finding.advice.endswith("-m pip install --force-reinstall opencv-python-headless")
+
+
+def test_what_this_user_may_not_look_at_is_said_as_such(tmp_path: Path, monkeypatch, capsys):
+    def closed(path: Path, **_: bool) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", closed)
+    ((level, text, advice),) = doctor.check_disk(Options(output="/var/lib/edge-label/labels.jsonl"))
+    assert (level, "closed to this user" in text, "sudo" in advice) == ("warn", True, True)
+    doctor._main("bundle", json.dumps({"bundle": "/closed"}))
+    ((finding),) = json.loads(capsys.readouterr().out)
+    assert finding["text"] == "/closed: Permission denied"
+
+
 def test_a_missing_camera_says_what_to_do():
     assert doctor.check_camera(Options(camera="/dev/video77"))[0] == (
         "fail",
@@ -164,7 +181,9 @@ def test_a_clock_that_nobody_set_is_a_warning(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_disk_that_is_missing_read_only_or_full_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = Options(output=str(tmp_path / "run.jsonl"))
-    assert doctor.check_disk(Options(output=str(tmp_path / "no" / "run.jsonl")))[0][0] == "fail"
+    level, text, advice = doctor.check_disk(Options(output=str(tmp_path / "no" / "run.jsonl")))[0]
+    assert (level, text) == ("fail", f"{tmp_path / 'no'}: no such folder")
+    assert advice.startswith(f"mkdir {tmp_path / 'no'};")
     for flag, blocks, level, word in ((os.ST_RDONLY, 10**6, "fail", "read-only"), (0, 10, "warn", "MB free")):
         facts = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_flag=flag)
         monkeypatch.setattr(doctor.os, "statvfs", lambda _folder, facts=facts: facts)

@@ -145,6 +145,28 @@ def test_a_mistake_is_one_line(tiny_bundle, folder, tmp_path: Path, capsys, argu
     assert error.count("\n") == 1
 
 
+def test_a_broken_picture_among_others_is_named_and_passed_over(tiny_bundle, folder, tmp_path: Path, caplog):
+    """As the shell hands them on: once photos/*.png."""
+    output = tmp_path / "out.csv"
+    assert once(tiny_bundle, *sorted(folder.glob("*.png")), "--output", output) == 0
+    assert len(names(output)) == 14
+    assert "04-green.png: not a picture" in caplog.text
+
+
+def test_nothing_but_broken_pictures_is_65(tiny_bundle, folder, capsys):
+    broken = folder / "04-green.png"
+    assert once(tiny_bundle, broken) == 65
+    assert capsys.readouterr().err.count("\n") == 1
+    assert once(tiny_bundle, broken, broken) == 65
+    assert "none of the 2 pictures can be read" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_model_leaves_no_table_behind(tiny_bundle, folder, tmp_path: Path):
+    output = tmp_path / "out.csv"
+    assert main(["once", str(folder), "--output", str(output), "--bundle", str(tiny_bundle), "--labels", "raod"]) == 66
+    assert not output.exists()
+
+
 def test_without_pyarrow_the_error_says_what_to_do(tiny_bundle, folder, tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert once(tiny_bundle, folder, "--output", tmp_path / "x.parquet") == 78

@@ -64,6 +64,8 @@ def test_every_kind_of_value_is_converted():
         ("a: " + "[" * 40 + "]" * 40, "nested deeper"),
         ("- a", "must be a mapping"),
         ("name: \x00", "x.yaml"),
+        ("name: a\ninner:\n\twidth: 3", "x.yaml:3: found character that cannot start any token; replace the tab by"),
+        ("name: @a", "x.yaml:1: found character that cannot start any token; check indentation"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_its_place(text: str, says: str):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_runtime.errors import BundleError, EdgeLabelError, NoInputError
-from edge_runtime.model.bundle import find_bundle, load_bundle, version_tuple
+from edge_runtime.model.bundle import DEFAULT_STORE, find_bundle, load_bundle, version_tuple
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import TextBank
 from edge_runtime.model.onnx_bytes import refuse_external_data
@@ -133,6 +134,22 @@ def test_the_bundle_is_found_where_it_is_said_to_be(tiny_bundle: Path, monkeypat
         find_bundle(str(tmp_path / "none"))
     with pytest.raises(NoInputError):
         load_bundle(tmp_path / "none")
+
+
+def test_a_store_that_is_closed_to_this_user_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """/var/lib/edge-label belongs to the service alone; everybody else's commands must go on."""
+    real = Path.stat
+
+    def closed(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(DEFAULT_STORE):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.delenv("EDGE_LABEL_BUNDLE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_tiny_bundle(tmp_path / "models" / "edge-clip")
+    monkeypatch.setattr(Path, "stat", closed)
+    assert find_bundle() == Path("models/edge-clip")
 
 
 def test_versions_sort_as_numbers():

@@ -225,7 +225,9 @@ def test_a_mask_is_in_everything_that_is_kept(tmp_path: Path):
 
 
 def test_a_label_that_the_set_does_not_have_is_said_with_the_nearest(tmp_path: Path):
-    with pytest.raises(ConfigError, match="rule snow: the label set has no 'snowy raod'; did you mean 'snowy road'"):
+    with pytest.raises(
+        ConfigError, match="rule snow: the label set has no 'snowy raod' to report; did you mean 'snowy road'"
+    ):
         make(tmp_path, rule(when=Condition(not_=Condition(label="snowy raod"))))
 
 
