@@ -517,11 +517,17 @@ def _chosen_events(run: Run, thumbnails: dict[int, str]) -> list[int]:
 
 
 def find_thumbnails(run: Run, spool: Path) -> dict[int, str]:
-    """For spans during which the spool kept a picture or clip: its first such picture, as a data: URL."""
+    """For spans during which the spool kept a picture or clip: its first such picture, as a data: URL.
+
+    Raises DataError for a spool whose path is not UTF-8.
+    """
+    from edge_runtime.camera.replay import utf8_name
     from edge_runtime.opencv import cv2
 
     found: dict[int, str] = {}
     for sidecar in sorted(spool.glob("*.json")):
+        if len(found) >= MAX_THUMBNAILS:
+            break
         try:
             capture = json.loads(sidecar.read_text(encoding="utf-8"))
             record, media = capture["record"], sidecar.with_name(Path(capture["file"]).name)
@@ -534,9 +540,9 @@ def find_thumbnails(run: Run, spool: Path) -> dict[int, str]:
             for i, span in enumerate(run.spans)
             if i not in found and span.label in on and span.boot_id == boot and span.seqs[0] <= seq <= span.seqs[1]
         ]
-        if not during or len(found) >= MAX_THUMBNAILS:
+        if not during:
             continue
-        ok, picture = cv2.VideoCapture(str(media), cv2.CAP_FFMPEG).read()
+        ok, picture = cv2.VideoCapture(utf8_name(media), cv2.CAP_FFMPEG).read()
         if not ok:
             continue
         height = max(1, round(320 * picture.shape[0] / picture.shape[1]))
@@ -557,8 +563,9 @@ def write_report(runs: list[str], output: str | None, png: str | None, spool: st
         raise NoInputError(f"{spool}: no such spool folder")
     run = read_run(_lines(paths), runs[0])
     target = Path(output) if output else paths[0].with_suffix(".html")
-    if target in paths:
-        raise DataError(f"{target}: would overwrite the run itself; give another --output")
+    for option, file in (("--output", target), ("--png", Path(png) if png else None)):
+        if file is not None and file.exists() and any(file.samefile(path) for path in paths):
+            raise DataError(f"{file}: would overwrite the run itself; give another {option}")
     thumbnails = find_thumbnails(run, Path(spool)) if spool else {}
     write_atomically(target, to_html(run, thumbnails).encode())
     written = [str(target)]

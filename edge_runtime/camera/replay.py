@@ -42,11 +42,11 @@ class _Replay:
 
 
 class VideoFile(_Replay):
-    """A video file. Raises DataError when no first frame can be decoded."""
+    """A video file. Raises DataError when it cannot be opened, and at the first ``read`` when no frame decodes."""
 
     def __init__(self, path: Path, config: CameraConfig) -> None:
         self._path = path
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        self._capture = cv2.VideoCapture(utf8_name(path), cv2.CAP_FFMPEG)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         if not self._capture.isOpened() or not fps:
             self._capture.release()
@@ -140,6 +140,16 @@ def _encoding(data: cv2.typing.MatLike) -> Encoding:
     return "grey" if data.dtype == "uint8" else "y16" if data.dtype == "uint16" else "f32"
 
 
+def utf8_name(path: Path) -> str:
+    """The path as OpenCV takes it. Raises DataError for a name that is not UTF-8: on such a one OpenCV crashes."""
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{path}: its name is not UTF-8; rename it") from None
+    return name
+
+
 def read_picture(path: Path) -> cv2.typing.MatLike:
     """Decode one picture: uint8 BGR (H, W, 3), or one channel (H, W) of uint8, uint16 or float. Raises DataError.
 
@@ -147,7 +157,7 @@ def read_picture(path: Path) -> cv2.typing.MatLike:
     """
     read: Callable[[str, int], cv2.typing.MatLike | None] = cv2.imread
     try:
-        data = read(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        data = read(utf8_name(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # over OPENCV_IO_MAX_IMAGE_PIXELS
         data = None
     if data is None:

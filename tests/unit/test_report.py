@@ -142,6 +142,8 @@ def test_events_show_the_picture_that_was_kept_of_them(tmp_path: Path):
         (["empty.jsonl"], 65, "no record of edge-label in it"),
         (["run.jsonl", "--spool", "no-such"], 66, "no such spool folder"),
         (["run.jsonl", "--output", "run.jsonl"], 65, "would overwrite the run"),
+        (["run.jsonl", "--output", "../{name}/run.jsonl"], 65, "would overwrite the run"),
+        (["run.jsonl", "--png", "run.jsonl"], 65, "give another --png"),
         (["run.jsonl", "--output", "empty.jsonl/x.html"], 65, "cannot write"),
     ],
 )
@@ -149,7 +151,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, monkeypatch, capsys, arguments: l
     monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()
     Path("run.jsonl").write_text("\n".join(drive()))
-    assert main(["report", *arguments]) == code
+    assert main(["report", *(argument.format(name=tmp_path.name) for argument in arguments)]) == code
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

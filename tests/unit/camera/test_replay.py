@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -79,6 +80,18 @@ def test_a_broken_picture_is_logged_counted_and_passed_over(tmp_path: Path, capl
         assert [f.file for f in frames(source)] == ["b.png"]
     assert source.broken == 1
     assert "a.png: not a picture" in caplog.text
+
+
+def test_a_name_that_is_not_utf8_is_passed_over_and_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """OpenCV 5 crashes on such a name."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 50, 3), np.uint8))
+    os.link(tmp_path / "a.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    with caplog.at_level(logging.WARNING):
+        assert [f.file for f in frames(PictureFolder(tmp_path, CameraConfig()))] == ["a.png"]
+    assert "its name is not UTF-8; rename it" in caplog.text
+    os.link(tmp_path / "a.png", os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    with pytest.raises(DataError, match="not UTF-8"):
+        open_source(CameraConfig(source=os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")))
 
 
 @pytest.mark.fault("G2")
