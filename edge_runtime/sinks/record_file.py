@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import re
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Caps:
 
 
 class RecordFile:
-    """Appends whole lines. With ``caps`` None the file grows without rotation (a finite run over a file).
+    """Appends whole lines. With ``caps`` None (a finite run over a file) nothing is rotated, nothing deleted.
 
     ``append`` raises OSError when the line could not be stored; the file then ends with the line before it.
     Raises ConfigError for a path that can never be written.
@@ -72,7 +73,7 @@ class RecordFile:
                 self._write_whole(fd, line)
                 break
             except OSError as error:  # others filled the disk: give our oldest records for the newest one
-                if error.errno not in _FULL or not self._delete_oldest():
+                if error.errno not in _FULL or self._caps is None or not self._delete_oldest():
                     raise
         self._sync(fd)
 
@@ -128,7 +129,7 @@ class RecordFile:
 
     def _rotate(self, fd: int) -> int:
         """Give the full file a number and begin a new one; if the disk refuses, go on in the old."""
-        last = max((int(_number(path)) for path in self._rotated()), default=0)
+        last = max(self._rotated().values(), default=0)
         try:
             self._sync(fd, at_once=True)
             self.path.rename(self.path.with_name(f"{self.path.stem}.{last + 1:06d}{self.path.suffix}"))
@@ -158,11 +159,11 @@ class RecordFile:
             return True
         return False
 
-    def _rotated(self) -> list[Path]:
-        """The older files, oldest first."""
-        shape = re.compile(re.escape(self.path.stem) + r"\.\d{6,}" + re.escape(self.path.suffix))
-        found = [path for path in self.path.parent.iterdir() if shape.fullmatch(path.name)]
-        return sorted(found, key=lambda path: int(_number(path)))
+    def _rotated(self) -> dict[Path, int]:
+        """The older files and their numbers, oldest first."""
+        shape = re.compile(re.escape(self.path.stem) + r"\.(\d{6,})" + re.escape(self.path.suffix))
+        found = {path: int(match[1]) for path in self.path.parent.iterdir() if (match := shape.fullmatch(path.name))}
+        return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def _sync(self, fd: int, *, at_once: bool = False) -> None:
         """A power cut may cost ``sync_s`` seconds of records; syncing each would wear an SD card out."""
@@ -177,7 +178,10 @@ class RecordFile:
 
 def _repair(fd: int) -> int:
     """Cut off a last line that a kill or a power cut left unfinished; returns the size of the file then."""
-    size = os.fstat(fd).st_size
+    facts = os.fstat(fd)
+    if not stat.S_ISREG(facts.st_mode):
+        return 0  # a pipe or a device has no tail to read
+    size = facts.st_size
     tail = os.pread(fd, _LONGEST_LINE, max(0, size - _LONGEST_LINE))
     if not tail or tail.endswith(b"\n"):
         return size
@@ -188,10 +192,6 @@ def _repair(fd: int) -> int:
     else:  # not ours to cut: keep it as a line of its own
         size += os.write(fd, b"\n")
     return size
-
-
-def _number(path: Path) -> str:
-    return path.name[: -len(path.suffix)].rsplit(".", 1)[1] if path.suffix else path.name.rsplit(".", 1)[1]
 
 
 def _size_of(path: Path) -> int:

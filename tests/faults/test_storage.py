@@ -392,6 +392,43 @@ def test_a_finite_run_is_one_file_without_a_cap(tmp_path: Path):
     assert family(path) == [path]
 
 
+def test_a_finite_run_on_a_full_disk_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    older = tmp_path / "run.000001.jsonl"
+    older.write_bytes(line(0))
+    store = RecordFile(tmp_path / "run.jsonl", None)
+    with monkeypatch.context() as patch:
+        Failing(patch, "write", 1, errno.ENOSPC, short=False)
+        with pytest.raises(OSError, match="No space left"):
+            store.append(line(1))
+    store.close()
+    assert older.exists()
+
+
+@pytest.mark.fault("S1")
+def test_a_file_without_a_suffix_keeps_its_cap_too(tmp_path: Path):
+    path = tmp_path / "records"
+    store = RecordFile(path, Caps(total=4000, rotate=1000))
+    for n in range(100):
+        store.append(line(n))
+    store.close()
+    assert len(family(path)) > 2
+    kept = numbers(path)
+    assert kept == list(range(kept[0], 100))
+    assert sum(file.stat().st_size for file in family(path)) <= 4000
+
+
+def test_records_can_go_to_a_pipe(tmp_path: Path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    store = RecordFile(path, Caps())
+    store.append(line(0))
+    store.append(line(1))
+    store.close()
+    assert os.read(reader, 4096) == line(0) + line(1)
+    os.close(reader)
+
+
 @pytest.mark.parametrize("place", ["none/run.jsonl", "."])
 def test_a_place_that_can_never_be_written_is_a_configuration_error(tmp_path: Path, place: str):
     with pytest.raises(ConfigError, match="choose another file"):
