@@ -19,7 +19,10 @@ PICTURES_CAPACITY = 4  # a raw 640x480 frame is 0.9 MB
 
 
 class Sink(Protocol):
-    """Takes records one by one, in order, in one thread. May raise OSError: the record is lost, the sink lives on."""
+    """Takes records one by one, in order, in one thread. May raise OSError: the record is lost, the sink lives on.
+
+    So it does after any other exception, which is a mistake of ours and logged with its traceback.
+    """
 
     name: str
 
@@ -104,10 +107,13 @@ class SinkThread:
         while (item := self._queue.get()) is not None:
             try:
                 self.sink.write(*item)
-            except OSError as error:
+            except Exception as error:  # a thread that ends would hold up a file's frames for ever, and say nothing
                 self.lost += 1
                 if failed_at is None:
-                    log.warning("%s: %s; labelling goes on, records are lost", self.sink.name, error.strerror or error)
+                    why = (isinstance(error, OSError) and error.strerror) or error
+                    mistake = not isinstance(error, OSError)  # ours: the log shows where
+                    what = "%s: %s; labelling goes on, records are lost"
+                    log.warning(what, self.sink.name, why, exc_info=mistake)
                 failed_at = time.monotonic()
             else:
                 # A sink that fails every now and then must not fill the log with its ups and downs.

@@ -76,6 +76,26 @@ def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFix
     assert "works again" in caplog.text
 
 
+def test_a_mistake_in_a_sink_costs_a_record_and_holds_up_no_file(caplog: pytest.LogCaptureFixture):
+    class Mistaken(Held):
+        def write(self, item, frame) -> None:
+            if item.seq == 3:
+                raise ValueError("of ours")
+            self.got.append(item.seq)
+
+    sink = Mistaken()
+    thread = SinkThread(sink, lossless=True, capacity=2)
+    with caplog.at_level(logging.WARNING):
+        for seq in range(20):
+            thread.put(record(seq=seq), None)
+        thread.close()
+    assert sink.got == [seq for seq in range(20) if seq != 3]
+    assert thread.lost == 1
+    assert "of ours; labelling goes on" in caplog.text
+    assert "Traceback" in caplog.text
+    assert sink.closed
+
+
 def test_a_sink_that_fails_now_and_then_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):
     sink = Held()
     sink.gate.set()
