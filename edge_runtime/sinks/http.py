@@ -43,7 +43,7 @@ _SECURITY = (
     "Cache-Control: no-store\r\n"
 )
 
-_listening: dict[tuple[str, int], socket.socket] = {}
+_listening: dict[tuple[str, int], list[socket.socket]] = {}  # by address: every server's own descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +220,7 @@ class HttpServer:
     def _shut(self) -> None:
         for connection in list(self._connections):
             self._drop(connection)
-        if _listening.get(self.address) is self._listener:
-            del _listening[self.address]
+        _listening[self.address].remove(self._listener)
         for part in (self._selector, self._listener, self._wake, self._woken):
             part.close()
 
@@ -230,8 +229,8 @@ def _listen(what: str, host: str, port: int) -> socket.socket:
     """A listening socket. A reload makes the new server before it closes the old: it then shares the old socket."""
     held = _listening.get((host, port))
     try:
-        if held is not None:
-            listener = held.dup()
+        if held:
+            listener = held[-1].dup()
         else:
             listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -240,7 +239,7 @@ def _listen(what: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"{what}: cannot listen at {host}:{port}: {error.strerror}; choose another port") from None
     listener.setblocking(False)
-    _listening[listener.getsockname()[:2]] = listener
+    _listening.setdefault(listener.getsockname()[:2], []).append(listener)
     return listener
 
 

@@ -217,6 +217,16 @@ def test_a_new_server_takes_over_the_port_before_the_old_one_closes(server: Http
         get(new)
 
 
+def test_a_new_server_that_is_given_up_leaves_the_port_to_the_next(server: HttpServer):
+    """What a refused reload does, and the good one after it."""
+    host, port = server.address
+    HttpServer("test", f"{host}:{port}", {}).close()
+    new = HttpServer("test", f"{host}:{port}", {"/": lambda: Response(b"new")})
+    server.close()
+    assert get(new) == (200, b"new")
+    new.close()
+
+
 @pytest.mark.parametrize(
     ("listen", "expected"),
     [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:0", ("::1", 0)), ("localhost:8080", ("127.0.0.1", 8080))],
