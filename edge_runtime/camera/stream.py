@@ -55,5 +55,5 @@ def answers(url: str) -> bool | None:
 
 
 def hide_password(url: str) -> str:
-    """The URL without its password, for logs and records."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+    """The URL without its password, for logs and records. FFmpeg takes an ``@`` in a password as one."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)

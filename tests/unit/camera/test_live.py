@@ -109,3 +109,5 @@ def test_what_no_retry_can_help_is_an_error_at_once():
 
 def test_a_password_never_reaches_a_log():
     assert hide_password("rtsp://u:secret@host/x") == "rtsp://u:***@host/x"
+    assert hide_password("rtsp://u:sec@ret@host/x") == "rtsp://u:***@host/x"
+    assert hide_password("rtsp://host:554/x") == "rtsp://host:554/x"
