@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError, NoInputError
 from edge_runtime.model.archive import unpack
 from edge_runtime.model.bundle import Bundle, load_bundle
@@ -38,12 +38,12 @@ def install_bundle(archive: Path, store_root: Path, *, key: Path | None, allow_d
         bundle.verify()
         old = store.current()
         if old is not None:
-            if old.manifest == bundle.manifest:
+            if old.manifest == bundle.manifest and _is_whole(old):
                 return f"{bundle.manifest.id} is installed already"
             if not allow_downgrade:
                 refuse_downgrade(bundle, old)
         self_test_in_child(folder)
-        digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()[:8]
+        digest = sha256_hex((folder / "manifest.json").read_bytes())[:8]
         store.add(folder, f"{bundle.manifest.id}-{digest}")
     except BundleError as error:
         raise BundleError(str(error).replace(str(staging), str(archive))) from None
@@ -84,6 +84,15 @@ def _check_signature(folder: Path, key: Path | None) -> str:
     except InvalidSignature:
         raise BundleError(f"{SIGNATURE}: not made with the key of {key}; do not trust this bundle") from None
     return f"signature good ({key})"
+
+
+def _is_whole(bundle: Bundle) -> bool:
+    """False for one that a bad card or a power cut has damaged: installing it again mends it."""
+    try:
+        bundle.verify()
+    except BundleError:
+        return False
+    return True
 
 
 def _refuse_extra_files(bundle: Bundle) -> None:

@@ -36,11 +36,13 @@ class BundleStore:
     def add(self, staged: Path, name: str) -> None:
         """Make the verified directory ``staged`` (on the same file system) the current bundle, on trial."""
         target = self.root / name
+        before = self._target("current")
+        if before == name:  # damaged, and installed again: what it once replaced stays the previous one
+            before = self._target("previous")
         if target.exists():
             shutil.rmtree(target)
         staged.rename(target)
         self._own_like_the_root(target)
-        before = self._target("current")
         self._write_trial("installed")
         if before is not None:
             self._point("previous", before)

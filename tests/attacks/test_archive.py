@@ -208,6 +208,16 @@ def test_the_same_bundle_again_is_no_error(tmp_path: Path, store: Path):
     assert "installed already" in install(bundle_tar(tmp_path, "again"), store)
 
 
+def test_installing_again_mends_a_damaged_bundle_and_keeps_the_previous_one(tmp_path: Path, store: Path):
+    second = bundle_tar(tmp_path, "second", manifest={"version": "2.0.0"})
+    install(second, store)
+    BundleStore(store).passed()
+    spoil(store)
+    assert "2.0.0 installed" in install(second, store)
+    assert load_bundle(store / "current").verify() > 0
+    assert (version(store), version(store, "previous")) == ("2.0.0", "1.0.0")
+
+
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Callable[[Path], None]]:
     """A public key in PEM, and a function that signs a bundle directory with openssl's own format."""
