@@ -8,6 +8,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, on one line; its type where it says nothing, as MemoryError does."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class EdgeLabelError(Exception):
     """Base of all errors a user may see; ``str(error)`` is one printable line."""
 

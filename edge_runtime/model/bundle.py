@@ -136,7 +136,7 @@ def find_bundle(wanted: str | None = None) -> Path:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read and check the manifest; the files are verified as they are read. Raises BundleError."""
+    """Read and check the manifest; the files are verified as they are read. Raises NoInputError, BundleError."""
     if not path.is_dir():
         raise NoInputError(f"{path}: no such bundle directory; check --bundle")
     where = path / "manifest.json"
@@ -144,11 +144,11 @@ def load_bundle(path: Path) -> Bundle:
     try:
         raw = json.loads(data)
         manifest = _manifest(raw)
+        _check_runtime(str(raw.get("minimum_runtime", "0")), where)
     except KeyError as error:
         raise BundleError(f"{where}: {error} is missing; this is not a complete bundle") from None
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise BundleError(f"{where}: {error or 'not a manifest'}; reinstall the bundle") from None
-    _check_runtime(str(raw.get("minimum_runtime", "0")), where)
     return Bundle(path, manifest)
 
 

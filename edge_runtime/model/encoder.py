@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import BundleError, StuckError
+from edge_runtime.errors import BundleError, StuckError, first_line
 from edge_runtime.model.bundle import Bundle
 
 # onnxruntime 1.31 for Linux ships with telemetry on: files under ~/.cache and /tmp, and a host to send to.
@@ -52,8 +52,7 @@ def open_session(data: bytes, threads: int, where: str, *, lean: bool = False) -
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], **more)
     except Exception as error:  # ONNX Runtime raises its own unexported types
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{where}: ONNX Runtime refuses it ({reason}); reinstall it") from None
+        raise BundleError(f"{where}: ONNX Runtime refuses it ({first_line(error)}); reinstall it") from None
     session._model_bytes = None  # kept by ONNX Runtime for a change of provider: as much memory as the model
     return session
 
@@ -81,8 +80,8 @@ class Encoder:
         try:
             embedding: NDArray[np.float32] = self._session.run(self._outputs, {self._input: batch})[0][0]
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise StuckError(f"encoder: ONNX Runtime fails ({reason}); only a new process can help") from None
+            why = f"encoder: ONNX Runtime fails ({first_line(error)}); only a new process can help"
+            raise StuckError(why) from None
         unit: NDArray[np.float32] = embedding / np.sqrt(embedding @ embedding)
         return unit
 

@@ -154,7 +154,7 @@ class TextBank:
             names = [str(name) for name in meta["names"]]
             approximate = frozenset(int(i) for i in meta["approximate"])
             schema, space = meta["schema"], meta["text_space"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise BundleError(f"{where}: not a text bank ({error}); reinstall the bundle") from None
         if schema != BANK_SCHEMA or space != bundle.manifest.text_space:
             raise BundleError(

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import BundleError
+from edge_runtime.errors import BundleError, first_line
 
 MAX_ROWS = 1_000_000
 MAX_DIM = 4096
@@ -29,8 +29,7 @@ def read_embeddings(data: bytes, where: str) -> NDArray[np.float16]:
         with warnings.catch_warnings(action="ignore"):  # Python's parser has opinions about backslashes in a broken one
             shape, fortran, dtype = read_header(stream, max_header_size=4096)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else "bad header"
-        raise BundleError(f"{where}: not a NumPy array file ({reason}); reinstall the bundle") from None
+        raise BundleError(f"{where}: not a NumPy array file ({first_line(error)}); reinstall the bundle") from None
     if dtype.hasobject or dtype not in (np.dtype("<f2"), np.dtype("<f4")):
         raise BundleError(f"{where}: holds {dtype}, expected float16 numbers; reinstall the bundle")
     if fortran or len(shape) != 2 or not (0 < shape[0] <= MAX_ROWS and 0 < shape[1] <= MAX_DIM):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.digest import sha256_hex
-from edge_runtime.errors import BundleError, ConfigError, DataError, NoInputError
+from edge_runtime.errors import BundleError, ConfigError, DataError, NoInputError, first_line
 from edge_runtime.model.bundle import read_verified
 from edge_runtime.model.npy import read_embeddings
 
@@ -115,8 +115,7 @@ def main() -> int:
         encode, name, approximate = _open(encoder)
         rows = encode(phrases)
     except Exception as error:  # whatever a foreign tower or tokenizer raises becomes the parent's one line
-        message = str(error).strip().splitlines() or [""]
-        print(f"{message[0] or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        print(first_line(error), file=sys.stderr)  # noqa: T201
         return 1
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     array = io.BytesIO()
@@ -159,7 +158,7 @@ def _open_shipped(folder: Path) -> tuple[Encode, str, bool]:
         approximate = bool(meta["approximate"])
         phrase_map = PhraseMap.from_npz(files["phrase_map.npz"]) if "phrase_map.npz" in files else None
         tower = onnx_tower(files.pop("encoder.onnx"), files["tokenizer.json"], str(folder), longest)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise BundleError(f"{where}: not a text encoder ({error}); reinstall it") from None
     kernel = phrase_map.kernel() if phrase_map else None
 

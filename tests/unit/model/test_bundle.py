@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -102,6 +103,8 @@ def test_a_part_that_does_not_fit_is_refused(tmp_path: Path, files: dict[str, by
         ({"files": {"../x": {"sha256": "", "size": 1}}}, "leads out"),
         ({"input": {}}, "is missing"),
         ({"embedding": None}, "manifest.json"),
+        ({"embedding": {"name": "embedding", "dim": math.inf}}, "manifest.json"),
+        ({"minimum_runtime": "9" * 5000}, "manifest.json"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, object], says: str):

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from edge_runtime.errors import StuckError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder, default_threads
 
@@ -17,6 +19,17 @@ def test_embeddings_have_unit_norm(tiny_bundle: Path):
     embedding = encoder(batch)
     assert embedding.shape == (16,)
     assert abs(np.linalg.norm(embedding) - 1) < 1e-5
+
+
+def test_out_of_memory_is_one_line_though_the_error_has_none(tiny_bundle: Path):
+    class Starved:
+        def run(self, *_: object) -> None:
+            raise MemoryError
+
+    encoder = Encoder(load_bundle(tiny_bundle), threads=1)
+    encoder._session = Starved()
+    with pytest.raises(StuckError, match=r"ONNX Runtime fails \(MemoryError\)"):
+        encoder(np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def test_telemetry_is_off_before_onnxruntime_loads():
