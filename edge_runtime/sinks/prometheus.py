@@ -63,7 +63,6 @@ class PrometheusSink:
                 raise ConfigError(f"{path.parent}: no such folder for prometheus.textfile; create it")
             arguments = (path, config.every_s)
             self._writer = threading.Thread(target=self._write_files, args=arguments, name="prometheus", daemon=True)
-            self._writer.start()
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -72,6 +71,8 @@ class PrometheusSink:
 
     def write(self, record: LabelRecord, frame: Frame | None) -> None:
         """Count one record."""
+        if self._writer and self._writer.ident is None:
+            self._writer.start()  # not earlier: a reload makes the new sink before the old one takes its file away
         with self._lock:
             self._newest = record
             self._frames += 1
@@ -90,7 +91,7 @@ class PrometheusSink:
         """Stop serving; the text file is taken away, so that nobody reads old numbers as new."""
         if self._server:
             self._server.close()
-        if self._writer:
+        if self._writer and self._writer.ident is not None:
             self._stop.set()
             self._writer.join(2)
 

@@ -16,6 +16,7 @@ from edge_runtime.records import LabelScore
 from edge_runtime.sinks.changes import LabelChanges
 from edge_runtime.sinks.prometheus import MAX_LABELS, PrometheusSink
 from tests.commands import need
+from tests.daemon import wait_until
 from tests.unit.test_records import record
 
 HOSTILE = 'a "quoted" \\ name\nwith {braces="x"} 1\n# HELP'
@@ -100,6 +101,21 @@ def test_the_text_file_is_whole_readable_by_others_and_taken_away_at_the_end(tmp
     assert check(path.read_text()) == ""
     assert path.stat().st_mode & 0o777 == 0o644
     sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reload_leaves_the_text_file_of_the_new_sink(tmp_path: Path):
+    """The new sink is made before the old one is closed; a refused reload closes the new one."""
+    path = tmp_path / "edge_label.prom"
+    old, given_up, new = (PrometheusSink(PrometheusConfig(textfile=str(path)), lambda: "ok") for _ in range(3))
+    old.write(lit("cat"), None)
+    wait_until(path.exists)
+    given_up.close()
+    assert path.exists()
+    old.close()
+    new.write(lit("cat"), None)
+    wait_until(path.exists)
+    new.close()
     assert list(tmp_path.iterdir()) == []
 
 
