@@ -14,6 +14,7 @@ from edge_runtime.jpeg_bytes import jpeg_size
 _HAS_INDEX = 0x10
 _KEY_FRAME = 0x10
 _FOUR = struct.Struct("<4sI")
+MAX_BYTES = (1 << 31) - 1  # sizes are 32-bit numbers, and many players read them as signed
 
 
 class AviWriter:

@@ -92,8 +92,11 @@ class Hook:
         if code != 0:
             return f"exit code {code}" if code is not None else f"took longer than {self._timeout_s:g} s"
         if self._delete:
-            capture.sidecar.unlink(missing_ok=True)
-            capture.media.unlink(missing_ok=True)
+            try:
+                capture.sidecar.unlink(missing_ok=True)
+                capture.media.unlink(missing_ok=True)
+            except OSError as error:  # it was handed over all the same; the spool's cap will take it away
+                log.warning("hook: %s: cannot be deleted: %s", capture.media, error.strerror)
         return None
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int | None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edge_runtime.config import Condition, TriggerRule, TriggersConfig
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.records import Frame, LabelRecord, LabelScore
+from edge_runtime.sinks import avi
 from edge_runtime.sinks.avi import AviWriter
 from edge_runtime.sinks.hook import Hook
 from edge_runtime.sinks.spool import Draft, Spool
@@ -248,7 +249,7 @@ class TriggerSink:
     def _append(self, clip: _Clip, jpeg: bytes, time_s: float) -> None:
         """Add a frame, the cap held even while clips are unfinished; a clip that alone is too long ends early."""
         grown = clip.avi.size_with(jpeg)
-        if not clip.draft.reserve(grown - clip.draft.reserved):
+        if grown > avi.MAX_BYTES or not clip.draft.reserve(grown - clip.draft.reserved):
             return
         try:
             clip.avi.add(jpeg, time_s)

@@ -18,6 +18,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelScore
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.hook import Hook
+from edge_runtime.sinks.spool import Capture
 from edge_runtime.sinks.triggers import DIVERSITY_MEMORY, Diversity, Ring, TriggerSink, holds
 from tests.daemon import wait_until
 from tests.unit.test_records import record
@@ -308,6 +309,29 @@ def test_a_hook_that_hangs_is_killed_and_stalls_neither_frames_nor_the_end(tmp_p
     thread.close()
     assert time.monotonic() - start < 4
     assert len(sidecars(tmp_path)) > 5
+
+
+def test_a_capture_that_cannot_be_deleted_ends_no_hook(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    ran = tmp_path / "ran"
+    hook = Hook((script(tmp_path, f"echo x >> {ran}"),), 10, delete=True)
+    for name in "ab":  # unlink refuses a directory, as it refuses a file of a disk that went read-only
+        (tmp_path / name).mkdir()
+        hook.extend([Capture(tmp_path / name, tmp_path / name)])
+    wait_until(lambda: not hook._waiting)
+    hook.close()
+    assert ran.read_text() == "x\nx\n"
+    assert caplog.text.count("cannot be deleted") == 2
+
+
+def test_a_clip_ends_before_its_sizes_overflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("edge_runtime.sinks.avi.MAX_BYTES", 5000)
+    sink = make(tmp_path, rule(save="clip", post_s=20.0), clip_fps=20.0)
+    for i in range(100):
+        feed(sink, *at(i / 20, snowy_road=0.9))
+    sink.close()
+    (clip,) = (tmp_path / "spool").glob("*.avi")
+    assert 1000 < clip.stat().st_size <= 5000
+    assert cv2.VideoCapture(str(clip)).read()[0]
 
 
 def test_captures_that_left_the_spool_are_not_handed_on(tmp_path: Path):
