@@ -88,7 +88,7 @@ def holders(node: str) -> list[str]:
             continue
         try:
             if any(str(entry.readlink()) == node for entry in (process / "fd").iterdir()):
-                found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
+                found.append(f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})")
         except OSError:
             continue
     return found

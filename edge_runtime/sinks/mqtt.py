@@ -127,7 +127,7 @@ class MqttSink:
 
     def _publish(self, topic: str, payload: str) -> None:
         """Queue one retained message. Raises BlockingIOError when the queue to a slow broker is full."""
-        if self._client.publish(f"{topic}", payload, qos=1, retain=True).rc == _QUEUE_FULL:
+        if self._client.publish(topic, payload, qos=1, retain=True).rc == _QUEUE_FULL:
             raise BlockingIOError(f"{self._broker} is slow, its queue of {self._config.queue} messages is full")
 
     def _publish_record(self, record: LabelRecord) -> None:

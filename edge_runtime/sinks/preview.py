@@ -6,7 +6,6 @@ While nobody looks, a frame costs one assignment and a comparison; pictures are 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 import re
@@ -17,6 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from edge_runtime.config import PreviewConfig
+from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import DataError
 from edge_runtime.records import CameraState, Frame, LabelRecord
 from edge_runtime.sinks.changes import LabelChanges
@@ -111,4 +111,4 @@ def _sha256(html: bytes, tag: bytes) -> str:
     match = re.search(b"<%s>(.*?)</%s>" % (tag, tag), html, re.DOTALL)
     if match is None:
         raise RuntimeError(f"{PAGE.name} has no inline {tag.decode()}")
-    return f"'sha256-{base64.b64encode(hashlib.sha256(match[1]).digest()).decode()}'"
+    return f"'sha256-{base64.b64encode(bytes.fromhex(sha256_hex(match[1]))).decode()}'"
