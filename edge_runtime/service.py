@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb, release_memory
 log = logging.getLogger("edge_label")
 
 _POLL_S = 1.0  # a second without a frame gets a record that says why
+_NAP_S = 0.2  # how late a sleep may notice that the end was asked for
 _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM to exit stays under 5 s
 
 
@@ -85,21 +85,32 @@ class Limits:
 
 
 class Signals:
-    """SIGTERM and SIGINT ask for the end, SIGHUP for a reload. The handlers set flags and nothing else."""
+    """SIGTERM and SIGINT ask for the end, SIGHUP for a reload. The handlers set flags and nothing else.
+
+    Plain attributes: a handler runs in the middle of whatever the main thread does, and ``threading.Event`` has a lock
+    that it would wait for without end where the main thread holds it.
+    """
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.reload = threading.Event()
-        for number, event in (
-            (signal.SIGTERM, self.stop),
-            (signal.SIGINT, self.stop),
-            (signal.SIGHUP, self.reload),
+        self.stop = False
+        self.reload = False
+        for number, handler in (
+            (signal.SIGTERM, self._stop),
+            (signal.SIGINT, self._stop),
+            (signal.SIGHUP, self._reload),
         ):
-            signal.signal(number, self._handler(event))
+            signal.signal(number, handler)
 
-    @staticmethod
-    def _handler(event: threading.Event) -> Callable[[int, FrameType | None], None]:
-        return lambda _number, _frame: event.set()
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop = True
+
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        self.reload = True
+
+    def sleep_until(self, moment_s: float) -> None:
+        """Wait until monotonic ``moment_s``, or until the end is asked for."""
+        while not self.stop and (left_s := moment_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, _NAP_S))
 
 
 def run(config: Config, limits: Limits, read_again: Callable[[], Config] | None = None) -> None:
@@ -140,9 +151,9 @@ class Daemon:
     def loop(self, limits: Limits, signals: Signals, notifier: Notifier, read_again: Callable[[], Config]) -> None:
         """Frame by frame until the end. Everything happens between frames, so a reload never meets an inference."""
         deadline = time.monotonic() + limits.seconds if limits.seconds else float("inf")
-        while not signals.stop.is_set() and time.monotonic() < deadline:
-            if signals.reload.is_set():
-                signals.reload.clear()
+        while not signals.stop and time.monotonic() < deadline:
+            if signals.reload:
+                signals.reload = False
                 self._reload(read_again, notifier)
             start = time.monotonic()
             frame = self.source.read(self._patience_s)
@@ -152,7 +163,7 @@ class Daemon:
             notifier.alive(self._status(record))
             if limits.frames and self.summary.records >= limits.frames:
                 return
-            self._cool(start, record, signals.stop)
+            self._cool(start, record, signals)
 
     def _label(self, frame: Frame | None, waited_s: float) -> LabelRecord:
         """Every second has its record: of a frame, or of the reason why there is none."""
@@ -168,17 +179,16 @@ class Daemon:
             sink.put(record, frame)
         return record
 
-    def _cool(self, start: float, record: LabelRecord, stop: threading.Event) -> None:
+    def _cool(self, start: float, record: LabelRecord, signals: Signals) -> None:
         """On a hot CPU let camera frames pass: the next one is taken when ``slowed`` frame times are over."""
         if not self.source.live:
             return
-        now = time.monotonic()
-        slowed = self._governor(record.temp_c, now)
+        slowed = self._governor(record.temp_c, time.monotonic())
         if slowed != self.pipeline.counters.slowed:
             self.pipeline.counters.slowed = slowed
             log.warning("CPU at %s °C: labelling one of %d frames", record.temp_c, slowed)
         if slowed > 1:
-            stop.wait(max(0.0, start + slowed / self.config.camera.fps - now))
+            signals.sleep_until(start + slowed / self.config.camera.fps)
 
     def _status(self, record: LabelRecord) -> str:
         camera = self.source.state

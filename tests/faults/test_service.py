@@ -47,6 +47,25 @@ def test_a_signal_stops_it_in_order_within_five_seconds(tmp_path: Path, demo_con
     assert [r["seq"] for r in records_of(output)] == list(range(len(records_of(output))))
 
 
+@pytest.mark.fault("P1")
+def test_a_signal_may_fall_on_any_line_of_a_wait():
+    """SIGTERM at every line that a hot CPU's wait executes, those of the standard library too."""
+    code = """
+import signal, sys, time
+from edge_runtime.service import Signals
+signals = Signals()
+def strike(frame, event, argument):
+    signal.raise_signal(signal.SIGTERM)
+    return strike
+sys.settrace(strike)
+signals.sleep_until(time.monotonic() + 60)
+sys.settrace(None)
+print(signals.stop)
+"""
+    done = subprocess.run([EDGE_LABEL[0], "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "True\n"
+
+
 @pytest.mark.fault("P2")
 def test_a_stopped_process_feeds_no_watchdog(tmp_path: Path, demo_config: Path):
     """systemd sees the silence and restarts; here the silence itself is shown."""
