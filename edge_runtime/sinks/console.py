@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
 import time
 
@@ -25,12 +27,17 @@ class ConsoleSink:
         if now >= self._next:
             self._next = now + _INTERVAL_S
             width = shutil.get_terminal_size().columns - 1
-            sys.stdout.write(f"\r\x1b[K{live_line(record)[:width]}")
-            sys.stdout.flush()
+            self._say(f"\r\x1b[K{live_line(record)[:width]}")
 
     def close(self) -> None:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        self._say("\n")
+
+    def _say(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError:  # the terminal was closed: nobody looks any more, and somebody may want the camera
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def live_line(record: LabelRecord) -> str:

@@ -58,6 +58,22 @@ def test_a_log_line_takes_the_place_of_the_live_line(tiny_bundle: Path):
     assert screen.count(b"edge-label: ") == screen.count(b"\r\x1b[Kedge-label: ") >= 2
 
 
+def test_a_run_ends_with_its_terminal(tiny_bundle: Path):
+    """Else it would hold the camera for nobody."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "edge_runtime", "--camera", "demo", "--bundle", tiny_bundle, "--labels", "colours"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, cwd=REPOSITORY) as process:
+        os.close(theirs)
+        assert os.read(ours, 1)
+        os.close(ours)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert b"frames in" in process.stderr.read()
+
+
 def test_a_line_is_never_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch):
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stdout", screen)
