@@ -131,7 +131,9 @@ class LiveSource:
                 return
             finally:
                 self._called = None
-            backoff = BACKOFF_FIRST_S if self._state == "ok" else backoff
+            # It had delivered, perhaps until it fell silent; one that repeats its picture is opened ever less often.
+            if self._state == "ok" or (self._state == "frozen" and failed.state != "frozen"):
+                backoff = BACKOFF_FIRST_S
             self._change(failed.state, f"{failed}; trying again")  # type: ignore[arg-type]
             backoff = self._back_off(backoff)
 

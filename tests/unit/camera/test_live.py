@@ -87,6 +87,39 @@ def test_a_camera_that_left_is_opened_again_and_the_log_says_so_calmly(
     source.close()
 
 
+def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(monkeypatch: pytest.MonkeyPatch):
+    waits: list[float] = []
+
+    def back_off(_source: LiveSource, seconds: float) -> float:
+        waits.append(seconds)
+        return 2 * seconds
+
+    monkeypatch.setattr(LiveSource, "_back_off", back_off)
+    monkeypatch.setattr(live, "SILENT_S", 0.0)
+    camera, after = StepCamera(), StepCamera()
+    opened = iter((None, None, camera, after))
+
+    def open_device() -> StepCamera:
+        found = next(opened)
+        if found is None:
+            raise DeviceError("no such camera", "no_device")
+        return found
+
+    source = LiveSource("x", open_device, CameraConfig())
+    source.start()
+    camera.deliver()
+    assert source.read(5) is not None
+    assert source.read(0) is None
+    assert source.state == "frozen"
+    camera.gone = True
+    camera.go.release()
+    assert after.done.acquire(timeout=5)
+    assert waits == [1.0, 2.0, 1.0]
+    after.gone = True
+    after.go.release()
+    source.close()
+
+
 def test_on_request_a_missing_camera_is_an_error():
     def no_camera():
         raise DeviceError("no such camera", "no_device")
