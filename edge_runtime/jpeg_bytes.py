@@ -33,6 +33,8 @@ def jpeg_size(data: Buffer) -> tuple[int, int]:
     """
     view = memoryview(data)  # type: ignore[arg-type]
     tail = bytes(view[-64:]).rstrip(b"\0")  # some cameras pad to a fixed buffer size
+    if len(tail) < 2:
+        tail = bytes(view).rstrip(b"\0")[-2:]
     if len(view) < 64 or view[0] != 0xFF or view[1] != SOI or not tail.endswith(bytes((0xFF, EOI))):
         raise DataError("broken JPEG from the camera: start or end marker is missing")
     for marker, segment in segments(view):

@@ -30,9 +30,15 @@ def test_the_reduced_picture_is_the_same_picture():
     assert np.abs(half.astype(int) - cv2.resize(full, (320, 240), interpolation=cv2.INTER_AREA)).mean() < 2
 
 
-def test_padding_after_the_end_marker_is_normal():
-    padded = np.concatenate((builtin_jpeg(), np.zeros(20, np.uint8)))
+@pytest.mark.parametrize("zeros", [1, 20, 63, 64, 10_000])
+def test_padding_after_the_end_marker_is_normal(zeros: int):
+    padded = np.concatenate((builtin_jpeg(), np.zeros(zeros, np.uint8)))
     assert jpeg_size(padded) == (480, 640)
+
+
+def test_padding_hides_no_half_picture():
+    with pytest.raises(DataError, match="end marker"):
+        jpeg_size(np.concatenate((truncated(), np.zeros(10_000, np.uint8))))
 
 
 def truncated() -> np.ndarray:
