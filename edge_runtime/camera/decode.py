@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError
 from edge_runtime.jpeg_bytes import jpeg_size
 from edge_runtime.opencv import MAX_PIXELS, cv2
-from edge_runtime.records import Frame
+from edge_runtime.records import Encoding, Frame
 
+FULL_SIZE = (1 << 30, 1 << 30)  # what `decode` is given to shrink nothing
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
@@ -33,3 +34,11 @@ def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
         bgr: NDArray[Any] = cv2.cvtColor(frame.data, cv2.COLOR_YUV2BGR_YUYV)
         return bgr
     return frame.data
+
+
+def encoding_of(pixels: NDArray[Any]) -> Encoding:
+    """What a frame of these decoded pixels says of them: (H, W, 3) is bgr, one channel goes by its dtype."""
+    if pixels.ndim == 3:
+        return "bgr"
+    by_type: dict[str, Encoding] = {"uint8": "grey", "uint16": "y16"}
+    return by_type.get(pixels.dtype.name, "f32")

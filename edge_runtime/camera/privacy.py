@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.camera.decode import decode
+from edge_runtime.camera.decode import FULL_SIZE, decode, encoding_of
 from edge_runtime.config import PrivacyConfig
 from edge_runtime.errors import DataError
 from edge_runtime.opencv import cv2
-from edge_runtime.records import Encoding, Frame
+from edge_runtime.records import Frame
 
-_WHOLE = (1 << 30, 1 << 30)
 _NOTHING = np.zeros((1, 1), np.uint8)
 
 
@@ -36,12 +35,12 @@ class Privacy:
     def __call__(self, frame: Frame) -> None:
         """Raises DataError for a frame that does not decode; it is blanked all the same."""
         try:
-            pixels = decode(frame, _WHOLE)
+            pixels = decode(frame, FULL_SIZE)
         except DataError:
             frame.data, frame.encoding = _NOTHING, "grey"
             raise
         frame.data = self.apply(pixels)
-        frame.encoding = _encoding(frame.data)
+        frame.encoding = encoding_of(frame.data)
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """A copy of (H, W[, 3]) pixels with the polygons black, cut to the region. Shapes are fractions of H and W."""
@@ -56,10 +55,3 @@ class Privacy:
         x, y = int(left * width), int(top * height)
         right, bottom = max(x + 1, round((left + wide) * width)), max(y + 1, round((top + high) * height))
         return np.ascontiguousarray(seen[y:bottom, x:right])
-
-
-def _encoding(pixels: NDArray[Any]) -> Encoding:
-    if pixels.ndim == 3:
-        return "bgr"
-    by_type: dict[str, Encoding] = {"uint8": "grey", "uint16": "y16", "float32": "f32"}
-    return by_type[pixels.dtype.name]

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_runtime.camera.decode import encoding_of
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError
 from edge_runtime.opencv import cv2
-from edge_runtime.records import CameraState, Encoding, Frame
+from edge_runtime.records import CameraState, Frame
 
 log = logging.getLogger("edge_label.camera")
 
@@ -128,16 +129,10 @@ class PictureFolder(_Replay):
                 continue
             now = time.monotonic()
             file = str(path.relative_to(self._root))
-            return Frame(data, _encoding(data), now, time.time(), wait_ms, (now - start) * 1e3, file=file)
+            return Frame(data, encoding_of(data), now, time.time(), wait_ms, (now - start) * 1e3, file=file)
 
     def close(self) -> None:
         self._at = len(self._paths)
-
-
-def _encoding(data: cv2.typing.MatLike) -> Encoding:
-    if data.ndim == 3:
-        return "bgr"
-    return "grey" if data.dtype == "uint8" else "y16" if data.dtype == "uint16" else "f32"
 
 
 def utf8_name(path: Path) -> str:

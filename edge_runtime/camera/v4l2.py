@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.camera import v4l2_ioctl
+from edge_runtime.camera.decode import encoding_of
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError
 from edge_runtime.opencv import cv2
@@ -107,9 +108,7 @@ class V4l2Camera:
                 raise self._size_changed()
         else:
             data = self._raw(data)
-        encoding = self._encoding
-        if encoding == "bgr" and data.ndim == 2:
-            encoding = "y16" if data.dtype == np.uint16 else "grey"
+        encoding = encoding_of(data) if self._encoding == "bgr" else self._encoding
         return Frame(data, encoding, time.monotonic(), time.time())
 
     def _raw(self, data: NDArray[Any]) -> NDArray[Any]:

@@ -47,6 +47,14 @@ def test_every_kind_of_frame_is_masked_and_its_original_is_gone(encoding: str):
 
 
 @pytest.mark.fault("G3")
+def test_depth_of_64_bits_is_masked_too():
+    frame = Frame(np.full((48, 64), 2.0, np.float64), "f32", 0.0, 0.0)
+    Privacy(PrivacyConfig(masks=LEFT))(frame)
+    assert frame.encoding == "f32"
+    assert frame.data[:, :32].max() == 0
+
+
+@pytest.mark.fault("G3")
 def test_the_region_is_all_that_is_left():
     picture = np.arange(100 * 200, dtype=np.uint16).reshape(100, 200)
     seen = Privacy(PrivacyConfig(region=(0.5, 0.0, 0.25, 0.8))).apply(picture)

@@ -54,6 +54,15 @@ def test_every_encoding_becomes_a_picture_of_the_same_size(data: np.ndarray, enc
     assert pixels(JpegEncoder()(frame(data, encoding))).shape == (48, 64, 3)
 
 
+def test_depth_in_metres_is_as_bright_as_its_farthest_point():
+    metres = np.tile(np.linspace(0, 4, 64, dtype=np.float32), (48, 1))
+    metres[:8, :8] = np.nan
+    metres[:8, 8:16] = np.inf
+    shown = pixels(JpegEncoder()(frame(metres, "f32")))
+    assert shown[:8, :16].max() < 40
+    assert shown[20:, -2:].min() > 240
+
+
 def test_wide_frames_are_shrunk_in_proportion():
     assert pixels(JpegEncoder(max_width=640)(frame(np.zeros((720, 1280, 3), np.uint8), "bgr"))).shape == (360, 640, 3)
 
