@@ -30,8 +30,9 @@ class Consensus:
         self._names = names
         self._groups = groups
         k_of_n = config.method == "k_of_n"
-        self._on_share = config.k / config.n if k_of_n else config.on_share
-        self._off_share = 1 - config.k / config.n if k_of_n else config.off_share
+        # float32 as the shares are: NumPy 1 compares in float64, where 7 of 10 votes are less than 0.7.
+        self._on_share = np.float32(config.k / config.n if k_of_n else config.on_share)
+        self._off_share = np.float32(1 - config.k / config.n if k_of_n else config.off_share)
         self._share: NDArray[np.float32] = np.zeros(len(names), np.float32)
         self._last: deque[Votes] = deque(maxlen=config.n)
         self._time: float | None = None

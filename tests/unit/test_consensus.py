@@ -82,6 +82,14 @@ def test_groups_do_not_disturb_each_other(consensus):
     assert on[-1] == {"dry", "night"}
 
 
+@pytest.mark.parametrize(("k", "n"), [(7, 10), (6, 9), (9, 10), (4, 7)])
+def test_k_of_n_takes_k_votes_and_no_more(k: int, n: int):
+    consensus = Consensus(ConsensusConfig(method="k_of_n", k=k, n=n, min_dwell_s=0), NAMES, GROUPS)
+    on, _ = run(consensus, [("dry",)] * k + [()] * n)
+    assert ["dry" in now for now in on].index(True) == k - 1
+    assert ["dry" in now for now in on].count(True) == k  # until n - k votes are left
+
+
 def test_off_means_every_frame_speaks_for_itself():
     consensus = Consensus(ConsensusConfig(method="off"), NAMES, GROUPS)
     on, events = run(consensus, [("dry",), ("wet",), ()])
