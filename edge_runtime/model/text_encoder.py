@@ -61,7 +61,7 @@ def find_text_encoder(wanted: str | None = None) -> str:
         Path("/usr/share/edge-label/models") / DEFAULT_NAME,
     ]
     for place in places:
-        if (place / "manifest.json").is_file():
+        if os.access(place / "manifest.json", os.R_OK):  # the service's own folder is closed to other users
             return str(place)
     raise NoInputError(
         f"no text encoder found in {', '.join(str(p) for p in places)}; "

@@ -277,11 +277,11 @@ def read_token(path: str | None) -> str | None:
         return None
     try:
         if Path(path).stat().st_mode & 0o007:
-            raise ConfigError(f"{path}: every user may read this token; chmod 600 it")
+            raise ConfigError(f"{path}: every user may read this token; chmod 640 it, group video for the service")
         token = Path(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not ASCII"
-        raise ConfigError(f"{path}: cannot read the token: {reason}") from None
+        raise ConfigError(f"{path}: cannot read the token: {reason}; the service's group is video") from None
     if len(token) < MIN_TOKEN or not token.isprintable() or " " in token:
         raise ConfigError(f"{path}: a token has at least {MIN_TOKEN} characters, no spaces; try: openssl rand -hex 16")
     return token

@@ -255,11 +255,11 @@ def read_credentials(path: Path) -> tuple[str, str]:
     """(user, password) from a file of one line, ``user:password``. Raises ConfigError."""
     try:
         if path.stat().st_mode & 0o007:
-            raise ConfigError(f"{path}: every user may read this password; chmod 600 it")
+            raise ConfigError(f"{path}: every user may read this password; chmod 640 it, group video for the service")
         user, colon, password = path.read_text(encoding="utf-8").strip("\n").partition(":")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError(f"{path}: cannot read mqtt credentials: {reason}") from None
+        raise ConfigError(f"{path}: cannot read mqtt credentials: {reason}; the service's group is video") from None
     if not colon or not user or "\n" in password:
         raise ConfigError(f"{path}: must be one line, user:password")
     return user, password

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edge_runtime import strict_yaml
 from edge_runtime.config import Config, load_config
+from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.labels import load_labels
 from tests.daemon import REPOSITORY
 
 MANUAL = REPOSITORY / "systemd" / "edge-label.yaml"
@@ -52,6 +55,13 @@ def test_sections_that_are_off_are_examples_that_load_and_show_the_defaults():
         for field in dataclasses.fields(section(hint)):
             shown = getattr(getattr(config, name), field.name)
             assert field.default in (dataclasses.MISSING, None, shown), f"{name}.{field.name}"
+
+
+def test_the_trigger_examples_ask_for_labels_that_the_set_road_can_report(default_bundle: Path):
+    triggers = strict_yaml.parse(ALL_ON, str(MANUAL), Config).triggers
+    assert triggers is not None
+    asked = set().union(*(rule.when.labels for rule in triggers.rules if rule.when))
+    assert asked <= set(load_labels("road", load_bundle(default_bundle)).reported)
 
 
 def test_every_key_has_a_comment_above_it_or_above_its_neighbour():

@@ -15,6 +15,7 @@ from edge_runtime.model.bundle import DEFAULT_STORE, find_bundle, load_bundle, v
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import TextBank
 from edge_runtime.model.onnx_bytes import refuse_external_data
+from edge_runtime.model.text_encoder import find_text_encoder
 from tests.tiny import encoder_onnx, npy_bytes, text_rows, write_tiny_bundle
 
 
@@ -144,15 +145,19 @@ def test_a_store_that_is_closed_to_this_user_is_passed_over(tmp_path: Path, monk
     real = Path.stat
 
     def closed(path: Path, **options: bool) -> os.stat_result:
-        if path.is_relative_to(DEFAULT_STORE):
+        if path.is_relative_to(DEFAULT_STORE.parent):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, **options)
 
     monkeypatch.delenv("EDGE_LABEL_BUNDLE", raising=False)
+    monkeypatch.delenv("EDGE_LABEL_TEXT_ENCODER", raising=False)
     monkeypatch.chdir(tmp_path)
     write_tiny_bundle(tmp_path / "models" / "edge-clip")
+    (tmp_path / "models" / "text-encoder").mkdir()
+    (tmp_path / "models" / "text-encoder" / "manifest.json").touch()
     monkeypatch.setattr(Path, "stat", closed)
     assert find_bundle() == Path("models/edge-clip")
+    assert find_text_encoder() == "models/text-encoder"
 
 
 def test_versions_sort_as_numbers():

@@ -245,7 +245,11 @@ def test_addresses_that_are_none(listen: str):
 
 @pytest.mark.parametrize(
     ("content", "mode", "problem"),
-    [("short", 0o600, "16 characters"), (TOKEN, 0o644, "chmod 600"), (f"{TOKEN} x", 0o600, "no spaces")],
+    [
+        ("short", 0o600, "16 characters"),
+        (TOKEN, 0o644, "chmod 640 it, group video"),
+        (f"{TOKEN} x", 0o600, "no spaces"),
+    ],
 )
 def test_a_bad_token_file_is_one_clear_line(tmp_path: Path, content: str, mode: int, problem: str):
     path = tmp_path / "token"

@@ -282,7 +282,7 @@ def test_a_new_label_set_is_announced(broker: Broker):
 @pytest.mark.parametrize(
     ("content", "mode", "problem"),
     [
-        ("pi:secret\n", 0o604, "chmod 600"),
+        ("pi:secret\n", 0o604, "chmod 640 it, group video"),
         ("secret\n", 0o600, "one line, user:password"),
         (":secret\n", 0o600, "one line, user:password"),
         ("pi:a\nb\n", 0o600, "one line, user:password"),
