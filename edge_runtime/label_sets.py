@@ -154,6 +154,8 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
     bank = with_built_rows(TextBank.from_bundle(bundle), path, bundle)
     missing = [p for p in label_set.phrases(bundle.manifest.templates) if bank.find(p) is None]
     lines = [f"{path}: {len(label_set.labels)} labels, {len(label_set.background)} background prompts"]
+    if always := sorted(_always_won(label_set)):
+        lines.append(f"  no background: some label of group {', '.join(always)} always wins, whatever is seen; add one")
     if missing:
         lines.append(f"not in the text bank: {len(missing)} phrases; run: edge-label labels build {path}")
         for phrase in missing[:_SHOWN]:
@@ -161,6 +163,13 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
             lines.append(f"  '{phrase}': " + (f"near it: {', '.join(near)}" if near else "nothing is spelt like it"))
         return "\n".join([*lines, *_rest(len(missing))]), False
     return "\n".join([*lines, *_sources(label_set, bundle, bank), *_confusions(label_set, bundle, bank)]), True
+
+
+def _always_won(label_set: LabelSet) -> set[str]:
+    """Groups in which nothing stands for 'none of these'."""
+    if label_set.background:
+        return set()
+    return {label.group for label in label_set.labels} - {label.group for label in label_set.labels if label.background}
 
 
 def search(words: str, bundle_path: str | None, *, count: int = 10) -> str:
@@ -180,7 +189,8 @@ def search(words: str, bundle_path: str | None, *, count: int = 10) -> str:
         lines += [f"means nearly '{bank.names[row]}':", *(f"  {cosines[i]:.2f}  {bank.names[i]}" for i in order)]
     if not lines:
         near = bank.nearest_names(words, count)
-        lines = [f"'{words}' is not in the text bank" + (f"; near it: {', '.join(near)}" if near else "")]
+        hint = f"near it: {', '.join(near)}; " if near else ""
+        lines = [f"'{words}' is not in the text bank; {hint}edge-label labels build estimates what a label set needs"]
     return "\n".join(lines)
 
 

@@ -53,6 +53,8 @@ def find_text_encoder(wanted: str | None = None) -> str:
     """The encoder as given, else $EDGE_LABEL_TEXT_ENCODER, else the first of the usual places."""
     given = wanted or os.environ.get("EDGE_LABEL_TEXT_ENCODER")
     if given:
+        if given.startswith(("/", ".")) and not Path(given).exists():  # else it may be a model's name
+            raise NoInputError(f"{given}: no such text encoder; check --text-encoder")
         return given
     places = [
         Path("/var/lib/edge-label") / DEFAULT_NAME,

@@ -54,6 +54,28 @@ def test_phrases_outside_the_bank_become_labels(tiny_bundle, encoder, label_set,
     assert crimson[0] > 0.7
 
 
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("labels: [{name: red}, {name: blue, group: b}]", "some label of group b, labels always wins"),
+        ("labels: [{name: red}, {name: blue, group: b}, {name: green, background: true}]", "of group b always"),
+        ("labels: [{name: red}]\nbackground: [green]", ""),
+    ],
+)
+def test_a_group_that_always_has_a_winner_is_pointed_out(tiny_bundle, tmp_path, capsys, text: str, warned: str):
+    path = tmp_path / "bare.yaml"
+    path.write_text(text)
+    assert main(["labels", "check", str(path), "--bundle", str(tiny_bundle)]) == 0
+    out = capsys.readouterr().out
+    assert warned in out
+    assert ("always wins" in out) == bool(warned)
+
+
+def test_a_text_encoder_that_is_not_there_is_one_line(tiny_bundle, label_set, capsys):
+    assert build(label_set, tiny_bundle, "/nowhere") == 66
+    assert capsys.readouterr().err == "edge-label: /nowhere: no such text encoder; check --text-encoder\n"
+
+
 def test_exact_bank_rows_win_over_the_encoder(tiny_bundle, encoder, label_set, tmp_path):
     turned = np.roll(np.eye(10, 16, dtype=np.float32), 0, axis=1)
     turned[2:, :] = 0
