@@ -302,7 +302,8 @@ def _doctor(options: argparse.Namespace) -> int:
     config = _config(options)
     from edge_runtime.doctor import Options, examine, to_json, to_text
 
-    findings = examine(Options(config.camera.source, config.model.bundle, config.output.file))
+    labels = config.model.labels if options.config else None
+    findings = examine(Options(config.camera.source, config.model.bundle, config.output.file, labels))
     print(to_json(findings) if options.json else to_text(findings))  # noqa: T201
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 

@@ -48,6 +48,7 @@ class Options:
     camera: str = "/dev/video0"
     bundle: str | None = None
     output: str | None = None
+    labels: str | None = None
 
 
 def examine(options: Options) -> list[Finding]:
@@ -169,6 +170,17 @@ def check_bundle(options: Options) -> Said:
     return [("ok", f"{bundle.manifest.id} in {bundle.path}: self-test good in {time.monotonic() - start:.1f} s", "")]
 
 
+def check_labels(options: Options) -> Said:
+    """Does the bundle know every word of the label set?"""
+    from edge_runtime.model.bundle import find_bundle, load_bundle
+    from edge_runtime.model.labels import load_labels
+
+    bundle = load_bundle(find_bundle(options.bundle))
+    if options.labels is None:
+        return [("ok", f"the bundle has {', '.join(bundle.label_sets())}", "")]
+    return [("ok", f"{options.labels}: {len(load_labels(options.labels, bundle).reported)} labels to report", "")]
+
+
 def check_camera(options: Options) -> Said:
     """The configured camera: is it there, may we, and is it free?"""
     if not (options.camera.isdecimal() or options.camera.startswith("/dev/")):
@@ -272,6 +284,7 @@ CHECKS: dict[str, Callable[[Options], Said]] = {
     "opencv": check_opencv,
     "onnxruntime": check_onnxruntime,
     "bundle": check_bundle,
+    "labels": check_labels,
     "camera": check_camera,
     "devices": check_devices,
     "memory": check_memory,

@@ -102,6 +102,17 @@ def test_what_this_user_may_not_look_at_is_said_as_such(tmp_path: Path, monkeypa
     assert finding["text"] == "/closed: Permission denied"
 
 
+def test_the_label_set_of_a_configuration_is_looked_at(tiny_bundle: Path, tmp_path: Path):
+    def labels(wanted: str) -> Finding:
+        (finding,) = run_check("labels", doctor._command("labels", Options(bundle=str(tiny_bundle), labels=wanted)))
+        return finding
+
+    (tmp_path / "my.yaml").write_text("labels: [{name: overturned lorry}]")
+    assert (labels("colours").level, labels("colours").text) == ("ok", "colours: 3 labels to report")
+    refused = labels(str(tmp_path / "my.yaml"))
+    assert (refused.level, "my.yaml" in refused.text + refused.advice) == ("fail", True)
+
+
 def test_a_missing_camera_says_what_to_do():
     assert doctor.check_camera(Options(camera="/dev/video77"))[0] == (
         "fail",
