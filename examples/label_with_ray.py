@@ -38,7 +38,10 @@ class Labeller:
 
         rows = []
         for path, data in zip(batch["path"], batch["bytes"], strict=True):
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            try:
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            except cv2.error:  # an empty file, or more pixels than OpenCV takes
+                pixels = None
             row = {"file": str(path), "state": "invalid", "labels": [], "embedding": None}
             if pixels is not None:
                 frame = Frame(pixels, "bgr", time.monotonic(), time.time(), file=str(path))

@@ -42,12 +42,12 @@ def test_a_process_of_the_example_labels_as_once_does(tiny_bundle: Path, folder:
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     expected = once(folder, tiny_bundle, tmp_path / "once.parquet")
-    paths = [*sorted(expected), "broken"]
-    data = [*(Path(path).read_bytes() for path in paths[:-1]), b"broken"]
+    paths = [*sorted(expected), "broken", "empty"]
+    data = [*(Path(path).read_bytes() for path in paths[:-2]), b"broken", b""]
     got = example.Labeller(str(tiny_bundle), "colours")({"path": paths, "bytes": data})
     assert got["file"] == paths
-    assert got["state"] == [*(expected[path]["state"] for path in paths[:-1]), "invalid"]
-    for i, path in enumerate(paths[:-1]):
+    assert got["state"] == [*(expected[path]["state"] for path in paths[:-2]), "invalid", "invalid"]
+    for i, path in enumerate(paths[:-2]):
         assert [label["name"] for label in got["labels"][i]] == [label["name"] for label in expected[path]["labels"]]
         assert np.allclose(got["embedding"][i], expected[path]["embedding"], atol=1e-6)
 
