@@ -207,7 +207,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modality",
         choices=("auto", "rgb", "ir", "depth"),
-        help="what the frames are (default auto: 8-bit colour is rgb; one 8-bit channel is ir where the bundle knows ir, "
+        help="what the frames are (default auto: 8-bit colour is rgb; one 8-bit channel ir where the bundle knows ir, "
         "else grey rgb; one of 16 bits depth)",
     )
     parser.add_argument("--threads", type=_positive(int), metavar="N", help="encoder threads (default: cores, up to 4)")
