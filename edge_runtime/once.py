@@ -44,7 +44,7 @@ def label_pictures(
     total = sum(map(len, todo))
     if table and done:
         log.info("%d of %d pictures are done already", sum(map(len, found)) - total, sum(map(len, found)))
-    progress = Progress("pictures", total)
+    progress = Progress("pictures", total, quiet=table is None)  # without a table the lines show how far it is
     labelled = 0
     try:
         for given, paths in zip(pictures, todo, strict=True):

@@ -11,15 +11,15 @@ _TERMINAL_S, _LOG_S = 0.1, 10.0
 
 
 class Progress:
-    """Counts to ``total``; the rate and the time left are of this run alone."""
+    """Counts to ``total``; the rate and the time left are of this run alone. ``quiet`` shows nothing."""
 
-    def __init__(self, what: str, total: int, stream: TextIO | None = None) -> None:
+    def __init__(self, what: str, total: int, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._what = what
         self._total = total
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._start = time.monotonic()
-        self._next = self._start + (0.0 if self._terminal else _LOG_S)
+        self._next = self._start + (float("inf") if quiet else 0.0 if self._terminal else _LOG_S)
         self._wrote = False
         self.count = 0
 

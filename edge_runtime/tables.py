@@ -29,10 +29,10 @@ class Table(Protocol):
     done: set[str]
 
     def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
-        """Add one picture's record."""
+        """Add one picture's record. Raises DataError when it cannot be stored."""
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write what is still held back. Raises as ``write`` does."""
 
 
 def open_table(path: Path, *, resume: bool, embeddings: bool) -> Table:
@@ -55,41 +55,61 @@ def open_table(path: Path, *, resume: bool, embeddings: bool) -> Table:
         raise DataError(f"{path}: cannot write there: {error.strerror}; choose another file or folder") from None
 
 
-class JsonlTable:
+class _TextTable:
+    """A text file that grows line by line; what a full disk has torn, the next ``--resume`` makes anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] = path.open("a", encoding="utf-8", newline="")
+
+    def _flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> DataError:
+        return DataError(f"{self._path}: cannot write: {error.strerror}; make room, then go on with --resume")
+
+
+class JsonlTable(_TextTable):
     """One record a line, exactly as a run writes it."""
 
     def __init__(self, path: Path) -> None:
         cut_torn_line(path)
         self.done = set(self._names(path))
-        self._file = path.open("a", encoding="utf-8")
+        super().__init__(path)
 
     @staticmethod
     def _names(path: Path) -> Iterator[str]:
         if path.exists():
-            with path.open(encoding="utf-8") as stream:
+            with path.open("rb") as stream:
                 for number, line in enumerate(stream, 1):
                     try:
                         record = json.loads(line)
                         yield picture_name(record["camera"], record["file"])
-                    except (ValueError, KeyError, TypeError):
+                    except (ValueError, KeyError, TypeError, RecursionError):
                         raise DataError(f"{path}:{number}: not a record of a picture; give another --output") from None
 
     def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
         self._file.write(record.to_json() + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        self._flush()
 
 
-class CsvTable:
+class CsvTable(_TextTable):
     """One row a picture: its best label, and in ``on`` all that are on, separated by semicolons."""
 
     def __init__(self, path: Path) -> None:
         cut_torn_line(path)
         self.done = set(self._names(path))
         new = not path.exists() or not path.stat().st_size
-        self._file: IO[str] = path.open("a", encoding="utf-8", newline="")
+        super().__init__(path)
         self._rows = csv.writer(self._file)
         if new:
             self._rows.writerow(CSV_COLUMNS)
@@ -99,19 +119,19 @@ class CsvTable:
         if path.exists() and path.stat().st_size:
             with path.open(encoding="utf-8", newline="") as stream:
                 rows = csv.reader(stream)
-                if tuple(next(rows)) != CSV_COLUMNS:
-                    raise DataError(f"{path}: has other columns; give another --output")
-                yield from (row[0] for row in rows if row)
+                try:
+                    if tuple(next(rows)) != CSV_COLUMNS:
+                        raise DataError(f"{path}: has other columns; give another --output")
+                    yield from (row[0] for row in rows if row)
+                except (UnicodeDecodeError, csv.Error) as error:
+                    raise DataError(f"{path}: not a table of ours ({error}); give another --output") from None
 
     def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
         best = record.labels[0] if record.labels else None
         on = ";".join(label.name for label in record.labels if label.on)
         scored = (best.name, best.score, best.margin) if best else ("", "", "")
         self._rows.writerow((name, record.state, *scored, on, record.ms.total, record.bundle, record.labels_id))
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        self._flush()
 
 
 class ParquetTable:

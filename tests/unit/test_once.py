@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import resource
 import signal
 import subprocess
 import sys
@@ -165,6 +166,36 @@ def test_what_is_wrong_with_the_model_leaves_no_table_behind(tiny_bundle, folder
     output = tmp_path / "out.csv"
     assert main(["once", str(folder), "--output", str(output), "--bundle", str(tiny_bundle), "--labels", "raod"]) == 66
     assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["there.csv", "there.jsonl"])
+def test_a_table_that_is_no_text_is_one_line(tiny_bundle, folder, tmp_path: Path, capsys, name: str):
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00" * 99 + b"\n")
+    assert once(tiny_bundle, folder, "--output", tmp_path / name, "--resume") == 65
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tiny_bundle, folder, tmp_path: Path, capsys, suffix: str):
+    """RLIMIT_FSIZE is the disk: it lets a part of a line through."""
+    output = tmp_path / f"out{suffix}"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert once(tiny_bundle, folder, "--output", output) == 65
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"edge-label: {output}: cannot write: File too large; make room")
+    assert once(tiny_bundle, folder, "--output", output, "--resume") == 0
+    assert len(set(names(output))) == len(names(output)) == 29
+
+
+def test_a_broken_picture_on_a_terminal_draws_no_bar_between_the_lines(tiny_bundle, folder, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    once(tiny_bundle, folder)
+    assert "pictures" not in terminal.getvalue().replace(str(folder), "")
 
 
 def test_without_pyarrow_the_error_says_what_to_do(tiny_bundle, folder, tmp_path: Path, capsys, monkeypatch):
