@@ -193,7 +193,7 @@ def training_story(recipe: Recipe, run: Path) -> str:
     losses = ", ".join(
         f"{name} {weight:g}"
         for name, weight in asdict(recipe.losses).items()
-        if name in ("contrastive", "condition", "alignment", "relational", "posterior") and weight
+        if name in ("contrastive", "condition", "alignment", "relational", "posterior", "triplet") and weight
     )
     steps = entries[-1]["step"] if entries else 0
     story = [f"{stages}, batch {recipe.train.batch}, {steps} steps. Loss weights: {losses}."]

@@ -340,7 +340,8 @@ def with_prototypes(
     Pictures and texts lie apart in CLIP's space (the modality gap), so a prototype is moved: what its pictures have
     beyond the camera's usual ones, at the length that words have beyond the mean of all words.
     """
-    shown_by: dict[str, list[Path]] = {p.name: pictures_of(p) for p in sorted(folder.iterdir()) if p.is_dir()}
+    folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    shown_by = {own.name: pictures_of(own) for own in folders}
     names = {label.name for label in label_set.labels}
     if not shown_by or not set(shown_by) <= names:
         raise DataError(f"{folder}: expected one folder a label of {', '.join(sorted(names)[:8])} ..., with pictures")

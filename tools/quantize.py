@@ -180,9 +180,7 @@ def _feed_pixels_straight(model: onnx.ModelProto, first: str) -> None:
                 node.input[i] = pixels
     for node in chain:
         graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
+    drop_unused_constants(graph)
     del graph.value_info[:]
 
 
@@ -218,7 +216,10 @@ def _parity_torch(run: Path, inputs: Inputs) -> NDArray[np.float32]:
 def quantise_run(
     run: Path, data: Path, *, calibration: int, held_out: int, methods: Sequence[str] = tuple(CALIBRATORS)
 ) -> dict[str, Any]:
-    """Try the calibrators, write RUN/encoder.onnx and RUN/quantize.json; returns the report."""
+    """Try the calibrators, write RUN/encoder.onnx and RUN/quantize.json; returns the report.
+
+    Raises NoInputError before the export, DataError without pictures, or where every calibrator gives up.
+    """
     recipe, _, _ = load_run(run)
     source = run / "encoder.fp32.onnx"
     if not source.is_file():
@@ -253,6 +254,9 @@ def quantise_run(
         mean = report["onnx_fp32_to_int8"][method]["mean"]
         if mean > best[0]:
             best = (mean, method, candidate)
+    if not best[1]:
+        reasons = "; ".join(f"{method}: {reason}" for method, reason in report["failed"].items())
+        raise DataError(f"{run}: no calibrator gives ranges ({reasons}); try another --calibrator, or more pictures")
     report |= {"kept": best[1], "int8_bytes": len(best[2])}
     write_atomically(run / "encoder.onnx", best[2])
     write_atomically(run / "quantize.json", json.dumps(report, indent=1).encode())

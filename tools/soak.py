@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import UsageError
 from tools.mjpeg_camera import MjpegCamera
 
 SLOPE_MB_PER_H = 1.0
@@ -180,7 +179,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 when a promise is broken")
     options = parser.parse_args()
     if options.minutes <= 0:
-        raise UsageError("--minutes must be more than zero")
+        parser.error("--minutes must be more than zero")
     verdict, samples, records = soak(options.minutes, options.bundle, options.labels)
     print(json.dumps(asdict(verdict), indent=2))
     if options.plot:

@@ -109,6 +109,7 @@ def test_what_is_written_reads_back_as_it_was():
         ((), "nothing to learn from"),
         (("--prototypes", "shown"), "--pictures"),
         (("--pictures", "nowhere"), "no such folder"),
+        (("--prototypes", "nowhere", "--pictures", "wrong"), "expected one folder a label"),
         (("--labelled", "wrong"), "no label of the set"),
         (("--labelled", "single"), "two of its labels"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -16,7 +17,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 pytest.importorskip("transformers", reason="needs edge-label[train]")
 
+from edge_runtime.errors import DataError  # noqa: E402
 from tools import distill  # noqa: E402
+from tools.factory.targets import write_array  # noqa: E402
 from tools.factory.training import read_checkpoint  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -189,6 +192,21 @@ def test_a_full_disk_leaves_the_old_checkpoint(recipe_text: str, colour_pictures
     assert "cannot write" in done.stderr
     assert (tmp_path / "out" / "checkpoint.pt").read_bytes() == before
     assert sorted(p.name for p in (tmp_path / "out").glob(".*")) == [], "half a file was left"
+
+
+def test_half_an_array_is_never_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "views.npy"
+    write_array(path, np.arange(3))
+    whole = path.read_bytes()
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="No space left"):
+        write_array(path, np.arange(9))
+    assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_second_run_does_not_overwrite_the_first(

@@ -98,6 +98,24 @@ def test_the_int8_graph_reads_pixels_without_arithmetic(made: Path) -> None:
     assert all(t.data_type == onnx.TensorProto.INT8 for t in weights)
 
 
+def test_calibrators_that_all_give_up_leave_the_encoder_that_was_there(
+    made: Path, workshop: Path, colour_pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    before = (workshop / "run" / "encoder.onnx").read_bytes()
+    quantise = quantize.quantise
+
+    def gives_up(model: bytes, pictures: quantize.Inputs, method: str, layers: tuple = ()) -> bytes:
+        if layers:
+            raise ValueError("hardly varies")
+        return quantise(model, pictures, method)
+
+    monkeypatch.setattr(quantize, "quantise", gives_up)
+    options = ["--data", str(colour_pictures), "--calibration", "8", "--held-out", "6", "--calibrator", "entropy"]
+    assert quantize.main([str(workshop / "run"), *options]) == 65
+    assert "no calibrator gives ranges (entropy: hardly varies)" in capsys.readouterr().err
+    assert (workshop / "run" / "encoder.onnx").read_bytes() == before
+
+
 def test_the_model_card_holds_what_evaluate_prints(
     made: Path, workshop: Path, colour_pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from edge_runtime.errors import DataError, NoInputError
 from tools.factory import sentence_map as sm
 
 
@@ -37,6 +38,16 @@ def test_the_step_that_underscores_make_is_taken_back(weights):
     rows = sm.unique_rows(sm.load_text_rows(path))
     moved = np.stack([rows[f"thing {i}"] for i in range(15, 20)])  # known with underscores only
     assert ((moved * plain[15:]).sum(axis=1) > 0.98).all()
+
+
+def test_rows_that_are_missing_or_damaged_are_one_line(weights):
+    path, _ = weights
+    (path / "clip_vitb32_text_extra.npy").write_bytes(b"half an ar")
+    with pytest.raises(DataError, match="cannot be read"):
+        sm.load_text_rows(path)
+    (path / "clip_vitb32_text_extra.npy").unlink()
+    with pytest.raises(NoInputError, match=r"clip_vitb32_text_extra\.npy: missing"):
+        sm.load_text_rows(path)
 
 
 def test_imagenet_rows_stand_for_their_first_synonym_and_captions_are_no_names(weights):

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.model.phrase_map import Kernel, PhraseMap
 from edge_runtime.model.phrases import bare, normalise
 
@@ -53,14 +54,18 @@ def load_text_rows(weights: Path) -> TextRows:
     ("a air_conditioner"), some extra names bare ("road") or in 80 templates: each way of spelling moves a row
     by a nearly constant step, which is measured on the names known both ways and taken back (cosine to the
     plainly spelled row rises from 0.96 to 0.98 for underscores).
+
+    Raises NoInputError where a file is missing, DataError where one cannot be read.
     """
-    bank = json.loads((weights / "clip_vitb32_text_bank_names.json").read_text("utf-8"))
-    extra = json.loads((weights / "clip_vitb32_text_extra_names.json").read_text("utf-8"))
-    vectors = _unit(
-        np.concatenate([np.load(weights / f"clip_vitb32_text_{part}.npy") for part in ("bank", "extra")]).astype(
-            np.float32
-        )
-    )
+    parts = ("bank", "extra")
+    try:
+        bank, extra = (json.loads((weights / f"clip_vitb32_text_{p}_names.json").read_text("utf-8")) for p in parts)
+        stored = [np.load(weights / f"clip_vitb32_text_{part}.npy") for part in parts]
+    except FileNotFoundError as error:
+        raise NoInputError(f"{error.filename}: missing; give the folder of the CLIP text rows as weights") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{weights}: its CLIP text rows cannot be read ({error})") from None
+    vectors = _unit(np.concatenate(stored).astype(np.float32))
     names: list[str] = []
     spellings = []
     for row in [*bank, *extra]:

@@ -21,6 +21,7 @@ from tools.factory.augment import stack_views
 from tools.factory.datasets import PictureCache
 from tools.factory.recipe import Recipe
 from tools.factory.students import Student, to_pixels
+from tools.factory.targets import write_array
 
 CHUNK = 128
 
@@ -71,7 +72,7 @@ def cache_stems(
     if not scale_path.exists():
         sample = run(0, rows[np.linspace(0, len(rows) - 1, min(256, len(rows))).astype(int)])
         scale = np.quantile(np.abs(sample), 0.9998, axis=(0, 2, 3)) / 127
-        np.save(scale_path, np.maximum(scale, 1e-8).astype(np.float32))
+        write_array(scale_path, np.maximum(scale, 1e-8).astype(np.float32))
     scale = np.load(scale_path, allow_pickle=False)
     shape = (planes, count, *student.stem(torch.zeros(1, 3, size, size, device=device)).shape[1:])
     work = [(plane, start) for plane in range(planes) for start in range(0, len(rows), CHUNK)]

@@ -6,9 +6,11 @@ the embedding of that very view, and the student is shown the same view again.
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +56,7 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
     paths = {kind: folder / f"{stem}.{kind}" for kind in ("f16", "posterior.f16", "views.npy", "done.json")}
     views = _draw_views(recipe, cache) if recipe.targets.views else None
     if views is not None and not paths["views.npy"].exists():
-        np.save(paths["views.npy"], views)
+        write_array(paths["views.npy"], views)
     elif views is not None:
         views = np.load(paths["views.npy"], allow_pickle=False)
     done, dim = 0, 0
@@ -99,6 +101,13 @@ def cache_targets(teacher: Teacher, recipe: Recipe, cache: PictureCache, folder:
         embeddings = np.broadcast_to(embeddings, (len(views), *embeddings.shape[1:]))
         shares = None if shares is None else np.broadcast_to(shares, (len(views), *shares.shape[1:]))
     return Targets(embeddings, views, classifier.imagenet if classifier else None, shares)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """An .npy file, atomically: half of one would stop every later run. Raises DataError."""
+    data = io.BytesIO()
+    np.save(data, array, allow_pickle=False)
+    write_atomically(path, data.getvalue())
 
 
 def _as_classifier(teacher: Teacher) -> OfflineTeacher:

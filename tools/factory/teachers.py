@@ -25,9 +25,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError
+from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError, first_line
 from edge_runtime.model.labels import TextBank
 from edge_runtime.model.phrases import normalise
+from edge_runtime.model.preprocess import centre_square
 from tools.factory.efficientnet_lite import LITE, VARIANTS, fill_lite, lite_layers, lite_weights
 from tools.factory.heads import ClassifierHead
 from tools.factory.mobilenet import TFSLIM, Flavour, load_mobilenet
@@ -112,8 +113,7 @@ class HuggingFaceTeacher:
             self._model = AutoModel.from_pretrained(name)
             self._processor = AutoProcessor.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise NoInputError(f"teacher {name}: transformers cannot load it ({reason})") from error
+            raise NoInputError(f"teacher {name}: transformers cannot load it ({first_line(error)})") from error
         if not hasattr(self._model, "get_image_features"):
             raise DataError(f"teacher {name}: a {type(self._model).__name__} has no image and text towers; name a CLIP")
         self.text_space = name
@@ -189,7 +189,7 @@ class OnnxTeacher:
         try:
             self._session: Any = onnxruntime.InferenceSession(str(tower), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises its own unexported types
-            raise DataError(f"{tower}: ONNX Runtime refuses it ({str(error).splitlines()[0]})") from None
+            raise DataError(f"{tower}: ONNX Runtime refuses it ({first_line(error)})") from None
         port = self._session.get_inputs()[0]
         if len(port.shape) != 4 or not isinstance(port.shape[2], int) or port.shape[1] != 3:
             raise DataError(f"{tower}: its input is {port.shape}; a teacher takes (N, 3, size, size) of a fixed size")
@@ -200,7 +200,7 @@ class OnnxTeacher:
         """As `Teacher.image_embeddings`; pictures are cut to their centre square, as CLIP's own preprocessing does."""
         parts = []
         for start in range(0, len(pictures), self._batch):
-            part = [_centre(p, self._size) for p in pictures[start : start + self._batch]]
+            part = [_squash(centre_square(p), self._size) for p in pictures[start : start + self._batch]]
             x = ((np.stack(part).astype(np.float32) / 255 - self._mean) / self._std).transpose(0, 3, 1, 2)
             missing = self._batch - len(x) if self._batch > len(x) else 0
             x = np.concatenate((x, np.zeros((missing, *x.shape[1:]), np.float32)))
@@ -315,10 +315,3 @@ def _squash(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The whole picture in a square, shrunk by area and enlarged linearly."""
     shrinks = min(picture.shape[:2]) >= size
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _centre(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return _squash(picture[top : top + side, left : left + side], size)

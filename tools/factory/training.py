@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from edge_runtime.errors import ConfigError, DataError, NoInputError, StuckError
+from edge_runtime.errors import ConfigError, DataError, NoInputError, StuckError, first_line
 from edge_runtime.files import write_atomically
 from tools.factory import conditions
 from tools.factory.augment import VIEW, draw, stack_views, whole_picture
@@ -42,6 +42,8 @@ from tools.factory.targets import Targets, Texts, draw_view, may_get_condition
 LOG_EVERY = 20
 VOCABULARY_LIMIT = 4096  # beyond it the contrastive term compares with the texts of the batch only
 SCHEMA = "edge-label-checkpoint/1"
+# Not --resume: that wants the recipe the checkpoint was made with, and would come to the same step again.
+_LOWER = "lower train.lr and start anew with another --output"
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,7 @@ class Trainer:
         terms = {"loss": float(seen) / self.world, **terms}
         if not np.isfinite(terms["loss"]):
             kept = f"{self.checkpoint_path} holds the last good state" if self.checkpoint_path.exists() else "none kept"
-            raise StuckError(f"step {self.step}: the loss is {terms['loss']}; {kept}: lower train.lr and --resume")
+            raise StuckError(f"step {self.step}: the loss is {terms['loss']}; {kept}; {_LOWER}")
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
@@ -406,7 +408,7 @@ class Trainer:
             return
         state = self.student.state_dict()
         if not all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point()):
-            raise StuckError(f"step {self.step}: weights are no numbers any more; lower train.lr and --resume")
+            raise StuckError(f"step {self.step}: weights are no numbers any more; {_LOWER}")
         bundle = {
             "schema": SCHEMA,
             "recipe": self.recipe.digest(),
@@ -454,7 +456,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling rubbish may raise anything
-        raise DataError(f"{path}: not a checkpoint ({(str(error).splitlines() or ['damaged'])[0]})") from None
+        raise DataError(f"{path}: not a checkpoint ({first_line(error)})") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise DataError(f"{path}: not a checkpoint of this version")
     return state

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, load
 
-from edge_runtime.errors import DataError, NoInputError
+from edge_runtime.errors import DataError, NoInputError, first_line
 
 PACKAGE = "package:"
 
@@ -29,7 +29,7 @@ def read_state(source: str) -> dict[str, Tensor]:
             return load_file(path)
         state = load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling rubbish may raise anything
-        raise DataError(f"{path}: not a file of weights ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{path}: not a file of weights ({first_line(error)})") from None
     return state
 
 
@@ -46,8 +46,7 @@ def _find(source: str) -> Path:
 
         return Path(hf_hub_download(source, "model.safetensors"))
     except Exception as error:  # offline, unknown name, no such file: the hub has a class for each
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NoInputError(f"{source}: neither a file nor on the hub ({reason})") from None
+        raise NoInputError(f"{source}: neither a file nor on the hub ({first_line(error)})") from None
 
 
 def _in_package(name: str) -> Path:
