@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.records import json_schema
+from tests.commands import need
 
 EDGE_LABEL = (sys.executable, "-m", "edge_runtime")
 
@@ -85,10 +85,7 @@ def test_memory_stays_flat_over_a_looped_video(videos: Path, tiny_bundle: Path, 
 @pytest.mark.fault("N5")
 def test_a_run_writes_no_file_of_its_own_and_opens_no_socket(tiny_bundle: Path, tmp_path: Path):
     """onnxruntime's telemetry would do both."""
-    if shutil.which("strace") is None:
-        if os.environ.get("CI"):
-            pytest.fail("strace is missing in CI")
-        pytest.skip("needs strace (apt-get install strace)")
+    need("strace", "strace")
     home = tmp_path / "home"
     home.mkdir()
     trace = tmp_path / "trace"

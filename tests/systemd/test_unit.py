@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.commands import need
 from tests.daemon import REPOSITORY
 
 UNIT = REPOSITORY / "systemd" / "edge-label.service"
@@ -17,12 +16,7 @@ UNIT = REPOSITORY / "systemd" / "edge-label.service"
 
 @pytest.fixture(scope="module")
 def systemd_analyze() -> str:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("systemd-analyze is missing in CI")
-        pytest.skip("needs systemd-analyze (apt-get install systemd)")
-    return program
+    return need("systemd-analyze", "systemd")
 
 
 def make(target: str, root: Path, *variables: str) -> None:

