@@ -202,8 +202,14 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--labels", metavar="SET", help="a label set of the bundle (road, everyday) or a YAML file")
-    parser.add_argument("--bundle", metavar="DIR", help="model bundle (default: $EDGE_LABEL_BUNDLE, models/edge-clip)")
+    parser.add_argument(
+        "--labels", metavar="SET", help="a label set of the bundle (everyday, indoor, road) or a YAML file"
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="model bundle (default: $EDGE_LABEL_BUNDLE, the installed, models/edge-clip)",
+    )
     parser.add_argument(
         "--modality",
         choices=("auto", "rgb", "ir", "depth"),

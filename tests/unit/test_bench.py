@@ -27,6 +27,9 @@ def test_every_stage_and_memory_figure_is_there(result: bench.BenchResult):
     assert got["fps"] == pytest.approx(got["frames"] / got["seconds"], rel=0.1)
 
 
+NOTHING = dict.fromkeys(("mean", "p50", "p90", "p99", "max"), 0.0)
+
+
 def faked(result: bench.BenchResult, fps: float, rss: float) -> bench.BenchResult:
     return dataclasses.replace(result, fps=fps, memory_mb={**result.memory_mb, "peak_rss": rss})
 
@@ -34,6 +37,14 @@ def faked(result: bench.BenchResult, fps: float, rss: float) -> bench.BenchResul
 def test_the_table_has_the_verdict(result: bench.BenchResult):
     assert "30.0 FPS, peak 90.0 MB: within the budget" in faked(result, 30.0, 90.0).to_text()
     assert "OVER the budget" in faked(result, 10.0, 90.0).to_text()
+
+
+def test_a_slow_camera_is_told_from_a_slow_machine(result: bench.BenchResult):
+    def with_encode_ms(ms: float) -> bench.BenchResult:
+        return dataclasses.replace(faked(result, 15.0, 90.0), ms={**result.ms, "encode": {**NOTHING, "mean": ms}})
+
+    assert "the camera gives no more frames" in with_encode_ms(10.0).to_text()
+    assert "the camera" not in with_encode_ms(60.0).to_text()
 
 
 @pytest.mark.parametrize(("fps", "rss", "code"), [(30.0, 100.0, 0), (22.9, 100.0, 1), (30.0, 180.5, 1)])
