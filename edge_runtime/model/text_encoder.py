@@ -112,6 +112,7 @@ def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
 def main() -> int:
     """JSON list of phrases on stdin; one JSON line and ``.npy`` float32 (N, dim) on stdout."""
     encoder = sys.argv[1]
+    out, sys.stdout = sys.stdout.buffer, sys.stderr  # what a library prints is no part of the answer
     try:
         phrases = json.load(sys.stdin)
         encode, name, approximate = _open(encoder)
@@ -122,8 +123,8 @@ def main() -> int:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     array = io.BytesIO()
     np.save(array, rows.astype(np.float32), allow_pickle=False)
-    out = sys.stdout.buffer
     out.write(json.dumps({"encoder": name, "approximate": approximate}).encode() + b"\n" + array.getvalue())
+    out.flush()
     return 0
 
 
