@@ -110,17 +110,22 @@ class SinkThread:
             except Exception as error:  # a thread that ends would hold up a file's frames for ever, and say nothing
                 self.lost += 1
                 if failed_at is None:
-                    why = (isinstance(error, OSError) and error.strerror) or error
-                    mistake = not isinstance(error, OSError)  # ours: the log shows where
-                    what = "%s: %s; labelling goes on, records are lost"
-                    log.warning(what, self.sink.name, why, exc_info=mistake)
+                    self._warn(error, "labelling goes on, records are lost")
                 failed_at = time.monotonic()
             else:
                 # A sink that fails every now and then must not fill the log with its ups and downs.
                 if failed_at is not None and time.monotonic() - failed_at >= SETTLED_S:
                     log.warning("%s: works again after %d lost records", self.sink.name, self.lost)
                     failed_at = None
-        self.sink.close()
+        try:
+            self.sink.close()
+        except Exception as error:
+            self._warn(error, "what it held back is lost")
+
+    def _warn(self, error: Exception, consequence: str) -> None:
+        why = (isinstance(error, OSError) and error.strerror) or error
+        mistake = not isinstance(error, OSError)  # of ours: the log shows where
+        log.warning("%s: %s; %s", self.sink.name, why, consequence, exc_info=mistake)
 
 
 class InlineSink:

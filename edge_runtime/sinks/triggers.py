@@ -213,11 +213,13 @@ class TriggerSink:
 
     def close(self) -> None:
         """Finish open clips with what they have; leave the hook at most a second."""
-        self._finish_clips(float("inf"))
-        if self._hook:
-            self._hook.close()
-        if self.kept or self._spool.deleted:
-            log.info("triggers: %d captures kept, %d deleted for room", self.kept, self._spool.deleted)
+        try:
+            self._finish_clips(float("inf"))
+        finally:  # on a full disk they cannot be finished
+            if self._hook:
+                self._hook.close()
+            if self.kept or self._spool.deleted:
+                log.info("triggers: %d captures kept, %d deleted for room", self.kept, self._spool.deleted)
 
     def _start_clip(self, rule: TriggerRule, record: LabelRecord, frame: Frame, jpeg: bytes) -> None:
         draft = self._spool.start(_name(rule, record), ".avi")

@@ -96,6 +96,18 @@ def test_a_mistake_in_a_sink_costs_a_record_and_holds_up_no_file(caplog: pytest.
     assert sink.closed
 
 
+def test_a_sink_that_cannot_flush_at_the_end_says_so_in_one_line(caplog: pytest.LogCaptureFixture):
+    class Full(Held):
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    thread = SinkThread(Full(), lossless=True)
+    with caplog.at_level(logging.WARNING):
+        thread.close()
+    assert caplog.messages == ["held: No space left on device; what it held back is lost"]
+    assert "Traceback" not in caplog.text
+
+
 def test_a_sink_that_fails_now_and_then_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):
     sink = Held()
     sink.gate.set()
