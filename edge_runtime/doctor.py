@@ -77,7 +77,9 @@ def to_json(findings: Sequence[Finding]) -> str:
 def run_check(name: str, command: Sequence[str]) -> list[Finding]:
     """What a check's process said, or, if it died, what its death means."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return [Finding(name, "fail", f"no answer within {TIMEOUT_S} s", "a driver or a disk hangs; see dmesg")]
     if done.returncode < 0:

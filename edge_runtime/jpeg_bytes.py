@@ -21,6 +21,9 @@ def segments(data: Buffer) -> Iterator[tuple[int, memoryview]]:
     view = memoryview(data)  # type: ignore[arg-type]
     at = 2
     while at + 4 <= len(view) and view[at] == 0xFF and view[at + 1] != SOS:
+        if view[at + 1] == 0xFF:  # any number of these may stand before a marker
+            at += 1
+            continue
         end = at + 2 + int.from_bytes(view[at + 2 : at + 4], "big")
         yield view[at + 1], view[at:end]
         at = end

@@ -40,7 +40,9 @@ def self_test_in_child(path: Path) -> None:
     """``self_test`` where it can do no harm. Raises BundleError, a crash or a hang included."""
     command = [sys.executable, "-m", "edge_runtime.model.self_test", str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=WALL_S, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, errors="replace", timeout=WALL_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise BundleError(f"{path}: its self-test takes more than {WALL_S} s; it must not be installed") from None
     if done.returncode < 0:

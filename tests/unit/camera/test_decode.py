@@ -36,6 +36,11 @@ def test_padding_after_the_end_marker_is_normal(zeros: int):
     assert jpeg_size(padded) == (480, 640)
 
 
+def test_fill_bytes_before_a_marker_are_passed_over():
+    data = builtin_jpeg().tobytes().replace(b"\xff\xc0", b"\xff\xff\xff\xc0", 1)
+    assert decode(frame(np.frombuffer(data, np.uint8), "mjpg"), (192, 192)).shape == (240, 320, 3)
+
+
 def test_padding_hides_no_half_picture():
     with pytest.raises(DataError, match="end marker"):
         jpeg_size(np.concatenate((truncated(), np.zeros(10_000, np.uint8))))
