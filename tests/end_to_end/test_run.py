@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,15 +14,10 @@ import pytest
 
 from edge_runtime.records import json_schema
 from tests.commands import need
-
-EDGE_LABEL = (sys.executable, "-m", "edge_runtime")
-
-
-def records_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from tests.daemon import EDGE_LABEL, records_of
 
 
-def test_a_real_drive_gives_221_valid_records_about_a_road(videos: Path, default_bundle: Path, tmp_path: Path):
+def test_a_real_drive_gives_a_valid_record_a_frame(videos: Path, default_bundle: Path, tmp_path: Path):
     clip = next(videos.glob("udacity_solidWhiteRight*"))
     output = tmp_path / "run.jsonl"
     command = [*EDGE_LABEL, "--camera", str(clip), "--labels", "road", "--bundle", str(default_bundle)]
@@ -34,6 +27,7 @@ def test_a_real_drive_gives_221_valid_records_about_a_road(videos: Path, default
     validator = jsonschema.Draft202012Validator(json_schema())
     for record in records:
         validator.validate(record)
+        assert record["labels"]
         assert record["labels"] == sorted(record["labels"], key=lambda s: -s["score"])
 
 
@@ -49,6 +43,7 @@ def test_a_signal_ends_the_run_in_order(tiny_bundle: Path, tmp_path: Path, numbe
     rest = process.communicate(timeout=5)[1]
     assert process.returncode == 0
     assert "peak RSS" in rest
+    assert output.read_text().endswith("\n")
     for record in records_of(output):
         jsonschema.validate(record, json_schema())
 
