@@ -109,7 +109,10 @@ class PrometheusSink:
                     log.warning("prometheus: %s", error)
                 failing = True
             if self._stop.wait(every_s):
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError:  # a disk that became read-only keeps it
+                    pass
                 return
 
     def text(self) -> str:

@@ -7,6 +7,7 @@ there has its whole media file beside it.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from edge_runtime.errors import ConfigError
 
 log = logging.getLogger("edge_label.spool")
 
+_MAY_PASS = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _NAME = re.compile(r"(\d{8,})-[\w-]+\.(jpg|avi|json)", re.ASCII)
 _PARTIAL = re.compile(r"\.\d{8,}-[\w-]+\.(jpg|avi|json)\.part", re.ASCII)
 
@@ -34,7 +36,8 @@ class Capture:
 
 
 class Spool:
-    """Used by one thread. Raises ConfigError when the folder cannot be made or written.
+    """Used by one thread. Raises ConfigError when the folder can never be made or written; a disk that is full or
+    read-only is no mistake of the configuration, and ``open`` is tried again.
 
     ``open`` comes before anything else; apart from the constructor because a reload makes the new spool while the
     old one may still be writing.
@@ -54,10 +57,13 @@ class Spool:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise ConfigError(f"{folder}: cannot be the spool: {error.strerror}; choose another folder") from None
+            if error.errno not in _MAY_PASS:
+                raise ConfigError(f"{folder}: cannot be the spool: {error.strerror}; choose another folder") from None
+            log.warning("%s: %s; captures are lost until that is over", folder, error.strerror)
 
     def open(self) -> None:
         """Take away what a killed process left unfinished, and count what is there. Raises OSError."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._folder.iterdir():
             if _PARTIAL.fullmatch(path.name):
                 path.unlink(missing_ok=True)

@@ -104,6 +104,16 @@ def test_the_text_file_is_whole_readable_by_others_and_taken_away_at_the_end(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_became_read_only_does_not_end_in_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sink = PrometheusSink(PrometheusConfig(textfile=str(tmp_path / "edge_label.prom"), every_s=1), lambda: "ok")
+
+    def read_only(path: Path, *_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    sink.close()  # pytest turns an exception in its thread into a failure
+
+
 def test_a_reload_leaves_the_text_file_of_the_new_sink(tmp_path: Path):
     """The new sink is made before the old one is closed; a refused reload closes the new one."""
     path = tmp_path / "edge_label.prom"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -100,6 +101,23 @@ def test_room_that_somebody_else_made_is_seen(tmp_path: Path):
         path.unlink()
     put(spool, bytes(2400))
     assert spool.deleted == 0
+
+
+@pytest.mark.fault("S5")
+def test_a_read_only_disk_stops_no_start_and_is_tried_again(tmp_path: Path, monkeypatch, caplog):
+    """With exit code 78 the service would stay down, on a machine that nobody visits."""
+
+    def read_only(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as worn:
+        worn.setattr(Path, "mkdir", read_only)
+        spool = Spool(tmp_path / "spool", 10_000)
+        assert "captures are lost until that is over" in caplog.text
+        with pytest.raises(OSError, match="Read-only"):
+            spool.open()
+    spool.open()
+    assert put(spool, b"x").media.exists()
 
 
 def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
