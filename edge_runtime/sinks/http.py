@@ -9,6 +9,7 @@ longest-waiting one gives way to a new one), ``MAX_HEAD`` bytes of request, ``HE
 from __future__ import annotations
 
 import base64
+import errno
 import hmac
 import ipaddress
 import logging
@@ -33,6 +34,7 @@ HEAD_S = 5.0
 IDLE_S = 30.0
 SEND_S = 10.0
 MIN_TOKEN = 16
+_IP_FREEBIND = 15  # <linux/in.h>; the socket module does not name it
 
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.([01])")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
@@ -234,13 +236,25 @@ def _listen(what: str, host: str, port: int) -> socket.socket:
         else:
             listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
+            _bind(what, listener, host, port)
             listener.listen(64)
     except OSError as error:
         raise ConfigError(f"{what}: cannot listen at {host}:{port}: {error.strerror}; choose another port") from None
     listener.setblocking(False)
     _listening.setdefault(listener.getsockname()[:2], []).append(listener)
     return listener
+
+
+def _bind(what: str, listener: socket.socket, host: str, port: int) -> None:
+    """Bind, also to an address that the network gives this machine only later: labelling does not wait for it."""
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        log.warning("%s: %s is no address of this machine yet; the page is there once it is", what, host)
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listener.bind((host, port))
 
 
 def _error(status: HTTPStatus, *headers: str) -> Response:

@@ -206,6 +206,13 @@ def test_a_taken_port_is_one_clear_line(server: HttpServer):
             HttpServer("test", f"127.0.0.1:{other.getsockname()[1]}", {})
 
 
+def test_an_address_that_the_machine_does_not_have_yet_stops_no_start(caplog: pytest.LogCaptureFixture):
+    """At boot the service is there before the network is; exit code 78 would leave it down for good."""
+    for listen in ("203.0.113.7:0", "[2001:db8::7]:0"):
+        HttpServer("preview", listen, {}).close()
+    assert "203.0.113.7 is no address of this machine yet" in caplog.text
+
+
 def test_a_new_server_takes_over_the_port_before_the_old_one_closes(server: HttpServer):
     """What a reload does."""
     host, port = server.address
