@@ -295,7 +295,8 @@ def read_token(path: str | None) -> str | None:
         token = Path(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not ASCII"
-        raise ConfigError(f"{path}: cannot read the token: {reason}; the service's group is video") from None
+        advice = "; the service's group is video" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: cannot read the token: {reason}{advice}") from None
     if len(token) < MIN_TOKEN or not token.isprintable() or " " in token:
         raise ConfigError(f"{path}: a token has at least {MIN_TOKEN} characters, no spaces; try: openssl rand -hex 16")
     return token

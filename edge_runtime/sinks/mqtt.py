@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,10 @@ class MqttSink:
         if config.credentials_file:
             client.username_pw_set(*read_credentials(Path(config.credentials_file)))
         if config.tls:
+            for key in ("ca_file", "cert_file", "key_file"):  # the library does not say which
+                path = getattr(config, key)
+                if path and not os.access(path, os.R_OK):
+                    raise ConfigError(f"mqtt.{key}: {path} is not there, or may not be read; check path and rights")
             try:
                 client.tls_set(config.ca_file, config.cert_file, config.key_file)
             except (OSError, ValueError) as error:
@@ -259,7 +264,8 @@ def read_credentials(path: Path) -> tuple[str, str]:
         user, colon, password = path.read_text(encoding="utf-8").strip("\n").partition(":")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError(f"{path}: cannot read mqtt credentials: {reason}; the service's group is video") from None
+        advice = "; the service's group is video" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: cannot read mqtt credentials: {reason}{advice}") from None
     if not colon or not user or "\n" in password:
         raise ConfigError(f"{path}: must be one line, user:password")
     return user, password
