@@ -297,7 +297,7 @@ def test_bad_credentials_are_one_clear_line(tmp_path: Path, content: str, mode: 
 
 
 def test_a_certificate_that_is_not_there_is_named():
-    with pytest.raises(ConfigError, match="mqtt.ca_file: /none.pem is not there"):
+    with pytest.raises(ConfigError, match=r"mqtt\.ca_file: /none\.pem is not there"):
         MqttSink(MqttConfig(host="localhost", tls=True, ca_file="/none.pem"), lambda: NAMES)
 
 
