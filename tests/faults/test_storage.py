@@ -429,9 +429,9 @@ def test_records_can_go_to_a_pipe(tmp_path: Path):
     os.close(reader)
 
 
-@pytest.mark.parametrize("place", ["none/run.jsonl", "."])
-def test_a_place_that_can_never_be_written_is_a_configuration_error(tmp_path: Path, place: str):
-    with pytest.raises(ConfigError, match="choose another file"):
+@pytest.mark.parametrize(("place", "advice"), [("none/run.jsonl", "make the folder"), (".", "choose another file")])
+def test_a_place_that_can_never_be_written_is_a_configuration_error(tmp_path: Path, place: str, advice: str):
+    with pytest.raises(ConfigError, match=advice):
         RecordFile(tmp_path / place, Caps())
 
 
