@@ -49,12 +49,14 @@ def phrases_outside(bank: TextBank, count: int) -> list[str]:
 def cost_of(command: list[str]) -> Cost:
     """Run a command to its end and watch its processes. Raises DataError with its last line when it fails."""
     started, peak = time.monotonic(), 0.0
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    before = os.times()
-    while running.poll() is None:
-        peak = max(peak, sum(_pss_mb(pid) for pid in _family(running.pid)))
-        time.sleep(0.01)
-    said = running.communicate()[1].decode(errors="replace").strip().splitlines()
+    with tempfile.TemporaryFile() as stderr:  # not a pipe: nobody reads while it runs
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+        before = os.times()
+        while running.poll() is None:
+            peak = max(peak, sum(_pss_mb(pid) for pid in _family(running.pid)))
+            time.sleep(0.01)
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace").strip().splitlines()
     if running.returncode:
         raise DataError(f"{' '.join(command)}: ended with {running.returncode}: {said[-1] if said else ''}")
     after = os.times()

@@ -13,6 +13,7 @@ import pytest
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.sinks.spool import Spool
+from tests.daemon import wait_until
 
 
 def opened(folder: Path, max_bytes: int = 10_000) -> Spool:
@@ -147,6 +148,10 @@ def test_a_call_that_fails_leaves_nothing_behind_and_the_next_capture_works(
     assert spool.bytes == used(tmp_path)
 
 
+def newest(folder: Path) -> int:
+    return max((int(path.name[:8]) for path in folder.glob("[0-9]*")), default=0)
+
+
 def test_a_process_killed_at_any_moment_leaves_only_whole_captures(tmp_path: Path):
     script = (
         "import sys; from tests.unit.sinks.test_spool import *\n"
@@ -154,9 +159,9 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_captures(tmp_path: Pat
         "while True: put(spool, bytes(3000))\n"
     )
     for delay in (0.02, 0.05, 0.11):
+        before = newest(tmp_path)
         process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
-        while len(list(tmp_path.iterdir())) < 4:
-            pass
+        wait_until(lambda before=before: newest(tmp_path) > before + 2)
         try:
             process.wait(delay)
         except subprocess.TimeoutExpired:
