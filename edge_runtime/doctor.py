@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_runtime import child
 from edge_runtime.errors import DeviceError, EdgeLabelError
 
 TIMEOUT_S = 60
@@ -109,7 +110,7 @@ def _reinstall(name: str) -> str:
 
 
 def _command(name: str, options: Options) -> list[str]:
-    return [sys.executable, "-m", "edge_runtime.doctor", name, json.dumps(asdict(options))]
+    return child.command("edge_runtime.doctor", name, json.dumps(asdict(options)))
 
 
 # The checks. Each returns (level, text, advice) triples and may import whatever it looks at.

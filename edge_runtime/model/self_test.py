@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime import child
 from edge_runtime.errors import BundleError, EdgeLabelError
 from edge_runtime.model.bundle import Bundle, load_bundle
 
@@ -38,7 +39,7 @@ def self_test(bundle: Bundle) -> None:
 
 def self_test_in_child(path: Path) -> None:
     """``self_test`` where it can do no harm. Raises BundleError, a crash or a hang included."""
-    command = [sys.executable, "-m", "edge_runtime.model.self_test", str(path)]
+    command = child.command("edge_runtime.model.self_test", str(path))
     try:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, errors="replace", timeout=WALL_S, check=False

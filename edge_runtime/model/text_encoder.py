@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime import child
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError, DataError, NoInputError, first_line
 from edge_runtime.model.bundle import read_verified
@@ -85,22 +86,22 @@ def encoder_hash(encoder: str) -> str:
 def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
     """Run the child on the phrases. Raises DataError with the child's own line when it fails."""
     try:
-        child = subprocess.run(  # noqa: S603 - this interpreter and this module; the encoder is one argument
-            [sys.executable, "-m", "edge_runtime.model.text_encoder", encoder],
+        done = subprocess.run(  # noqa: S603 - this interpreter and this module; the encoder is one argument
+            child.command("edge_runtime.model.text_encoder", encoder),
             input=json.dumps(list(phrases)).encode(),
             capture_output=True,
             timeout=_TIMEOUT_S + len(phrases),
             check=False,
-            env={**os.environ, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")},
+            env={"HF_HUB_OFFLINE": "1", **os.environ},
         )
     except subprocess.TimeoutExpired:
         raise DataError(
             f"text encoder {encoder}: no answer within {_TIMEOUT_S + len(phrases)} s; give it fewer phrases"
         ) from None
-    if child.returncode:
-        lines = child.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {child.returncode}"]
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {done.returncode}"]
         raise DataError(f"text encoder {encoder}: {lines[-1]}")
-    head, _, array = child.stdout.partition(b"\n")
+    head, _, array = done.stdout.partition(b"\n")
     meta = json.loads(head)
     rows = read_embeddings(array, f"text encoder {encoder}").astype(np.float32)
     return Encoded(rows, str(meta["encoder"]), bool(meta["approximate"]))
