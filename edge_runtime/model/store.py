@@ -72,16 +72,25 @@ class BundleStore:
             pass  # a store that this user may only read
 
     def roll_back(self) -> bool:
-        """Back to the previous bundle if the current one is still on trial; says whether it was."""
+        """Back to the previous bundle if the current one is still on trial; says whether it was.
+
+        Raises BundleError where this user may not switch the links.
+        """
         if not self.on_trial():
             return False
         before = self._target("previous")
-        if before is not None:
-            self._point("current", before)
-            (self.root / "previous").unlink()
-        else:
-            (self.root / "current").unlink(missing_ok=True)
-        self._trial.unlink()
+        try:
+            if before is not None:
+                self._point("current", before)
+                (self.root / "previous").unlink()
+            else:
+                (self.root / "current").unlink(missing_ok=True)
+            self._trial.unlink()
+        except OSError as error:
+            raise BundleError(
+                f"{self.root}: its new bundle fails, and it cannot be rolled back: {error.strerror}; "
+                "start as a user who may write there"
+            ) from None
         return True
 
     def _target(self, link: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -345,6 +346,19 @@ def test_a_bundle_that_fails_its_first_start_is_rolled_back(tmp_path: Path, stor
     assert "new bundle rolled back" in daemon.log
     assert {r["bundle"] for r in records_of(output)} == {"tiny-1.0.0"}
     assert version(store) == "1.0.0"
+
+
+@pytest.mark.fault("M10")
+def test_a_roll_back_that_this_user_may_not_do_is_one_line(tmp_path: Path, store: Path, monkeypatch):
+    install(bundle_tar(tmp_path, manifest={"version": "2.0.0"}), store)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    with pytest.raises(BundleError, match="cannot be rolled back: Permission denied"):
+        BundleStore(store).roll_back()
+    assert BundleStore(store).on_trial()
 
 
 @pytest.mark.fault("M10")
