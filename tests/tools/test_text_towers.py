@@ -118,13 +118,13 @@ def test_another_clip_is_refused_and_nothing_is_written(
     assert not path.with_suffix(".embeddings").exists()
 
 
-@pytest.mark.parametrize("name", ["nowhere/clip", "./nowhere"])
+@pytest.mark.parametrize(("name", "code"), [("nowhere/clip", 65), ("./nowhere", 66)])  # a name of a hub; a path
 def test_a_clip_that_is_not_there_is_one_line(
-    name: str, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, code: int, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(SET)
-    assert main(["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", name]) == 65
+    assert main(["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", name]) == code
     err = capsys.readouterr().err
     assert name in err
     assert len(err.splitlines()) == 1
