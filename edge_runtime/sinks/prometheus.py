@@ -54,15 +54,15 @@ class PrometheusSink:
         self._server: HttpServer | None = None
         self._stop = threading.Event()
         self._writer: threading.Thread | None = None
-        if config.listen:
-            token = read_token(config.token_file)
-            self._server = HttpServer("prometheus", config.listen, {"/metrics": self._answer}, token)
         if config.textfile:
             path = Path(config.textfile)
             if not path.parent.is_dir():
                 raise ConfigError(f"{path.parent}: no such folder for prometheus.textfile; create it")
             arguments = (path, config.every_s)
             self._writer = threading.Thread(target=self._write_files, args=arguments, name="prometheus", daemon=True)
+        if config.listen:  # last: what is refused must not go on being served
+            token = read_token(config.token_file)
+            self._server = HttpServer("prometheus", config.listen, {"/metrics": self._answer}, token)
 
     @property
     def address(self) -> tuple[str, int] | None:

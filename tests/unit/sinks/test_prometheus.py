@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import subprocess
 import time
 import urllib.request
@@ -18,6 +20,7 @@ from edge_runtime.sinks.prometheus import MAX_LABELS, PrometheusSink
 from tests.commands import need
 from tests.daemon import wait_until
 from tests.unit.test_records import record
+from tools.mosquitto import free_port
 
 HOSTILE = 'a "quoted" \\ name\nwith {braces="x"} 1\n# HELP'
 
@@ -145,6 +148,17 @@ def test_a_wrong_section_is_one_clear_line(text: str, problem: str):
 def test_a_missing_folder_is_said_at_the_start(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such folder"):
         PrometheusSink(PrometheusConfig(textfile=str(tmp_path / "no" / "x.prom")), lambda: "ok")
+
+
+def test_a_refused_sink_serves_nothing(tmp_path: Path):
+    """Else the half of a refused reload would answer some of the requests, with no metrics."""
+    port = free_port()
+    with pytest.raises(ConfigError, match="no such folder"):
+        PrometheusSink(
+            PrometheusConfig(listen=f"127.0.0.1:{port}", textfile=str(tmp_path / "no" / "x.prom")), lambda: "ok"
+        )
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def test_changes_are_what_went_on_and_what_went_off():
