@@ -70,6 +70,7 @@ MUTANTS = tuple(
         ("S3", FILE, "self._size = _repair(fd)", "self._size = os.fstat(fd).st_size"),
         ("S4", FILE, "os.ftruncate(fd, self._size)", "pass"),
         ("S5", FILE, "if error.errno in _MISTAKES:", "if True:"),
+        ("S5", SINKS + "spool.py", "if error.errno not in _MAY_PASS:", "if True:"),
         ("S6", FILE, "same = False", "same = True"),
         ("T1", SERVICE, "time.monotonic()", "time.time()"),
         ("T2", "edge_runtime/telemetry.py", "return now() < _RELEASED or", "return"),
