@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import csv
 import hashlib
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,6 +118,7 @@ class EdgeVLRecipe:
     calibration: pictures that set the int8 ranges, all modalities alike.
     calibrators: of tools.quantize; the one nearest to float32 on validation pictures is kept.
     checks: how often stage 2 is judged on the validation pairs.
+    disclosure: what was looked at that should not choose, for the model card.
     """
 
     name: str
@@ -134,6 +136,7 @@ class EdgeVLRecipe:
     calibrators: tuple[str, ...] = ("minmax", "percentile 99.999")
     checks: int = 4
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    disclosure: str = ""
 
     def __post_init__(self) -> None:
         for name in self.calibrators:
@@ -560,7 +563,8 @@ def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
                 (scratch / name).write_bytes(found.read(name))
         (scratch / "encoder.onnx").write_bytes((output / "encoder.onnx").read_bytes())
-        raw = found.manifest.raw
+        # What was measured on the base's encoder does not hold for this one.
+        raw = {k: v for k, v in found.manifest.raw.items() if k not in ("calibration", "a72", "recipe")}
         modalities = ["rgb", *sorted({pair.modality for pair in recipe.pairs}, reverse=True)]
         parity = report["torch fake-quantised to ONNX int8, cosine"]
         manifest = raw | {
@@ -569,30 +573,47 @@ def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
             "input": raw["input"] | {"modalities": modalities},
             "teacher": f"{found.manifest.id}, on the colour half of each pair",
             "data": [*raw.get("data", []), *(f"{pair.name} ({pair.modality})" for pair in recipe.pairs)],
-            "int8": raw["int8"]
+            "int8": {k: v for k, v in raw["int8"].items() if k != "cosine_to_fp32"}
             | {"calibration": "all modalities, quantisation-aware", "cosine_to_torch": parity["mean"]},
+            "recipe": asdict(recipe),
             "evaluation": {"edgevl": report["rows"]},
-            "minimum_runtime": raw["minimum_runtime"],
         }
         write_manifest(scratch, manifest)
-        card = CARD.format(id=f"{recipe.name} {recipe.version}", base=found.manifest.id, table=table(report))
+        card = CARD.format(
+            id=f"{recipe.name} {recipe.version}",
+            base=found.manifest.id,
+            seen=", ".join(f"{_trained_on(output, pair.name)} ({pair.modality})" for pair in recipe.pairs),
+            colour=", ".join(_trained_on(output, source.name) for source in recipe.colour) or "none",
+            disclosure=recipe.disclosure,
+            table=table(report),
+        )
         (scratch / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         check(scratch)
         replace_folder(scratch, target)
 
 
+def _trained_on(output: Path, name: str) -> str:
+    with (output / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        count = sum(row["split"] == "train" for row in csv.DictReader(file))
+    return f"{count} of {name}"
+
+
 CARD = """# {id}
 
 The encoder of {base}, taught infrared and depth by EdgeVL (`python -m tools.edgevl`): one encoder, int8, for all three.
-Text bank and label sets are those of {base}, and so is what it is not for; see that bundle's card.
+Text bank, label sets, licences and what it is not for are those of {base}: see that bundle's card.
 
-It has seen few infrared and depth pictures: road scenes of one thermal camera (221 pairs, a third held out), 125 frames
-of one room, and colour pictures made to look infrared. Expect it to be better than a colour model on such frames, and
-no more than that; measure on your own sensor.
+- Pairs it was trained on: {seen}.
+- Colour pictures made to look infrared: {colour}.
+
+That is little. A sensor or scenes unlike these may be worse served than by a colour bundle: measure on your own. Labels
+about light, weather and the lens mean nothing in infrared and depth.
 
 ## What it scores
 
 {table}
+
+{disclosure}
 """
 
 
