@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Buffer = bytes | memoryview | NDArray[Any]
 
 SOI, EOI, DHT, SOS = 0xD8, 0xD9, 0xC4, 0xDA
+JPEG_START = bytes((0xFF, SOI))
 _NOT_SOF = (0xC4, 0xC8, 0xCC)  # tables and an extension, among the frame headers' numbers
 
 
@@ -27,6 +28,14 @@ def segments(data: Buffer) -> Iterator[tuple[int, memoryview]]:
         end = at + 2 + int.from_bytes(view[at + 2 : at + 4], "big")
         yield view[at + 1], view[at:end]
         at = end
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG file ends before its picture does. Thumbnails before it and trailers behind it do not count."""
+    if data[:2] != JPEG_START:
+        return False
+    headers = 2 + sum(len(segment) for _, segment in segments(data))
+    return data.find(bytes((0xFF, EOI)), headers) < 0  # picture data never holds these two bytes
 
 
 def jpeg_size(data: Buffer) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from edge_runtime.camera.decode import encoding_of
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError
-from edge_runtime.opencv import cv2
+from edge_runtime.jpeg_bytes import JPEG_START, is_cut_off
+from edge_runtime.opencv import MAX_PIXELS, cv2
 from edge_runtime.records import CameraState, Frame
 
 log = logging.getLogger("edge_label.camera")
@@ -67,6 +68,9 @@ class VideoFile(_Replay):
             if not self._frames:
                 raise DataError(f"{self._path}: no frame of the video can be decoded; is it damaged?")
             self.ended = True
+            promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            if not self._loop and self._frames < 0.9 * promised:
+                log.warning("%s: cut off or damaged: %d of %d frames", self._path, self._frames, promised)
             return None
         self._frames += 1
         now = time.monotonic()
@@ -120,6 +124,7 @@ class PictureFolder(_Replay):
             self._at += 1
             start = time.monotonic()
             try:
+                _refuse_cut_off(path)
                 data = read_picture(path)
             except DataError as error:
                 if len(self._paths) == 1:
@@ -143,6 +148,17 @@ def utf8_name(path: Path) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{path}: its name is not UTF-8; rename it") from None
     return name
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """Half a JPEG: libjpeg would fill the rest with grey, and say so without the file's name."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+            if start == JPEG_START and is_cut_off(start + file.read(MAX_PIXELS)):
+                raise DataError(f"{path}: a JPEG that is cut off; fetch it again")
+    except OSError:
+        pass  # read_picture says it
 
 
 def read_picture(path: Path) -> cv2.typing.MatLike:

@@ -50,6 +50,33 @@ def test_every_frame_of_a_video_comes_once_in_order(video: Path):
     assert source.ended
 
 
+def test_a_video_that_is_cut_off_says_how_much_of_it_was_there(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path, rng = tmp_path / "noise.avi", np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 24, (320, 240))
+    for _ in range(12):
+        writer.write(rng.integers(0, 255, (240, 320, 3), np.uint8))
+    writer.release()
+    assert len(frames(VideoFile(path, CameraConfig()))) == 12
+    assert caplog.text == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = len(frames(VideoFile(path, CameraConfig())))
+    assert 0 < found < 10
+    assert f"cut off or damaged: {found} of 12 frames" in caplog.text
+
+
+def test_half_a_jpeg_is_passed_over_and_what_stands_around_a_whole_one_does_not_matter(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    thumbnail = b"\xff\xe1" + (2 + len(jpeg)).to_bytes(2, "big") + jpeg  # a whole JPEG among the headers
+    whole, half = jpeg[:2] + thumbnail + jpeg[2:], jpeg[:2] + thumbnail + jpeg[2 : len(jpeg) // 2]
+    (tmp_path / "a.jpg").write_bytes(half)
+    (tmp_path / "b.jpg").write_bytes(whole + b"a phone's own data")
+    assert [frame.file for frame in frames(PictureFolder(tmp_path, CameraConfig()))] == ["b.jpg"]
+    assert "a.jpg: a JPEG that is cut off" in caplog.text
+
+
 def test_loop_starts_again(video: Path):
     source = VideoFile(video, CameraConfig(loop=True))
     assert shades([source.read(0) for _ in range(26)]) == [*range(12), *range(12), 0, 1]
