@@ -70,7 +70,7 @@ class VideoFile(_Replay):
             self.ended = True
             promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
             if not self._loop and self._frames < 0.9 * promised:
-                log.warning("%s: cut off or damaged: %d of %d frames", self._path, self._frames, promised)
+                log.warning("%s: ended after %d of about %d frames; is it cut off?", self._path, self._frames, promised)
             return None
         self._frames += 1
         now = time.monotonic()

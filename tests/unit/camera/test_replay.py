@@ -61,7 +61,7 @@ def test_a_video_that_is_cut_off_says_how_much_of_it_was_there(tmp_path: Path, c
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = len(frames(VideoFile(path, CameraConfig())))
     assert 0 < found < 10
-    assert f"cut off or damaged: {found} of 12 frames" in caplog.text
+    assert f"ended after {found} of about 12 frames; is it cut off?" in caplog.text
 
 
 def test_half_a_jpeg_is_passed_over_and_what_stands_around_a_whole_one_does_not_matter(
