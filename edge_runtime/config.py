@@ -25,6 +25,7 @@ class CameraConfig:
     height: int = 480
     fps: int = 30
     fourcc: Literal["auto", "MJPG", "YUYV", "GREY", "Y16"] = "auto"
+    max_fps: float | None = None
     realtime: bool = False
     loop: bool = False
     exit_on_error: bool = False
@@ -35,6 +36,8 @@ class CameraConfig:
         _within("camera.width", self.width, 16, 8192)
         _within("camera.height", self.height, 16, 8192)
         _within("camera.fps", self.fps, 1, 240)
+        if self.max_fps is not None:
+            _within("camera.max_fps", self.max_fps, 0.1, 240)
         _within("camera.frozen_frames", self.frozen_frames, 0, 1_000_000)
         _within("camera.stuck_s", self.stuck_s, 10, 3600)
 

@@ -159,11 +159,13 @@ class Daemon:
             frame = self.source.read(self._patience_s)
             if frame is None and self.source.ended:
                 return
-            record = self._label(frame, time.monotonic() - start)
+            taken = time.monotonic()
+            record = self._label(frame, taken - start)
             notifier.alive(self._status(record))
             if limits.frames and self.summary.records >= limits.frames:
                 return
-            self._cool(start, record, signals)
+            if frame is not None and self.source.live:
+                signals.sleep_until(taken + self._pause_s(record))
 
     def _label(self, frame: Frame | None, waited_s: float) -> LabelRecord:
         """Every second has its record: of a frame, or of the reason why there is none."""
@@ -179,16 +181,15 @@ class Daemon:
             sink.put(record, frame)
         return record
 
-    def _cool(self, start: float, record: LabelRecord, signals: Signals) -> None:
-        """On a hot CPU let camera frames pass: the next one is taken when ``slowed`` frame times are over."""
-        if not self.source.live:
-            return
+    def _pause_s(self, record: LabelRecord) -> float:
+        """From one camera frame that is labelled to the next: the configured rate, on a hot CPU ``slowed`` frame times."""
         slowed = self._governor(record.temp_c, time.monotonic())
         if slowed != self.pipeline.counters.slowed:
             self.pipeline.counters.slowed = slowed
             log.warning("CPU at %s °C: labelling one of %d frames", record.temp_c, slowed)
-        if slowed > 1:
-            signals.sleep_until(start + slowed / self.config.camera.fps)
+        camera = self.config.camera
+        wanted = 0.0 if camera.max_fps is None else 1 / camera.max_fps
+        return slowed * max(wanted, 1 / camera.fps) if slowed > 1 else wanted
 
     def _status(self, record: LabelRecord) -> str:
         camera = self.source.state

@@ -396,6 +396,17 @@ def test_a_hot_cpu_labels_fewer_frames_and_says_so(tmp_path: Path, tiny_bundle: 
     assert "labelling one of 2 frames" in daemon.log
 
 
+def test_a_camera_is_labelled_no_more_often_than_asked(tmp_path: Path, tiny_bundle: Path):
+    output = tmp_path / "out.jsonl"
+    file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"max_fps": 4, "exit_on_error": False})
+    with Daemon(tmp_path, "--config", file, "--output", output) as daemon:
+        wait_until(lambda: len(records_of(output)) >= 5)
+        assert daemon.stop() == 0
+    times = [record["mono_s"] for record in records_of(output)]
+    assert times[4] - times[0] >= 4 * 0.25 - 0.05  # 0.13 s at the camera's own 30 a second
+    assert records_of(output)[4]["dropped"] > 0
+
+
 @pytest.mark.fault("T1")
 def test_a_wall_clock_that_jumps_moves_no_timeout(tmp_path: Path, tiny_bundle: Path):
     """The wall clock leaps a day at every look; frames, stale records and the end keep their time."""
