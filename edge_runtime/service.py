@@ -182,7 +182,7 @@ class Daemon:
         return record
 
     def _pause_s(self, record: LabelRecord) -> float:
-        """From one camera frame that is labelled to the next: the configured rate, on a hot CPU ``slowed`` frame times."""
+        """From one labelled camera frame to the next: the rate asked for, on a hot CPU ``slowed`` times as long."""
         slowed = self._governor(record.temp_c, time.monotonic())
         if slowed != self.pipeline.counters.slowed:
             self.pipeline.counters.slowed = slowed
