@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import re
@@ -60,16 +61,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edge-label: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except BrokenPipeError:  # `edge-label ... | head` is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 0
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # a file or folder on the way that this user may not even look at
-        if error.filename is None:
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EIO):
             raise
         logging.getLogger("edge_label").debug("where that was", exc_info=True)
-        print(f"edge-label: {printable(str(error.filename))}: {error.strerror}; check it with ls -ld", file=sys.stderr)  # noqa: T201
+        if error.filename is None:  # every output file is named where it is written
+            _silence()
+            where, what_to_do = "standard output", "nothing more can be written to it"
+        else:  # a file or folder on the way that this user may not even look at
+            where, what_to_do = printable(str(error.filename)), "check it with ls -ld"
+        print(f"edge-label: {where}: {error.strerror}; {what_to_do}", file=sys.stderr)  # noqa: T201
         return DataError.exit_code
+
+
+def _silence() -> None:
+    """Let what is still to be flushed go nowhere: Python would complain of it at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

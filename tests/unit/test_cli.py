@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edge_runtime import cli
 from edge_runtime.errors import ConfigError
+from tests.daemon import EDGE_LABEL, REPOSITORY
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -95,6 +97,18 @@ def test_what_a_user_may_not_even_look_at_is_one_line_and_65(
     assert cli.main(arguments) == 65
     error = capsys.readouterr().err
     assert error == f"edge-label: {arguments[-1]}: Permission denied; check it with ls -ld\n"
+
+
+@pytest.mark.parametrize("arguments", [["once", "{picture}", "--labels", "colours"], ["labels", "list", "colours"]])
+def test_a_full_standard_output_is_one_line_and_65(tiny_bundle: Path, tmp_path: Path, arguments: list[str]):
+    picture = tmp_path / "red.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    command = [*EDGE_LABEL, *(a.format(picture=picture) for a in arguments), "--bundle", str(tiny_bundle)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=60)
+    assert done.returncode == 65
+    assert "standard output: No space left on device" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_options_override_the_file(tmp_path: Path):
