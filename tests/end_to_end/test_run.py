@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import jsonschema
@@ -32,6 +34,30 @@ def test_a_real_drive_gives_a_valid_record_a_frame(videos: Path, default_bundle:
 
 
 @pytest.mark.fault("P1")
+@pytest.mark.parametrize(
+    ("modality", "labels", "pack", "member"),
+    [
+        ("ir", "road", "eval.zip", "tno_ir_vis_pairs/ir/"),
+        ("depth", "indoor", "distill.zip", "sevenscenes_rgbd/depth_mm16/"),
+    ],
+)
+def test_real_infrared_and_depth_folders_are_labelled_by_the_bundle_for_them(
+    shared: Path, default_bundle: Path, tmp_path: Path, modality: str, labels: str, pack: str, member: str
+):
+    with zipfile.ZipFile(shared / "data" / pack) as archive:
+        names = [name for name in archive.namelist() if member in name and not name.endswith("/")][:3]
+        for name in names:
+            (tmp_path / Path(name).name).write_bytes(archive.read(name))
+    command = [*EDGE_LABEL, "--camera", str(tmp_path), "--modality", modality, "--labels", labels, "--bundle"]
+    done = subprocess.run([*command, default_bundle.with_name("edge-clip-multi")], capture_output=True, text=True)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["modality"] for r in records] == [modality] * 3, done.stderr
+    assert all(r["labels"] and r["state"] in ("ok", "unknown") for r in records)
+    refused = subprocess.run([*command, default_bundle], capture_output=True, text=True)
+    assert refused.returncode == 78
+    assert modality in refused.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_in_order(tiny_bundle: Path, tmp_path: Path, number: int):
     output = tmp_path / "run.jsonl"

@@ -172,5 +172,6 @@ def test_bytes_that_are_not_protobuf_are_refused():
             refuse_external_data(data, "x")
 
 
-def test_the_shipped_bundle_is_whole(default_bundle: Path):
-    use(default_bundle)
+@pytest.mark.parametrize("name", ["edge-clip", "edge-clip-multi"])
+def test_the_shipped_bundles_are_whole(default_bundle: Path, name: str):
+    use(default_bundle.with_name(name))
