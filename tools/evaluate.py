@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.camera.replay import read_picture
-from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError
+from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError, UsageError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.encoder import Encoder, onnxruntime, session_options
+from edge_runtime.model.encoder import Encoder, open_session
 from edge_runtime.model.labels import TextBank
 from edge_runtime.model.preprocess import Preprocessor
 from tools.factory import metrics
@@ -82,7 +82,7 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
     if fp32:
         if not fp32.is_file():
             raise NoInputError(f"{fp32}: no such file; check --fp32")
-        session = onnxruntime.InferenceSession(str(fp32), session_options(2), providers=["CPUExecutionProvider"])
+        session = open_session(fp32.read_bytes(), 2, str(fp32))
         encoders["fp32"] = lambda picture: unit(session.run(None, {bundle.manifest.input.name: prepare(picture)})[0])[0]
 
     def find(phrase: str) -> tuple[NDArray[np.float32], bool] | None:
@@ -130,7 +130,7 @@ def open_data(path: Path) -> Iterator[Path]:
 
 
 def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[LabelledSet]:
-    """The sets of a folder, as classes.json says, or the folder itself. Raises DataError when one is empty."""
+    """The sets of a folder, as classes.json says, or the folder itself. Raises DataError, UsageError."""
     index = root / "classes.json"
     if index.is_file():
         try:
@@ -141,6 +141,8 @@ def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[Labelled
         if only and not set(only) <= set(listed):
             raise DataError(f"{index}: has {', '.join(listed)}, not {', '.join(set(only) - set(listed))}")
         return [_labelled_set(root / name, name, entry) for name, entry in listed.items() if not only or name in only]
+    if only:
+        raise UsageError(f"--set: {root} has no classes.json, so it is one set; leave --set out")
     classes = sorted(p.name for p in root.iterdir() if p.is_dir())
     return [_labelled_set(root, root.name, {"classes": classes, "prompt": prompt})]
 
@@ -361,6 +363,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder for evaluation.json, evaluation.md and pictures")
     args = parser.parse_args(argv)
     try:
+        if "{}" not in args.prompt or args.prompt.count("{") + args.prompt.count("}") != 2:
+            raise UsageError(f"--prompt '{args.prompt}': needs one {{}}, where the name of the class goes")
         subject = load_subject(args.target, args.fp32)
         pairs = args.pairs or (PAIRS if PAIRS.is_file() and subject.text_space == CLIP_B32 else None)
         with open_data(args.data) as root:

@@ -19,7 +19,7 @@ import numpy as np
 from edge_runtime.camera import open_source
 from edge_runtime.config import CameraConfig, ConsensusConfig, ModelConfig
 from edge_runtime.consensus import Consensus
-from edge_runtime.errors import EdgeLabelError, NoInputError
+from edge_runtime.errors import DataError, EdgeLabelError, NoInputError
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.service import load_engine
 
@@ -37,7 +37,7 @@ class Clip:
 
 
 def read_clip(path: Path, engine: Engine) -> Clip:
-    """Label every frame of a video without consensus."""
+    """Label every frame of a video without consensus. Raises DataError for a video of fewer than two frames."""
     names = {name: i for i, name in enumerate(engine.score.labels.names)}
     source = open_source(CameraConfig(source=str(path)))
     pipeline = Pipeline(engine, camera=path.name)
@@ -51,6 +51,8 @@ def read_clip(path: Path, engine: Engine) -> Clip:
         votes.append(row)
         times.append(frame.video_s)
     source.close()
+    if len(times) < 2:
+        raise DataError(f"{path}: {len(times)} frames in it; give a video of some seconds")
     return Clip(path.name, np.array(votes), np.array(times))
 
 

@@ -42,7 +42,7 @@ def phrases_outside(bank: TextBank, count: int) -> list[str]:
     made = (f"{look} {name}" for name in bank.names for look in LOOKS)
     phrases = list(itertools.islice((p for p in made if bank.find(p) is None), count))
     if len(phrases) < count:
-        raise UsageError(f"label_cost: the bank's names give {len(phrases)} phrases, not {count}; ask for fewer")
+        raise UsageError(f"the bank's names give {len(phrases)} phrases, not {count}; ask for fewer")
     return phrases
 
 

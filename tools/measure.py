@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_runtime.errors import DataError, EdgeLabelError, NoInputError
+
 SESSION_VARIANTS = {
     "ONNX Runtime's defaults": {"arena": True, "pattern": True},
     "no memory pattern (chosen)": {"arena": True, "pattern": False},
@@ -34,8 +36,17 @@ def _interleaved(variants: dict[str, Callable[[], object]], rounds: int) -> dict
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def _answer(command: list[str]) -> dict[str, float]:
+    """What a child prints as JSON. Raises DataError with its last line when it fails."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise DataError(next(reversed(done.stderr.strip().splitlines()), f"a child ended with {done.returncode}"))
+    answer: dict[str, float] = json.loads(done.stdout)
+    return answer
+
+
 def measure_decode() -> None:
-    """640x480 JPEG to the encoder's 192x192: decoded whole, or at half size."""
+    """640x480 JPEG to an encoder's 192x192: decoded whole, or at half size."""
     from edge_runtime.bench import builtin_jpeg
     from edge_runtime.camera.decode import decode
     from edge_runtime.model.bundle import InputSpec
@@ -58,7 +69,10 @@ def measure_decode() -> None:
 
 
 def measure_frames(videos: str) -> None:
-    """How large a camera's 640x480 JPEG is, and what it costs to decode at half size: bench's frame, and videos."""
+    """How large a camera's 640x480 JPEG is, and what it costs to decode at half size: bench's frame, and videos.
+
+    Raises NoInputError without videos, DataError for one that cannot be read.
+    """
     import cv2
     import numpy as np
 
@@ -67,11 +81,16 @@ def measure_frames(videos: str) -> None:
     from edge_runtime.records import Frame
 
     shown = {"bench": [builtin_jpeg()]}
-    for path in sorted(p for p in Path(videos).iterdir() if p.suffix in (".avi", ".mp4")):
+    paths = sorted(p for p in Path(videos).glob("*") if p.suffix in (".avi", ".mp4"))
+    if not paths:
+        raise NoInputError(f"{videos}: no videos there (.avi, .mp4); give a folder of them")
+    for path in paths:
         video, shown[path.name] = cv2.VideoCapture(str(path)), []
         for at in np.linspace(0, video.get(cv2.CAP_PROP_FRAME_COUNT) - 2, 6):
             video.set(cv2.CAP_PROP_POS_FRAMES, int(at))
             whole = video.read()[1]
+            if whole is None:
+                raise DataError(f"{path}: frame {int(at)} cannot be read; is this a video?")
             width = min(whole.shape[1], whole.shape[0] * 4 // 3)
             cut = whole[:, (whole.shape[1] - width) // 2 :][:, :width]
             small = cv2.resize(cut, (640, 480), interpolation=cv2.INTER_AREA)
@@ -113,7 +132,7 @@ def measure_memory(bundle: str) -> None:
                     file.read()
         for memory in ("kept", "released"):
             command = [sys.executable, "-c", _BENCH_CHILD, bundle, memory]
-            got = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            got = _answer(command)
             figures = " | ".join(f"{got[key]:.1f}" for key in ("rss", "anonymous", "peak_rss"))
             print(f"| {cache} | {memory} | {figures} |", flush=True)
 
@@ -123,7 +142,7 @@ def measure_session(bundle: str) -> None:
     print("| session options | RSS MB | peak MB | ms a frame | CPU ms a frame |\n| --- | --- | --- | --- | --- |")
     for name, options in SESSION_VARIANTS.items():
         command = [sys.executable, "-m", "tools.measure", "session-child", bundle, json.dumps(options)]
-        got = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        got = _answer(command)
         print(f"| {name} | {got['rss']:.1f} | {got['peak']:.1f} | {got['ms']:.2f} | {got['cpu']:.2f} |", flush=True)
 
 
@@ -168,16 +187,19 @@ def main() -> None:
     parser.add_argument("path", nargs="?", default="models/edge-clip", help="a bundle; for frames: a folder of videos")
     parser.add_argument("variant", nargs="?", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.what == "decode":
-        measure_decode()
-    elif options.what == "frames":
-        measure_frames(options.path)
-    elif options.what == "memory":
-        measure_memory(options.path)
-    elif options.what == "session":
-        measure_session(options.path)
-    else:
-        _session_child(options.path, json.loads(options.variant))
+    try:
+        if options.what == "decode":
+            measure_decode()
+        elif options.what == "frames":
+            measure_frames(options.path)
+        elif options.what == "memory":
+            measure_memory(options.path)
+        elif options.what == "session":
+            measure_session(options.path)
+        else:
+            _session_child(options.path, json.loads(options.variant))
+    except EdgeLabelError as error:
+        parser.exit(error.exit_code, f"tools.measure: {error}\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.errors import DataError, EdgeLabelError
 from tools.mjpeg_camera import MjpegCamera
 
 SLOPE_MB_PER_H = 1.0
@@ -79,14 +80,16 @@ class Verdict:
 
 
 def soak(minutes: float, bundle: str | None, labels: str) -> tuple[Verdict, list[Sample], list[dict]]:
-    """Run it; returns the verdict, the samples and the records."""
+    """Run it; returns the verdict, the samples and the records. Raises DataError when there was too little to judge."""
     with tempfile.TemporaryDirectory() as folder, MjpegCamera() as camera:
         output = Path(folder) / "run.jsonl"
         config = Path(folder) / "soak.yaml"
         source = {"source": camera.url, "frozen_frames": 30}
         config.write_text(json.dumps({"camera": source, "model": {"bundle": bundle, "labels": labels}}))
         command = [sys.executable, "-m", "edge_runtime", "run", "--config", str(config), "--output", str(output)]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        log = Path(folder) / "log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(command, stderr=stderr)
         try:
             samples, absences = _watch(process, camera, minutes * 60)
         finally:
@@ -94,6 +97,9 @@ def soak(minutes: float, bundle: str | None, labels: str) -> tuple[Verdict, list
             code = process.wait(10)
         files = [*sorted(Path(folder).glob("run.0*.jsonl")), output]
         records = [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
+        if len(samples) < 4 or all(record["state"] == "stale" for record in records):
+            said = next(reversed(log.read_text(errors="replace").strip().splitlines()), "nothing")
+            raise DataError(f"no frames or too short to judge; edge-label ended with {code} and said: {said}")
     return _judge(samples, records, absences, code), samples, records
 
 
@@ -180,7 +186,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.minutes <= 0:
         parser.error("--minutes must be more than zero")
-    verdict, samples, records = soak(options.minutes, options.bundle, options.labels)
+    try:
+        verdict, samples, records = soak(options.minutes, options.bundle, options.labels)
+    except EdgeLabelError as error:
+        parser.exit(error.exit_code, f"tools.soak: {error}\n")
     print(json.dumps(asdict(verdict), indent=2))
     if options.plot:
         plot(samples, records, options.plot)

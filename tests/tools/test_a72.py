@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tools.a72 import ablate, cycles, fit, keep, networks, operators, performanc
 from tools.a72.keep import Figures
 from tools.a72.model import STAGES, FrameModel, last_frame
 from tools.a72.trace import Piece
-from tools.arm64 import debian, userland
+from tools.arm64 import debian, machine, userland
 
 TRACE = """\
 block 0 400000 d503201fd65f03c0
@@ -144,6 +145,48 @@ def test_without_a_userland_the_command_says_how_to_build_one(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "python -m tools.arm64.userland build" in error
+
+
+def test_package_lists_that_could_not_be_read_are_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user is told to run `apt-get update`; after that the same command must work."""
+    monkeypatch.setattr(debian, "run", lambda *_, **__: "")  # apt knows no suite
+    with pytest.raises(debian.MissingPieceError, match="apt-get update"):
+        debian._apt(tmp_path / "apt")
+    line = f"Debian|Packages|http://deb.example/debian|{debian.codename()}|main\n"
+    monkeypatch.setattr(debian, "run", lambda *command, **_: line if "indextargets" in command else "")
+    debian._apt(tmp_path / "apt")
+    assert "http://deb.example/debian" in (tmp_path / "apt/sources.list").read_text()
+
+
+def test_a_guest_that_does_not_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = userland.Userland(tmp_path)
+    monkeypatch.setattr(userland.Userland, "command", lambda *_, **__: ["sleep", "10"])
+    with pytest.raises(RuntimeError, match="has not ended in the userland after 0 s"):
+        small.run("x.py", timeout=0.1)
+
+
+@pytest.mark.parametrize("tool", [keep, validate])
+def test_what_fails_in_the_guest_is_one_line(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("guest.py failed in the userland (1): ImportError")
+
+    monkeypatch.setattr(tool, "CycleTable", lambda: None, raising=True)
+    monkeypatch.setattr(tool, "measure", fails)
+    assert tool.main([]) == 69
+    assert capsys.readouterr().err.splitlines()[-1].endswith("guest.py failed in the userland (1): ImportError")
+
+
+def test_a_program_that_is_not_there_is_said_before_the_image_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "build", lambda *_: pytest.fail("built"))
+    with pytest.raises(SystemExit):
+        machine.main(["run", str(tmp_path / "none.py")])
+    assert "none.py: no such file" in capsys.readouterr().err
 
 
 def test_the_performance_page_says_what_is_kept() -> None:

@@ -23,7 +23,7 @@ from tools.a72.trace import Piece
 
 VALIDATION = Path(__file__).with_name("validation.json")
 GHZ = 1.5  # Raspberry Pi 4B as shipped in 2019; the board of the published table
-CENTRAL = 1.1  # int8 networks come out about this much too fast
+CENTRAL = 1.1  # to the slow side: validation.json says how int8 networks come out without it
 PESSIMISTIC = 1.35  # covers every int8 network of the validation and all of them but ShuffleNet on four threads
 
 
@@ -123,7 +123,7 @@ class Validation:
         (one, four), (one_max, four_max) = self.error_mean, self.error_max
         return (
             "Modelled, not measured on hardware: exact instruction counts under QEMU, llvm-mca's Cortex-A72 and a "
-            "simulated cache, fitted to ncnn's published Raspberry Pi 4 times. Left-one-out error over 16 networks: "
+            "simulated cache, fitted to ncnn's published Raspberry Pi 4 times. Leave-one-out error over 16 networks: "
             f"one thread {one:.0%} mean, {one_max:.0%} at most; four threads {four:.0%} mean, {four_max:.0%} at most. "
             "Not validated for ONNX Runtime on a board."
         )

@@ -23,7 +23,6 @@ from tools.a72.fit import Work
 from tools.a72.model import DEFAULT_LABELS, frame_model
 from tools.a72.operators import OperatorRow, profile
 from tools.a72.trace import changed
-from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 
 KEPT = Path(__file__).with_name("kept.json")
@@ -109,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         figures = measure(Userland(DEFAULT_ROOT), everything=options.write)
-    except debian.MissingPieceError as error:
+    except RuntimeError as error:
         print(f"tools.a72.keep: {error}", file=sys.stderr)
         return 69
     print(f"{figures.bundle}: {figures.instructions / 1e6:.2f} M instructions, {figures.rss_mb:.1f} MB")

@@ -29,7 +29,10 @@ class OperatorRow:
 
 
 def _kind(event: dict[str, Any]) -> str:
-    """The operator's name; a convolution's with its kernel size, depthwise told apart."""
+    """The operator's name; a convolution's with its kernel size, depthwise told apart.
+
+    Int8 convolutions stay one kind: ONNX Runtime packs their weights, and its profile then shows no shape of them.
+    """
     name: str = event["args"]["op_name"]
     shapes = [next(iter(shape.values())) for shape in event["args"].get("input_type_shape", [])]
     weights = [shape for shape in shapes if len(shape) == 4][1:]

@@ -20,7 +20,6 @@ from tools.a72 import networks
 from tools.a72.cycles import CycleTable, llvm_version
 from tools.a72.fit import VALIDATION, Work, fit, leave_one_out
 from tools.a72.trace import BUILD, trace
-from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, Userland, download_wheels, install
 
 NCNN = "1.0.20221128"
@@ -77,7 +76,7 @@ def conclude(works: dict[str, Work]) -> dict[str, object]:
 def as_markdown(kept: dict[str, object]) -> str:
     """The table of docs/performance.md. Modelled times are by a fit that left that network out."""
     lines = [
-        "| network | M instructions | L1 misses, k | memory, MB | board 1 thread, ms | modelled | error "
+        "| network | M instructions | L1 misses, k | memory traffic, MB | board 1 thread, ms | modelled | error "
         "| board 4 threads, ms | modelled | error |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
@@ -135,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             kept = conclude(works)
             VALIDATION.write_text(json.dumps(kept, indent=1) + "\n")
-    except debian.MissingPieceError as error:
+    except RuntimeError as error:
         print(f"tools.a72.validate: {error}", file=sys.stderr)
         return 69
     print(as_markdown(kept))

@@ -72,10 +72,11 @@ def _apt(state: Path, kind: str = "deb [arch=arm64") -> list[str]:
         options |= {"APT::Architecture": "arm64", "APT::Architectures": "arm64"}
     command = ["apt-get", "-qq", "-y", *(word for k, v in options.items() for word in ("-o", f"{k}={v}"))]
     if not (state / "lists").is_dir():
+        sources = _sources(kind)  # first: what fails half way must not look like lists that were read
         for folder in ("lists/partial", "cache/archives/partial"):
             (state / folder).mkdir(parents=True, exist_ok=True)
         (state / "status").touch()
-        (state / "sources.list").write_text("\n".join(_sources(kind)) + "\n")
+        (state / "sources.list").write_text("\n".join(sources) + "\n")
         try:
             run(*command, "update")
         except RuntimeError as error:

@@ -253,6 +253,8 @@ def main(argv: list[str] | None = None) -> int:
     runner.add_argument("program", type=Path)
     runner.add_argument("--seconds", type=float, default=600, help="give up after this long (default 600)")
     options = parser.parse_args(argv)
+    if options.verb == "run" and not options.program.is_file():
+        parser.error(f"{options.program}: no such file; give a Python program to run in the machine")
     try:
         start = time.monotonic()
         machine = build(options.bundle)
@@ -260,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.verb == "image":
             return 0
         status, output, took = machine.run(options.program, options.seconds)
-    except debian.MissingPieceError as error:
+    except RuntimeError as error:
         print(f"tools.arm64.machine: {error}", file=sys.stderr)
         return 69
     print(output, end="")

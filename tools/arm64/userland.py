@@ -89,11 +89,17 @@ class Userland:
         cwd: Path | None = None,
         input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python in the userland and return what it printed; the caller judges the exit status."""
+        """Run Python in the userland and return what it printed; the caller judges the exit status.
+
+        Raises RuntimeError when it has not ended after `timeout` seconds.
+        """
         command = self.command(*arguments, plugin=plugin, environment=environment)
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd, input=input
-        )
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd, input=input
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"{arguments[0]} has not ended in the userland after {timeout:.0f} s") from error
 
 
 def build_wheel(folder: Path) -> Path:
@@ -227,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"arm64 userland ready in {build(options.root).root}")
             return 0
         return subprocess.run(Userland(options.root.resolve()).command(*options.arguments), check=False).returncode
-    except debian.MissingPieceError as error:
+    except RuntimeError as error:
         print(f"tools.arm64.userland: {error}", file=sys.stderr)
         return 69
 
