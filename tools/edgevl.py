@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from edge_runtime.errors import ConfigError, EdgeLabelError, NoInputError, StuckError, UsageError
+from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError, StuckError, UsageError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import InputSpec, load_bundle
 from edge_runtime.model.encoder import open_session, session_options
@@ -286,6 +286,11 @@ class EdgeVL:
         found = find_pairs(self.data / recipe.rgb, self.data / recipe.partner, recipe.modality)
         kept = keep_confident(pseudo_label(found, self.teacher, superset, quiet=self.quiet), recipe.keep)
         write_atomically(self._list(recipe), to_csv(kept, self.output.resolve()).encode())
+        short = [split for split in ("train", "validation", "test") if not any(p.split == split for p in kept)]
+        if short:
+            raise DataError(
+                f"{self.data / recipe.rgb}: {len(found)} pairs leave none for {' and '.join(short)}; give more of them"
+            )
         floor = self.floors[recipe.labels] = min(p.confidence for p in kept if p.split == "train")
         for split, sets in (("validation", self.validation), ("test", self.tests)):
             chosen = [p for p in kept if p.split == split]
@@ -311,7 +316,8 @@ class EdgeVL:
                     except (OSError, ValueError):
                         continue  # listed as broken where it is trained on
                     rng = np.random.default_rng((self.recipe.seed, 9, number, i))
-                    cv2.imwrite(str(made), pseudo_infrared(shown, rng))
+                    png = cv2.imencode(".png", pseudo_infrared(shown, rng))[1]
+                    write_atomically(made, png.tobytes(), durable=False)  # half a picture would be taken for a whole
                 pairs.append(Pair(sample.file, made, "ir", "train"))
             write_atomically(self._list(source), to_csv(pairs, self.output.resolve()).encode())
 
@@ -556,6 +562,7 @@ def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
     report = json.loads((output / "edgevl.json").read_text())
     found = load_bundle(base)
     found.verify()
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as parent:
         scratch = Path(parent) / "bundle"
         for name in found.manifest.files:
@@ -655,6 +662,8 @@ def main(argv: list[str] | None = None) -> int:
             raise NoInputError(f"{args.start}: no checkpoint.pt in it; --start takes a folder that tools.distill wrote")
         if bool(args.base) != bool(args.bundle):
             raise UsageError("--base and --bundle go together: whose text side, and where the new bundle goes")
+        if args.base:
+            load_bundle(args.base).verify()  # now, not after half an hour of training
         print(run(recipe, args.start, args.data, args.output, args.eval, ablation=args.ablation, quiet=args.quiet))
         if args.bundle:
             ship(args.base, args.bundle, args.output, recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 pytest.importorskip("transformers", reason="needs edge-label[train]")
 
-from edge_runtime.errors import ConfigError, StuckError  # noqa: E402
+from edge_runtime.errors import ConfigError, DataError, StuckError  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
 from tests.tiny import write_tiny_bundle  # noqa: E402
 from tools import edgevl  # noqa: E402
@@ -169,12 +170,12 @@ def test_stage_2_learns_from_triplets_and_leaves_the_frozen_layers_alone(finishe
 def test_the_bundle_says_what_it_was_trained_for(finished: Path, start_run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edgevl, "check", lambda _: None)  # the tiny bundle's text side is of another space
     recipe = edgevl.parse((finished / "edgevl.yaml").read_text(), "edgevl.yaml", edgevl.EdgeVLRecipe)
-    edgevl.ship(finished / "base", finished / "multi", finished / "out", recipe)
-    bundle = load_bundle(finished / "multi")
+    edgevl.ship(finished / "base", finished / "new" / "multi", finished / "out", recipe)  # in a folder not yet there
+    bundle = load_bundle(finished / "new" / "multi")
     assert bundle.manifest.id == "multi-1.2.0"
     assert bundle.manifest.input.modalities == ("rgb", "depth")
     assert bundle.read("encoder.onnx") == (finished / "out" / "encoder.onnx").read_bytes()
-    assert "stage 2 with QAT" in (finished / "multi" / "MODEL_CARD.md").read_text()
+    assert "stage 2 with QAT" in (finished / "new" / "multi" / "MODEL_CARD.md").read_text()
 
 
 def test_bad_input_is_one_line(start_run: Path, pair_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -185,6 +186,33 @@ def test_bad_input_is_one_line(start_run: Path, pair_data: Path, tmp_path: Path,
     recipe.write_text(recipe.read_text().replace("stage1", "stage_1"))
     assert edgevl.main([str(recipe), "--start", str(start_run), *common]) == ConfigError.exit_code
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_too_few_pairs_for_three_parts_are_refused_in_one_line(
+    start_run: Path,
+    pair_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    few = tmp_path / "few"
+    shutil.copytree(pair_data, few)
+    for file in sorted((few / "a" / "rgb").iterdir())[4:]:
+        file.unlink()
+    words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
+    monkeypatch.setattr(edgevl, "load_superset", lambda *_: words)
+    arguments = [str(recipe_of(few, tmp_path)), "--start", str(start_run), "--data", str(few), "--quiet"]
+    assert edgevl.main([*arguments, "--output", str(tmp_path / "out")]) == DataError.exit_code
+    assert "4 pairs leave none for validation; give more of them" in capsys.readouterr().err
+
+
+def test_a_base_that_is_no_bundle_is_refused_before_the_training(
+    start_run: Path, pair_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(edgevl, "run", lambda *_, **__: pytest.fail("trained"))
+    arguments = [str(recipe_of(pair_data, tmp_path)), "--start", str(start_run), "--data", str(pair_data)]
+    arguments += ["--output", str(tmp_path / "out"), "--base", str(tmp_path), "--bundle", str(tmp_path / "new")]
+    assert edgevl.main(arguments) == ConfigError.exit_code
 
 
 def test_a_stopped_training_is_not_taken_for_a_finished_one():
