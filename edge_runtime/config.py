@@ -37,7 +37,7 @@ class CameraConfig:
         _within("camera.height", self.height, 16, 8192)
         _within("camera.fps", self.fps, 1, 240)
         if self.max_fps is not None:
-            _within("camera.max_fps", self.max_fps, 0.1, 240)
+            _within("camera.max_fps", self.max_fps, 1, 240)
         _within("camera.frozen_frames", self.frozen_frames, 0, 1_000_000)
         _within("camera.stuck_s", self.stuck_s, 10, 3600)
 

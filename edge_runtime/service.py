@@ -84,6 +84,15 @@ class Limits:
     seconds: float | None = None
 
 
+def frame_interval_s(camera: CameraConfig, slowed: int) -> float:
+    """Least time between two labelled frames: the rate asked for, and ``slowed`` camera frames on a hot CPU.
+
+    The longer of both, never their product: a cap has cooled already, and the watchdog waits for the next record.
+    """
+    asked = 0.0 if camera.max_fps is None else 1 / camera.max_fps
+    return max(asked, slowed / camera.fps if slowed > 1 else 0.0)
+
+
 class Signals:
     """SIGTERM and SIGINT ask for the end, SIGHUP for a reload. The handlers set flags and nothing else.
 
@@ -165,7 +174,7 @@ class Daemon:
             if limits.frames and self.summary.records >= limits.frames:
                 return
             if frame is not None and self.source.live:
-                signals.sleep_until(taken + self._pause_s(record))
+                signals.sleep_until(min(deadline, taken + self._pause_s(record)))
 
     def _label(self, frame: Frame | None, waited_s: float) -> LabelRecord:
         """Every second has its record: of a frame, or of the reason why there is none."""
@@ -182,14 +191,12 @@ class Daemon:
         return record
 
     def _pause_s(self, record: LabelRecord) -> float:
-        """From one labelled camera frame to the next: the rate asked for, on a hot CPU ``slowed`` times as long."""
+        """From one labelled camera frame to the next, in seconds; says when a hot CPU changes it."""
         slowed = self._governor(record.temp_c, time.monotonic())
         if slowed != self.pipeline.counters.slowed:
             self.pipeline.counters.slowed = slowed
             log.warning("CPU at %s °C: labelling one of %d frames", record.temp_c, slowed)
-        camera = self.config.camera
-        wanted = 0.0 if camera.max_fps is None else 1 / camera.max_fps
-        return slowed * max(wanted, 1 / camera.fps) if slowed > 1 else wanted
+        return frame_interval_s(self.config.camera, slowed)
 
     def _status(self, record: LabelRecord) -> str:
         camera = self.source.state

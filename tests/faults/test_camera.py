@@ -398,7 +398,7 @@ def test_a_hot_cpu_labels_fewer_frames_and_says_so(tmp_path: Path, tiny_bundle: 
 
 def test_a_camera_is_labelled_no_more_often_than_asked(tmp_path: Path, tiny_bundle: Path):
     output = tmp_path / "out.jsonl"
-    file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"max_fps": 4, "exit_on_error": False})
+    file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"max_fps": 4})
     with Daemon(tmp_path, "--config", file, "--output", output) as daemon:
         wait_until(lambda: len(records_of(output)) >= 5)
         assert daemon.stop() == 0
