@@ -30,7 +30,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -39,7 +38,7 @@ from tqdm import tqdm
 from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError, StuckError, UsageError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import InputSpec, load_bundle
-from edge_runtime.model.encoder import open_session, session_options
+from edge_runtime.model.encoder import open_session
 from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.records import Modality
 from edge_runtime.strict_yaml import parse, read_text
@@ -66,7 +65,7 @@ from tools.factory.run import load_run
 from tools.factory.stems import Stems, cache_stems
 from tools.factory.students import Student, to_pixels
 from tools.factory.targets import Texts
-from tools.factory.teachers import Teacher, unit
+from tools.factory.teachers import Teacher
 from tools.factory.training import Materials, Trainer, keep_freed_memory
 from tools.interpolate import SHARES, between
 from tools.quantize import CALIBRATORS, cosines, quantise, run_all
@@ -239,14 +238,6 @@ def _torch_encoder(model: nn.Module) -> Encoder:
 
 def _onnx_encoder(model: bytes) -> Encoder:
     return lambda pictures: run_all(model, [p[None] for p in pictures])
-
-
-def _plain_onnx(model: bytes, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The same arithmetic in ONNX Runtime's other order: how far two right answers may lie apart."""
-    options = session_options(2)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return unit(np.concatenate([session.run(None, {INPUT: p[None]})[0] for p in pictures]))
 
 
 class EdgeVL:
@@ -543,7 +534,8 @@ def run(
     pictures = np.concatenate([s.other[s.whole] for s in work.tests] + [s.rgb[s.whole] for s in work.tests])
     by_runtime = _onnx_encoder(shipped)(pictures)
     report["torch fake-quantised to ONNX int8, cosine"] = cosines(_torch_encoder(refined)(pictures), by_runtime)
-    report["ONNX int8 without its optimiser to with it, cosine"] = cosines(_plain_onnx(shipped, pictures), by_runtime)
+    unoptimised = run_all(shipped, [p[None] for p in pictures], optimised=False)
+    report["ONNX int8 without its optimiser to with it, cosine"] = cosines(unoptimised, by_runtime)
     note(ROWS[6], _onnx_encoder(shipped))
     refined.rounding = False
     note(ROWS[7], _torch_encoder(refined))

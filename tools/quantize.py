@@ -64,9 +64,15 @@ class _Reader(CalibrationDataReader):
         return None if item is None else {INPUT: item}
 
 
-def run_all(model: bytes, inputs: Inputs, threads: int = 2) -> NDArray[np.float32]:
-    """Embeddings (N, dim) as the runtime computes them: same session options, unit norm."""
-    session = onnxruntime.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
+def run_all(model: bytes, inputs: Inputs, *, optimised: bool = True) -> NDArray[np.float32]:
+    """Embeddings (N, dim) as the runtime computes them: same session options, unit norm.
+
+    Not `optimised`, the same arithmetic runs in another order: how far two right answers may lie apart.
+    """
+    options = session_options(2)
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     rows = np.concatenate([session.run(None, {INPUT: x})[0] for x in inputs])
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
