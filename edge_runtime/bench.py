@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from edge_runtime.config import Config
 from edge_runtime.errors import DeviceError
 from edge_runtime.opencv import cv2
 from edge_runtime.pipeline import Pipeline
-from edge_runtime.records import CameraState, Frame
+from edge_runtime.records import CameraState, Encoding, Frame
 from edge_runtime.service import load_engine
 from edge_runtime.telemetry import anonymous_rss_mb, peak_rss_mb, pss_mb, release_memory, rss_mb
 
@@ -34,19 +34,23 @@ _ENOUGH_TIMES = 200_000
 
 
 class BuiltinSource:
-    """A 640x480 scene, made on the spot, delivered as an MJPG camera would, as fast as it is taken."""
+    """A 640x480 scene, made on the spot, delivered as an MJPG or a YUYV camera would, as fast as it is taken."""
 
-    name = "built-in 640x480 MJPG frame"
     live = False
     state: CameraState = "ok"
     ended = False
 
-    def __init__(self) -> None:
-        self._jpegs = cycle((builtin_jpeg(), builtin_jpeg(noise_seed=1)))  # a camera never sends the same bytes twice
+    def __init__(self, encoding: Literal["mjpg", "yuyv"] = "mjpg") -> None:
+        self.name = f"built-in 640x480 {encoding.upper()} frame"
+        sent = [builtin_jpeg(), builtin_jpeg(noise_seed=1)]  # a camera never sends the same bytes twice
+        if encoding == "yuyv":
+            sent = [_yuyv(jpeg) for jpeg in sent]
+        self._encoding: Encoding = encoding
+        self._frames = cycle(sent)
         self._repeats = RepeatCounter()
 
     def read(self, timeout_s: float) -> Frame:
-        frame = Frame(next(self._jpegs), "mjpg", time.monotonic(), time.time())
+        frame = Frame(next(self._frames), self._encoding, time.monotonic(), time.time())
         self._repeats(frame.data)
         frame.check_ms = (time.monotonic() - frame.captured_s) * 1e3
         return frame
@@ -77,6 +81,11 @@ def builtin_jpeg(width: int = 640, height: int = 480, noise_seed: int = 0) -> ND
         raise RuntimeError("OpenCV cannot encode JPEG")
     flat: NDArray[np.uint8] = jpeg.reshape(-1)
     return flat
+
+
+def _yuyv(jpeg: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    pixels: NDArray[Any] = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2YUV_YUYV)
+    return pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +164,10 @@ class BenchResult:
         return "\n".join(lines)
 
 
-def run_bench(config: Config, *, source: str | None = None, seconds: float = 10.0) -> BenchResult:
-    """Label frames for ``seconds`` after a warm-up and measure. Without a source, the built-in frame.
+def run_bench(
+    config: Config, *, source: str | None = None, seconds: float = 10.0, builtin: Literal["mjpg", "yuyv"] = "mjpg"
+) -> BenchResult:
+    """Label frames for ``seconds`` after a warm-up and measure. Without a source, the built-in frame as ``builtin``.
 
     Raises DeviceError when a live source gives nothing for five seconds.
     """
@@ -164,7 +175,7 @@ def run_bench(config: Config, *, source: str | None = None, seconds: float = 10.
     before = rss_mb()
     pipeline = Pipeline(load_engine(config.model), camera=source or "built-in", privacy=Privacy.of(config.privacy))
     loaded = rss_mb()
-    frames: Source = open_source(config.camera) if source else BuiltinSource()
+    frames: Source = open_source(config.camera) if source else BuiltinSource(builtin)
     release_memory()  # of drawing the frame
     times: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "total")}
     try:

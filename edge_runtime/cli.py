@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, UsageError, printable
@@ -138,6 +138,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_source(bench)
     _add_model(bench)
     bench.add_argument("--seconds", type=_positive(float), default=10.0, metavar="S", help="how long (default 10)")
+    bench.add_argument(
+        "--yuyv", action="store_true", help="the built-in frame as an uncompressed camera sends it, not as MJPG"
+    )
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--check", action="store_true", help="exit 1 when over 180 MB or under 23 FPS")
     bench.set_defaults(command=_bench)
@@ -293,10 +296,13 @@ def _once(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.yuyv and options.camera:
+        raise UsageError("--yuyv is about the built-in frame; a camera's own format is camera.fourcc in --config")
     config = _config(options)
     from edge_runtime.bench import run_bench
 
-    result = run_bench(config, source=options.camera, seconds=options.seconds)
+    form: Literal["mjpg", "yuyv"] = "yuyv" if options.yuyv else "mjpg"
+    result = run_bench(config, source=options.camera, seconds=options.seconds, builtin=form)
     print(result.to_json() if options.json else result.to_text())  # noqa: T201
     return 1 if options.check and not result.within_budget else 0
 

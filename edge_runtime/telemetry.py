@@ -12,7 +12,8 @@ from pathlib import Path
 
 MB = 1e6
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_MADV_DONTNEED = 4  # linux/mman.h
+_MADV_DONTNEED, _MADV_DONTDUMP = 4, 16  # linux/mman.h
+_PIECE = 512 * 1024  # bytes of a library that one page fault may map; whole pages
 _THROTTLE_FLAG = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # Raspberry Pi firmware
 THERMAL_ZONES = Path("/sys/class/thermal")
 _TIMESYNC = Path("/run/systemd/timesync")
@@ -99,17 +100,24 @@ def anonymous_rss_mb() -> float | None:
 def release_memory() -> None:
     """Give back what start-up needed and frames do not: freed heap, and pages of libraries that were used once.
 
-    The kernel keeps such pages mapped, and from large folios of its page cache it maps up to 2 MB at one touch. What is
-    needed again is mapped again, from the page cache: nothing is read twice. Figures: docs/decisions/014.
+    What is needed again is mapped again, from the page cache: nothing is read twice. From large folios of that cache
+    Linux 6.18 maps up to 2 MB at one touch, but never beyond the end of a mapping: so these are cut into pieces, by a
+    flag that every second piece gets and that means nothing here. Figures: docs/decisions/014.
     """
     libc = ctypes.CDLL(None)
+
+    def advise(start: int, end: int, advice: int) -> None:
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), advice)
+
     try:
         libc.malloc_trim(0)
     except AttributeError:  # a C library that is not glibc
         pass
     try:
         for start, end in _clean_file_mappings():
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+            advise(start, end, _MADV_DONTNEED)
+            for piece in range(start + _PIECE, end, 2 * _PIECE):  # not the first: a core dump wants the ELF header
+                advise(piece, min(piece + _PIECE, end), _MADV_DONTDUMP)
     except (OSError, ValueError):  # a kernel that does not tell what is mapped, or tells it in other words
         pass
 

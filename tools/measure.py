@@ -108,17 +108,19 @@ def measure_frames(videos: str) -> None:
 
 _BENCH_CHILD = """
 import json, sys
-from edge_runtime import bench, service
+from edge_runtime import bench, service, telemetry
 from edge_runtime.config import Config, ModelConfig
 if sys.argv[2] == "kept":
     bench.release_memory = service.release_memory = lambda: None
+if sys.argv[2] == "released, mappings whole":
+    telemetry._PIECE = 1 << 40
 result = bench.run_bench(Config(model=ModelConfig(bundle=sys.argv[1])), seconds=2)
 print(json.dumps(result.memory_mb))
 """
 
 
 def measure_memory(bundle: str) -> None:
-    """What bench sees with start-up memory kept and released, and the libraries in small and in large folios."""
+    """What bench sees with start-up memory kept or released, mappings whole or in pieces, small or large folios."""
     import os
     import sysconfig
 
@@ -129,8 +131,9 @@ def measure_memory(bundle: str) -> None:
             with library.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 if cache == "large folios":  # read from end to end, as a backup or a checksum does
-                    file.read()
-        for memory in ("kept", "released"):
+                    while file.read(1 << 17):
+                        pass
+        for memory in ("kept", "released, mappings whole", "released"):
             command = [sys.executable, "-c", _BENCH_CHILD, bundle, memory]
             got = _answer(command)
             figures = " | ".join(f"{got[key]:.1f}" for key in ("rss", "anonymous", "peak_rss"))

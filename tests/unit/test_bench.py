@@ -6,9 +6,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_runtime import bench, cli
+from edge_runtime.camera.decode import FULL_SIZE, decode
 from edge_runtime.config import Config, ModelConfig
 
 
@@ -25,6 +27,17 @@ def test_every_stage_and_memory_figure_is_there(result: bench.BenchResult):
     assert got["memory_mb"]["peak_rss"] >= got["memory_mb"]["rss"] > 0
     assert got["frames"] > 10
     assert got["fps"] == pytest.approx(got["frames"] / got["seconds"], rel=0.1)
+
+
+def test_the_built_in_frame_can_come_uncompressed_as_the_same_picture():
+    jpeg, yuyv = (decode(bench.BuiltinSource(form).read(1), FULL_SIZE) for form in ("mjpg", "yuyv"))
+    assert yuyv.shape == jpeg.shape == (480, 640, 3)
+    assert np.abs(yuyv.astype(int) - jpeg).mean() < 2
+
+
+def test_uncompressed_is_only_for_the_built_in_frame(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["bench", "--yuyv", "--camera", "demo"]) == 2
+    assert "camera.fourcc" in capsys.readouterr().err
 
 
 NOTHING = dict.fromkeys(("mean", "p50", "p90", "p99", "max"), 0.0)

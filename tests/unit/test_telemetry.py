@@ -37,6 +37,18 @@ def test_released_memory_is_gone_and_what_is_needed_again_still_works():
     assert same == "True"
 
 
+def test_no_page_fault_can_map_more_of_a_library_than_a_piece():
+    """Linux 6.18 maps the whole of a large folio at one touch, up to the end of the mapping."""
+    code = (
+        "import cv2; from edge_runtime import telemetry as t; "
+        "longest = lambda: max(end - start for start, end in t._clean_file_mappings()); "
+        "before = longest(); t.release_memory(); t.release_memory(); print(before, longest(), t._PIECE)"
+    )
+    before, after, piece = map(int, subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert before > 4 * piece
+    assert after <= piece
+
+
 def test_pages_of_our_own_are_never_released_even_when_they_are_swapped_out(tmp_path: Path):
     def mapping(start: str, permissions: str, inode: int, anonymous: int, swap: int) -> str:
         return (
