@@ -71,7 +71,7 @@ from tools.interpolate import SHARES, between
 from tools.quantize import CALIBRATORS, cosines, quantise, run_all
 
 VIEWS = 4  # of each test pair: the whole frame, its mirror image and two fixed crops; both halves share them
-ROWS = (  # of the table; all but the first, fourth, fifth and the last two only with --ablation
+ROWS = (  # of the table; the second, third and sixth only with --ablation
     "start, RGB only, fp32",
     "stage 1 on RGB, fp32",
     "stage 1 on non-RGB, fp32",
@@ -80,7 +80,9 @@ ROWS = (  # of the table; all but the first, fourth, fifth and the last two only
     "+ QAT, int8",
     "+ stage 2 with QAT, int8",
     "+ stage 2, its fp32 self",
+    "start, shown the colour picture in grey",  # what losing colour alone costs: as much as anything can hope for
 )
+HALVES = ("rgb", "other")  # of a pair
 CPU = torch.device("cpu")
 
 
@@ -175,7 +177,7 @@ def test_set(
 ) -> TestSet:
     """Show the pairs as the runtime would, then through the fixed views. floor: least confidence that is sure."""
     side = start.input.size
-    prepare_one = Preprocessor(InputSpec("pixels", "NHWC", (side, side), start.input.resize, ("rgb",)))
+    prepare_one = _preprocessor(start, side)
 
     def shown(path: Path | None, modality: str) -> NDArray[np.uint8]:
         sample = Sample("", 0, path or Path(), 0, 0, (), "", True, modality)  # type: ignore[arg-type]
@@ -194,6 +196,10 @@ def test_set(
     return TestSet(name, pairs[0].modality, colour, through(other), target, sure, superset)
 
 
+def _preprocessor(start: Recipe, side: int) -> Preprocessor:
+    return Preprocessor(InputSpec("pixels", "NHWC", (side, side), start.input.resize, ("rgb",)))
+
+
 def _test_view(number: int, row: int) -> np.void:
     if number == 0:
         return whole_picture()
@@ -205,15 +211,18 @@ def _test_view(number: int, row: int) -> np.void:
     return geometry_of(drawn)
 
 
+def _in_grey(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    grey = np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures])
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
 def measure(encode: Encoder, sets: list[TestSet]) -> dict[str, Any]:
     """In %: agreement with the teacher's top-1 on colour, and on sure pseudo-labels alone; cosine to its embedding."""
     report: dict[str, Any] = {}
     for s in sets:
-        wanted = (s.target @ s.superset.rows.T).argmax(1)
         entry = {}
-        for half, pictures in (("rgb", s.rgb), ("other", s.other)):
-            found = encode(pictures)
-            right = (found @ s.superset.rows.T).argmax(1) == wanted
+        for half in HALVES:
+            found, right = _answers(encode, s, half)
             entry[half] = {
                 "agreement": round(100 * float(right.mean()), 2),
                 "whole frames": round(100 * float(right[s.whole].mean()), 2),
@@ -221,10 +230,32 @@ def measure(encode: Encoder, sets: list[TestSet]) -> dict[str, Any]:
                 "cosine": round(float((found * s.target).sum(1).mean()), 4),
             }
         report[s.name] = entry
-    for half in ("rgb", "other"):
+    for half in HALVES:
         report[half] = round(float(np.mean([report[s.name][half]["agreement"] for s in sets])), 2)
     report["average"] = round((report["rgb"] + report["other"]) / 2, 2)
     return report
+
+
+def _answers(encode: Encoder, s: TestSet, half: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Embeddings of one half of the pairs (N * VIEWS, D), and whether each agrees with the teacher's top-1."""
+    found = encode(s.rgb if half == "rgb" else s.other)
+    return found, (found @ s.superset.rows.T).argmax(1) == (s.target @ s.superset.rows.T).argmax(1)
+
+
+def gain(new: Encoder, old: Encoder, sets: list[TestSet], halves: tuple[str, ...] = HALVES) -> dict[str, float]:
+    """Points of agreement that `new` has more than `old`, mean over sets and halves, and the 95 % interval of that.
+
+    By bootstrap over pairs: both models see the same pictures, and the views of a pair stay together.
+    """
+    rng = np.random.default_rng(0)
+    means, drawn = [], []
+    for s in sets:
+        counted = [np.mean([_answers(encode, s, half)[1] for half in halves], 0) for encode in (new, old)]
+        by_pair = 100 * (counted[0] - counted[1]).reshape(VIEWS, -1).mean(0)
+        means.append(by_pair.mean())
+        drawn.append(by_pair[rng.integers(len(by_pair), size=(2000, len(by_pair)))].mean(1))
+    low, high = np.percentile(np.mean(drawn, 0), (2.5, 97.5))
+    return {"points": round(float(np.mean(means)), 2), "low": round(float(low), 2), "high": round(float(high), 2)}
 
 
 def _torch_encoder(model: nn.Module) -> Encoder:
@@ -292,10 +323,11 @@ class EdgeVL:
 
     def _list_colour(self) -> None:
         """The colour pictures as pairs with a pseudo-infrared one each, written beside their list."""
-        side = self.start.input.cache_size
-        prepare_one = Preprocessor(InputSpec("pixels", "NHWC", (side, side), self.start.input.resize, ("rgb",)))
-        for number, source in enumerate(self.recipe.colour):
-            folder = self.output.resolve() / f"{source.name}-ir"
+        recipe, side = self.recipe, self.start.input.cache_size
+        prepare_one = _preprocessor(self.start, side)
+        for number, source in enumerate(recipe.colour):
+            made_of = repr((recipe.seed, number, asdict(source), side)).encode()  # a changed source is made anew
+            folder = self.output.resolve() / f"{source.name}-ir-{hashlib.sha256(made_of).hexdigest()[:8]}"
             folder.mkdir(exist_ok=True)
             pairs = []
             samples = scan((source,), self.data)
@@ -306,7 +338,7 @@ class EdgeVL:
                         shown = show(sample, prepare_one)[0]
                     except (OSError, ValueError):
                         continue  # listed as broken where it is trained on
-                    rng = np.random.default_rng((self.recipe.seed, 9, number, i))
+                    rng = np.random.default_rng((recipe.seed, 9, number, i))
                     png = cv2.imencode(".png", pseudo_infrared(shown, rng))[1]
                     write_atomically(made, png.tobytes(), durable=False)  # half a picture would be taken for a whole
                 pairs.append(Pair(sample.file, made, "ir", "train"))
@@ -514,8 +546,8 @@ def run(
         "views": VIEWS,
     }
 
-    def note(name: str, encode: Encoder) -> None:
-        rows[name] = measure(encode, work.tests)
+    def note(name: str, encode: Encoder, tests: list[TestSet] = work.tests) -> None:
+        rows[name] = measure(encode, tests)
         brief = {key: rows[name][key] for key in ("rgb", "other", "average")}
         print(f"{time.monotonic() - began:5.0f} s  {name}: {json.dumps(brief)}", file=sys.stderr, flush=True)
         report["seconds"] = round(time.monotonic() - began)
@@ -523,6 +555,7 @@ def run(
 
     # First what is shipped, then the rows that only compare: a run that is cut short has made its model.
     note(ROWS[0], _torch_encoder(work.student))
+    note(ROWS[8], _torch_encoder(work.student), [replace(s, other=_in_grey(s.rgb)) for s in work.tests])
     student, report["validation by share of the way of stage 1"] = work.part_way(work.stage1())
     note(ROWS[3], _torch_encoder(student))
     float32, int8, report["calibrators, cosine to fp32"] = work.quantised(student)
@@ -539,6 +572,12 @@ def run(
     note(ROWS[6], _onnx_encoder(shipped))
     refined.rounding = False
     note(ROWS[7], _torch_encoder(refined))
+    of_shipped = _onnx_encoder(shipped)
+    report["gains of stage 2 with QAT"] = {
+        "non-RGB over the start": gain(of_shipped, _torch_encoder(work.student), work.tests, ("other",)),
+        "average over PTQ": gain(of_shipped, _onnx_encoder(int8), work.tests),
+        "average over its fp32 self": gain(of_shipped, _torch_encoder(refined), work.tests),
+    }
     if ablation:
         plain, report["validation at each check of QAT"] = work.stage2(int8, contrastive=False)
         note(ROWS[5], _onnx_encoder(plain.to_onnx()))
@@ -640,6 +679,13 @@ def table(report: dict[str, Any]) -> str:
         f"{sizes}. Torch fake-quantised against ONNX Runtime int8: cosine {parity['mean']:.5f} mean, "
         f"{parity['min']:.5f} lowest (ONNX Runtime without its graph optimiser against with it: {itself['mean']:.5f}, "
         f"{itself['min']:.5f}). {report['seconds']} s in all.",
+        "",
+        "Points that stage 2 with QAT gains, and the 95 % interval by bootstrap over pairs: "
+        + "; ".join(
+            f"{name} {g['points']:+.1f} ({g['low']:+.1f} to {g['high']:+.1f})"
+            for name, g in report["gains of stage 2 with QAT"].items()
+        )
+        + ".",
     ]
     return "\n".join(lines)
 

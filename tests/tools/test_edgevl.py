@@ -120,9 +120,32 @@ def test_the_table_has_every_row_and_the_report_every_figure(finished: Path):
     report = json.loads((finished / "out" / "edgevl.json").read_text())
     assert set(report["rows"]) == set(edgevl.ROWS)
     table = (finished / "out" / "edgevl.md").read_text()
-    assert [line.split(" |")[0][2:] for line in table.splitlines()[2:10]] == list(edgevl.ROWS)
+    assert [line.split(" |")[0][2:] for line in table.splitlines()[2:11]] == list(edgevl.ROWS)
     assert set(report["pairs"]) == {"a", "t"}
     assert report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100  # its own teacher
+
+
+def test_the_interval_of_a_gain_is_that_of_pairs_and_not_of_their_views():
+    """Every second pair is answered better, in all its views: half of 100 points, give or take what 16 pairs allow."""
+    pairs = 16
+    target = np.tile(np.eye(2, dtype=np.float32)[0], (pairs * edgevl.VIEWS, 1))
+    pictures = np.zeros((len(target), 1, 1, 3), np.uint8)
+    sure = np.ones(len(target), bool)
+    words = Superset(["a", "b"], np.eye(2, dtype=np.float32))
+    judged = edgevl.TestSet("x", "ir", pictures, pictures, target, sure, words)
+    odd = np.arange(len(target)) % pairs % 2
+    got = edgevl.gain(lambda _: np.eye(2, dtype=np.float32)[odd], lambda p: 1 - target, [judged], ("other",))
+    assert got["points"] == 50
+    assert got["low"] == pytest.approx(50 - 196 * (0.25 / pairs) ** 0.5, abs=4)
+    assert got["high"] == pytest.approx(50 + 196 * (0.25 / pairs) ** 0.5, abs=4)
+
+
+def test_the_table_says_how_sure_its_differences_are(finished: Path):
+    table = (finished / "out" / "edgevl.md").read_text()
+    gains = json.loads((finished / "out" / "edgevl.json").read_text())["gains of stage 2 with QAT"]
+    for name, g in gains.items():
+        assert g["low"] <= g["points"] <= g["high"]
+        assert f"{name} {g['points']:+.1f} ({g['low']:+.1f} to {g['high']:+.1f})" in table
 
 
 def test_distillation_brings_depth_nearer_to_colour(finished: Path):
