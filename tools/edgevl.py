@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -119,6 +119,7 @@ class EdgeVLRecipe:
     calibration: pictures that set the int8 ranges, all modalities alike.
     calibrators: of tools.quantize; the one nearest to float32 on validation pictures is kept.
     checks: how often stage 2 is judged on the validation pairs.
+    soup: trainings of each stage from the same start, each in an order of its own; the mean of their weights is taken.
     disclosure: what was looked at that should not choose, for the model card.
     """
 
@@ -136,6 +137,7 @@ class EdgeVLRecipe:
     calibration: int = 96
     calibrators: tuple[str, ...] = ("minmax", "percentile 99.999")
     checks: int = 4
+    soup: int = 1
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     disclosure: str = ""
 
@@ -143,6 +145,8 @@ class EdgeVLRecipe:
         for name in self.calibrators:
             if name not in CALIBRATORS:
                 raise ValueError(f"no calibrator '{name}'; there are: {', '.join(CALIBRATORS)}")
+        if self.soup < 1:
+            raise ValueError(f"soup: {self.soup}; at least 1 training makes a model")
         if self.colour and not self.colour_labels:
             raise ValueError("colour needs colour_labels, a superset such as tools/recipes/supersets/road.yaml")
 
@@ -169,6 +173,7 @@ class TestSet:
         return slice(0, len(self.rgb) // VIEWS)
 
 
+Model = TypeVar("Model", bound=nn.Module)
 Encoder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -374,7 +379,8 @@ class EdgeVL:
                 test_set(recipe.name, pairs, self.floors.get(recipe.labels, 0.0), self.start, self.teacher, superset)
             )
 
-    def _recipe(self, stage: StageSettings) -> Recipe:
+    def _recipe(self, stage: StageSettings, member: int = 0) -> Recipe:
+        """member: of the soup; it changes the order of pictures and views, not what is stored of them."""
         own = self.recipe
         lists = tuple(
             SourceRecipe(name=p.name, path=str(self._list(p)), kind="csv", label="label", weight=p.weight)
@@ -385,7 +391,7 @@ class EdgeVL:
             self.start,
             name=own.name,
             version=own.version,
-            seed=own.seed,
+            seed=own.seed + member,
             teacher=self.teacher_recipe,
             student=replace(self.start.student, frozen=own.frozen),
             data=(*lists, *grey),
@@ -398,14 +404,17 @@ class EdgeVL:
     def stage1(self, which: Literal["both", "rgb", "other"] = "both") -> Student:
         """Feature distillation of one shared student, from the start student, on all or half of the modalities."""
         wanted = {"both": ("rgb", "ir", "depth"), "rgb": ("rgb",), "other": ("ir", "depth")}[which]
-        materials = _only(replace(self.materials, recipe=self._recipe(self.recipe.stage1)), wanted)
-        trainer = _Stage(
-            copy.deepcopy(self.student), materials, self._folder(f"stage1-{which}", materials), CPU, quiet=self.quiet
-        )
-        if trainer.checkpoint_path.is_file():
-            trainer.resume()
-        _train(trainer)
-        return trainer.average
+        trained = []
+        for member in range(self.recipe.soup):
+            recipe = self._recipe(self.recipe.stage1, member)
+            materials = _only(replace(self.materials, recipe=recipe), wanted)
+            folder = self._folder(f"stage1-{which}-{member}", materials)
+            trainer = _Stage(copy.deepcopy(self.student), materials, folder, CPU, quiet=self.quiet)
+            if trainer.checkpoint_path.is_file():
+                trainer.resume()
+            _train(trainer)
+            trained.append(trainer.average)
+        return mean_of(trained)
 
     def part_way(self, end: Student) -> tuple[Student, dict[float, float]]:
         """The weights between the start student's and `end` that agree best with the teacher on the validation pairs.
@@ -464,18 +473,22 @@ class EdgeVL:
         if not contrastive:
             settings = replace(settings, losses=replace(settings.losses, triplet=0.0))
         module = FakeQuantised(int8)
-        stems = self._int8_stems(module)
-        materials = replace(self.materials, recipe=self._recipe(settings), stems=stems)
-        folder = self._folder("stage2" if contrastive else "qat", materials)
-        trainer = _Stage(module, materials, folder, CPU, quiet=self.quiet)
-        best = (self._judge(trainer.average), copy.deepcopy(trainer.average))
+        materials = replace(self.materials, stems=self._int8_stems(module))
+        trainers = []
+        for member in range(self.recipe.soup):
+            own = replace(materials, recipe=self._recipe(settings, member))
+            folder = self._folder(f"{'stage2' if contrastive else 'qat'}-{member}", own)
+            trainers.append(_Stage(copy.deepcopy(module), own, folder, CPU, quiet=self.quiet))
+        best = (self._judge(trainers[0].average), copy.deepcopy(trainers[0].average))
         judged = [best[0]]
         for look in range(1, self.recipe.checks + 1):
-            _train(trainer, trainer.plan.steps * look // self.recipe.checks)
-            score = self._judge(trainer.average)
+            for trainer in trainers:
+                _train(trainer, trainer.plan.steps * look // self.recipe.checks)
+            state = mean_of([trainer.average for trainer in trainers])
+            score = self._judge(state)
             judged.append(score)
             if score > best[0]:
-                best = (score, copy.deepcopy(trainer.average))
+                best = (score, state)
         return best[1], [round(score, 2) for score in judged]
 
     def _int8_stems(self, module: FakeQuantised) -> Stems:
@@ -515,6 +528,19 @@ class _Stage(Trainer):
     def validate(self) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+
+def mean_of(trained: list[Model]) -> Model:
+    """A model whose weights are the mean of those of several (Wortsman et al., "Model soups", ICML 2022)."""
+    mean = copy.deepcopy(trained[0])
+    states = [model.state_dict() for model in trained]
+    mean.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
+            for name, tensor in states[0].items()
+        }
+    )
+    return mean
 
 
 def _train(trainer: Trainer, stop_at_step: int = 1 << 62) -> None:

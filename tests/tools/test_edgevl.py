@@ -89,7 +89,7 @@ def recipe_of(data: Path, folder: Path) -> Path:
     )
     path = folder / "edgevl.yaml"
     path.write_text(
-        "name: multi\nversion: 1.2.0\nfrozen: 1\nviews: 2\ncalibration: 8\n"
+        "name: multi\nversion: 1.2.0\nfrozen: 1\nviews: 2\nsoup: 2\ncalibration: 8\n"
         f"pairs:\n  - {{name: a, rgb: a/rgb, partner: a/depth, modality: depth, labels: {data / 'words.yaml'}}}\n"
         f"evaluation: {{name: t, rgb: t/rgb, partner: t/ir, modality: ir, labels: {data / 'words.yaml'}}}\n"
         f"colour: [{{name: c, path: a/rgb, limit: 8}}]\ncolour_labels: {data / 'words.yaml'}\n"
@@ -123,6 +123,16 @@ def test_the_table_has_every_row_and_the_report_every_figure(finished: Path):
     assert [line.split(" |")[0][2:] for line in table.splitlines()[2:11]] == list(edgevl.ROWS)
     assert set(report["pairs"]) == {"a", "t"}
     assert report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100  # its own teacher
+
+
+def test_a_soup_is_the_mean_of_trainings_that_saw_things_in_different_orders(finished: Path):
+    folders = sorted(finished.glob("out/cache-*/stage1-both-*"))
+    ends = [torch.load(folder / "checkpoint.pt", weights_only=True)["average"] for folder in folders]
+    assert len(ends) == 2
+    assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    mean = edgevl.mean_of([first, second])
+    assert torch.allclose(mean.weight, (first.weight + second.weight) / 2)
 
 
 def test_the_interval_of_a_gain_is_that_of_pairs_and_not_of_their_views():
