@@ -80,7 +80,7 @@ ROWS = (  # of the table; the second, third and sixth only with --ablation
     "+ QAT, int8",
     "+ stage 2 with QAT, int8",
     "+ stage 2, its fp32 self",
-    "start, shown the colour picture in grey",  # what losing colour alone costs: as much as anything can hope for
+    "start, shown the colour picture in grey",  # what losing colour alone costs the start
 )
 HALVES = ("rgb", "other")  # of a pair
 CPU = torch.device("cpu")
