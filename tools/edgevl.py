@@ -37,9 +37,8 @@ from tqdm import tqdm
 
 from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError, StuckError, UsageError
 from edge_runtime.files import write_atomically
-from edge_runtime.model.bundle import InputSpec, load_bundle
+from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import open_session
-from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.records import Modality
 from edge_runtime.strict_yaml import parse, read_text
 from tools.bundle import check, replace_folder, write_manifest
@@ -48,7 +47,7 @@ from tools.distill import prepare, teacher_of
 from tools.evaluate import open_data
 from tools.export import INPUT, export_onnx, fold_all
 from tools.factory.augment import VIEW, apply_view, draw, geometry_of, whole_picture
-from tools.factory.datasets import Sample, scan, show
+from tools.factory.datasets import Sample, preprocessor, scan, show
 from tools.factory.fake_quant import FakeQuantised
 from tools.factory.pseudo_infrared import pseudo_infrared
 from tools.factory.recipe import (
@@ -174,6 +173,8 @@ class TestSet:
 
 
 Model = TypeVar("Model", bound=nn.Module)
+# Of the two halves: embeddings (N * VIEWS, D), and whether each agrees with the teacher's top-1.
+Answers = dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
 Encoder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -182,7 +183,7 @@ def test_set(
 ) -> TestSet:
     """Show the pairs as the runtime would, then through the fixed views. floor: least confidence that is sure."""
     side = start.input.size
-    prepare_one = _preprocessor(start, side)
+    prepare_one = preprocessor(start.input, side)
 
     def shown(path: Path | None, modality: str) -> NDArray[np.uint8]:
         sample = Sample("", 0, path or Path(), 0, 0, (), "", True, modality)  # type: ignore[arg-type]
@@ -201,10 +202,6 @@ def test_set(
     return TestSet(name, pairs[0].modality, colour, through(other), target, sure, superset)
 
 
-def _preprocessor(start: Recipe, side: int) -> Preprocessor:
-    return Preprocessor(InputSpec("pixels", "NHWC", (side, side), start.input.resize, ("rgb",)))
-
-
 def _test_view(number: int, row: int) -> np.void:
     if number == 0:
         return whole_picture()
@@ -221,41 +218,44 @@ def _in_grey(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def measure(encode: Encoder, sets: list[TestSet]) -> dict[str, Any]:
+def answer(encode: Encoder, sets: list[TestSet]) -> list[Answers]:
+    """What a model says of every set; each picture is encoded once."""
+    answers: list[Answers] = []
+    for s in sets:
+        wanted = (s.target @ s.superset.rows.T).argmax(1)
+        found = {half: encode(pictures) for half, pictures in zip(HALVES, (s.rgb, s.other), strict=True)}
+        answers.append({half: (e, (e @ s.superset.rows.T).argmax(1) == wanted) for half, e in found.items()})
+    return answers
+
+
+def measure(answers: list[Answers], sets: list[TestSet]) -> dict[str, Any]:
     """In %: agreement with the teacher's top-1 on colour, and on sure pseudo-labels alone; cosine to its embedding."""
     report: dict[str, Any] = {}
-    for s in sets:
-        entry = {}
-        for half in HALVES:
-            found, right = _answers(encode, s, half)
-            entry[half] = {
+    for s, of_set in zip(sets, answers, strict=True):
+        report[s.name] = {
+            half: {
                 "agreement": round(100 * float(right.mean()), 2),
                 "whole frames": round(100 * float(right[s.whole].mean()), 2),
                 "pseudo-label accuracy": round(100 * float(right[s.sure].mean()), 2) if s.sure.any() else None,
                 "cosine": round(float((found * s.target).sum(1).mean()), 4),
             }
-        report[s.name] = entry
+            for half, (found, right) in of_set.items()
+        }
     for half in HALVES:
         report[half] = round(float(np.mean([report[s.name][half]["agreement"] for s in sets])), 2)
     report["average"] = round((report["rgb"] + report["other"]) / 2, 2)
     return report
 
 
-def _answers(encode: Encoder, s: TestSet, half: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Embeddings of one half of the pairs (N * VIEWS, D), and whether each agrees with the teacher's top-1."""
-    found = encode(s.rgb if half == "rgb" else s.other)
-    return found, (found @ s.superset.rows.T).argmax(1) == (s.target @ s.superset.rows.T).argmax(1)
-
-
-def gain(new: Encoder, old: Encoder, sets: list[TestSet], halves: tuple[str, ...] = HALVES) -> dict[str, float]:
+def gain(new: list[Answers], old: list[Answers], halves: tuple[str, ...] = HALVES) -> dict[str, float]:
     """Points of agreement that `new` has more than `old`, mean over sets and halves, and the 95 % interval of that.
 
     By bootstrap over pairs: both models see the same pictures, and the views of a pair stay together.
     """
     rng = np.random.default_rng(0)
     means, drawn = [], []
-    for s in sets:
-        counted = [np.mean([_answers(encode, s, half)[1] for half in halves], 0) for encode in (new, old)]
+    for of_set in zip(new, old, strict=True):
+        counted = [np.mean([answers[half][1] for half in halves], 0) for answers in of_set]
         by_pair = 100 * (counted[0] - counted[1]).reshape(VIEWS, -1).mean(0)
         means.append(by_pair.mean())
         drawn.append(by_pair[rng.integers(len(by_pair), size=(2000, len(by_pair)))].mean(1))
@@ -329,7 +329,7 @@ class EdgeVL:
     def _list_colour(self) -> None:
         """The colour pictures as pairs with a pseudo-infrared one each, written beside their list."""
         recipe, side = self.recipe, self.start.input.cache_size
-        prepare_one = _preprocessor(self.start, side)
+        prepare_one = preprocessor(self.start.input, side)
         for number, source in enumerate(recipe.colour):
             made_of = repr((recipe.seed, number, asdict(source), side)).encode()  # a changed source is made anew
             folder = self.output.resolve() / f"{source.name}-ir-{hashlib.sha256(made_of).hexdigest()[:8]}"
@@ -427,7 +427,7 @@ class EdgeVL:
         student = copy.deepcopy(end)
         for share in SHARES[1:]:
             student.load_state_dict(between(first, last, share))
-            judged[share] = measure(_torch_encoder(student), self.validation)["average"]
+            judged[share] = measure(answer(_torch_encoder(student), self.validation), self.validation)["average"]
         student.load_state_dict(between(first, last, max(judged, key=judged.__getitem__)))
         return student, judged
 
@@ -517,7 +517,7 @@ class EdgeVL:
 
     def _judge(self, model: FakeQuantised) -> float:
         """Agreement of the int8 graph with the teacher on the validation pairs; cosine breaks ties."""
-        report = measure(_onnx_encoder(model.to_onnx()), self.validation)
+        report = measure(answer(_onnx_encoder(model.to_onnx()), self.validation), self.validation)
         cosine = [report[s.name][half]["cosine"] for s in self.validation for half in ("rgb", "other")]
         return float(report["average"] + 0.01 * np.mean(cosine))
 
@@ -566,6 +566,7 @@ def run(
     if pack:
         work.add_evaluation(pack)
     rows: dict[str, Any] = {}
+    answered: dict[str, list[Answers]] = {}
     report: dict[str, Any] = {
         "rows": rows,
         "pairs": {s.name: {"modality": s.modality, "test pairs": len(s.rgb) // VIEWS} for s in work.tests},
@@ -573,7 +574,8 @@ def run(
     }
 
     def note(name: str, encode: Encoder, tests: list[TestSet] = work.tests) -> None:
-        rows[name] = measure(encode, tests)
+        answered[name] = answer(encode, tests)
+        rows[name] = measure(answered[name], tests)
         brief = {key: rows[name][key] for key in ("rgb", "other", "average")}
         print(f"{time.monotonic() - began:5.0f} s  {name}: {json.dumps(brief)}", file=sys.stderr, flush=True)
         report["seconds"] = round(time.monotonic() - began)
@@ -598,11 +600,11 @@ def run(
     note(ROWS[6], _onnx_encoder(shipped))
     refined.rounding = False
     note(ROWS[7], _torch_encoder(refined))
-    of_shipped = _onnx_encoder(shipped)
+    refined_answers = answered[ROWS[6]]
     report["gains of stage 2 with QAT"] = {
-        "non-RGB over the start": gain(of_shipped, _torch_encoder(work.student), work.tests, ("other",)),
-        "average over PTQ": gain(of_shipped, _onnx_encoder(int8), work.tests),
-        "average over its fp32 self": gain(of_shipped, _torch_encoder(refined), work.tests),
+        "non-RGB over the start": gain(refined_answers, answered[ROWS[0]], ("other",)),
+        "average over PTQ": gain(refined_answers, answered[ROWS[4]]),
+        "average over its fp32 self": gain(refined_answers, answered[ROWS[7]]),
     }
     if ablation:
         plain, report["validation at each check of QAT"] = work.stage2(int8, contrastive=False)

@@ -33,7 +33,6 @@ def test_a_real_drive_gives_a_valid_record_a_frame(videos: Path, default_bundle:
         assert record["labels"] == sorted(record["labels"], key=lambda s: -s["score"])
 
 
-@pytest.mark.fault("P1")
 @pytest.mark.parametrize(
     ("modality", "labels", "pack", "member"),
     [
@@ -58,6 +57,7 @@ def test_real_infrared_and_depth_folders_are_labelled_by_the_bundle_for_them(
     assert modality in refused.stderr
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_in_order(tiny_bundle: Path, tmp_path: Path, number: int):
     output = tmp_path / "run.jsonl"

@@ -144,7 +144,8 @@ def test_the_interval_of_a_gain_is_that_of_pairs_and_not_of_their_views():
     words = Superset(["a", "b"], np.eye(2, dtype=np.float32))
     judged = edgevl.TestSet("x", "ir", pictures, pictures, target, sure, words)
     odd = np.arange(len(target)) % pairs % 2
-    got = edgevl.gain(lambda _: np.eye(2, dtype=np.float32)[odd], lambda p: 1 - target, [judged], ("other",))
+    better, worse = (edgevl.answer(lambda _, e=e: e, [judged]) for e in (np.eye(2, dtype=np.float32)[odd], 1 - target))
+    got = edgevl.gain(better, worse, ("other",))
     assert got["points"] == 50
     assert got["low"] == pytest.approx(50 - 196 * (0.25 / pairs) ** 0.5, abs=4)
     assert got["high"] == pytest.approx(50 + 196 * (0.25 / pairs) ** 0.5, abs=4)

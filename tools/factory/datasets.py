@@ -68,6 +68,11 @@ class Sample:
         return data
 
 
+def preprocessor(spec: InputRecipe, side: int) -> Preprocessor:
+    """What the runtime does to a frame before a student sees it, at `side` pixels."""
+    return Preprocessor(InputSpec("pixels", "NHWC", (side, side), spec.resize, ("rgb",)))
+
+
 def show(sample: Sample, prepare: Preprocessor) -> NDArray[np.uint8]:
     """A sample as the runtime would show it to the encoder: (1, H, W, 3) uint8 RGB, overwritten by the next call.
 
@@ -360,11 +365,10 @@ def _samples_digest(samples: list[Sample], spec: InputRecipe) -> str:
 
 def _decode_all(samples: list[Sample], spec: InputRecipe, array_path: Path, index_path: Path, *, quiet: bool) -> None:
     side = spec.cache_size
-    shape = InputSpec("pixels", "NHWC", (side, side), spec.resize, ("rgb",))
 
     def load(sample: Sample) -> NDArray[np.uint8] | str:
         try:
-            return show(sample, Preprocessor(shape))[0].copy()
+            return show(sample, preprocessor(spec, side))[0].copy()
         except (OSError, ValueError, DataError) as error:
             return " ".join(str(error).split()) or type(error).__name__
 

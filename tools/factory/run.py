@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
-from edge_runtime.model.bundle import InputSpec
-from edge_runtime.model.preprocess import Preprocessor
+from tools.factory.datasets import preprocessor
 from tools.factory.mobilenet import Conv
 from tools.factory.recipe import Recipe, TeacherRecipe, load_recipe
 from tools.factory.students import Student, build_student, to_pixels
@@ -75,8 +74,7 @@ class StudentTeacher:
         """`text` makes the teacher that the run itself had, for the phrases."""
         recipe, self._student, self.text_space = load_run(folder)
         self._text = text(recipe.teacher)
-        side = recipe.input.size
-        self._prepare = Preprocessor(InputSpec("pixels", "NHWC", (side, side), recipe.input.resize, ("rgb",)))
+        self._prepare = preprocessor(recipe.input, recipe.input.size)
         self._batch = batch
 
     @torch.no_grad()
