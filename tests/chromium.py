@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.commands import need
@@ -21,6 +23,19 @@ def browse(profile: Path, url: str, *options: str, wait_ms: int = 2000) -> tuple
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
     return done.stdout, console
+
+
+@contextmanager
+def running(profile: Path, url: str) -> Iterator[None]:
+    """A browser that looks at ``url`` in real time, until the end of the block."""
+    chromium = need("chromium", "chromium")
+    command = [chromium, *FLAGS, f"--user-data-dir={profile}", url]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def dom(profile: Path, url: str, *options: str, wait_ms: int = 2000) -> tuple[str, str]:

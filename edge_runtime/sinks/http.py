@@ -1,16 +1,18 @@
 """A small HTTP/1.1 server for the metrics and the preview page: GET and HEAD of a fixed list of paths.
 
 One thread, sleeping in select while nobody asks. The standard library's http.server costs 5 MB and a thread a
-connection. What must not live here: anything that reads a file, a body or a query. Limits: ``MAX_CONNECTIONS`` (the
-longest-waiting one gives way to a new one), ``MAX_HEAD`` bytes of request, ``HEAD_S`` seconds to send it,
-``SEND_S`` to take the answer.
+connection. What must not live here: anything that reads a file, a body or a query. Limits: ``MAX_HEAD`` bytes of
+request, ``HEAD_S`` seconds to send it, ``SEND_S`` to take the answer.
+
+Who is served keeps being served. A connection takes one of ``PLACES`` with its first good answer and keeps it while
+it goes on asking; when all are taken, whoever comes next gets 503 with Retry-After at once. Connections without a
+place may be ``MAX_CONNECTIONS`` in all; past that the one that has waited longest gives way to the new one.
 """
 
 from __future__ import annotations
 
 import base64
 import errno
-import hmac
 import ipaddress
 import logging
 import re
@@ -24,11 +26,15 @@ from http import HTTPStatus
 from pathlib import Path
 
 from edge_runtime.config import parse_listen
+from edge_runtime.digest import same_bytes
 from edge_runtime.errors import ConfigError
 
 log = logging.getLogger("edge_label.http")
 
-MAX_CONNECTIONS = 16
+MAX_CONNECTIONS = 64  # open at once; the unit allows 256 descriptors
+PLACES = 16  # served at once: what a small processor answers eight times a second beside its labelling
+PLACE_S = 3.0  # a connection that asked nothing for so long leaves its place to another
+RETRY_S = 5
 MAX_HEAD = 8192
 HEAD_S = 5.0
 IDLE_S = 30.0
@@ -67,6 +73,7 @@ class _Connection:
 
     socket: socket.socket
     deadline: float
+    served_s: float = float("-inf")  # when it last got what a path answers
     received: bytearray = field(default_factory=bytearray)
     to_send: memoryview = field(default_factory=lambda: memoryview(b""))
     close_after: bool = False
@@ -127,10 +134,20 @@ class HttpServer:
             return
         client.setblocking(False)
         if len(self._connections) >= MAX_CONNECTIONS:
-            self._drop(min(self._connections, key=lambda c: c.deadline))
+            placed = self._placed()
+            self._drop(min(self._connections - placed, key=lambda c: c.deadline))
         connection = _Connection(client, time.monotonic() + HEAD_S)
         self._connections.add(connection)
         self._selector.register(client, selectors.EVENT_READ, connection)
+
+    def _placed(self) -> set[_Connection]:
+        """The connections that are being served: they asked lately, or are still taking their answer."""
+        lately = time.monotonic() - PLACE_S
+        return {c for c in self._connections if c.served_s > lately or (c.to_send and c.served_s > 0)}
+
+    def _has_place(self, connection: _Connection) -> bool:
+        others = self._placed() - {connection}
+        return len(others) < PLACES
 
     def _drop(self, connection: _Connection) -> None:
         if connection in self._connections:
@@ -166,7 +183,7 @@ class HttpServer:
         if len(head) > MAX_HEAD:
             response, keep, with_body = _error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), False, True
         else:
-            response, keep, with_body = self._respond(head)
+            response, keep, with_body = self._respond(head, connection)
         connection.received = bytearray(rest)
         connection.close_after = not keep
         connection.deadline = time.monotonic() + SEND_S
@@ -183,7 +200,7 @@ class HttpServer:
             connection.deadline = time.monotonic() + IDLE_S
             self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
 
-    def _respond(self, head: bytes) -> tuple[Response, bool, bool]:
+    def _respond(self, head: bytes, connection: _Connection) -> tuple[Response, bool, bool]:
         """(answer, keep the connection, send the body) for one request head."""
         line, *rest = head.split(b"\r\n")
         request = _REQUEST_LINE.fullmatch(line)
@@ -204,13 +221,17 @@ class HttpServer:
             return _error(HTTPStatus.UNAUTHORIZED, 'WWW-Authenticate: Basic realm="edge-label"'), keep, with_body
         if method not in (b"GET", b"HEAD"):
             return _error(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD"), False, True
-        route = self._routes.get(target.split(b"?", 1)[0].decode("ascii"))
+        path = target.split(b"?", 1)[0].decode("ascii")  # the query is nobody's business, not even the log's
+        route = self._routes.get(path)
         if route is None:
             return _error(HTTPStatus.NOT_FOUND), keep, with_body
+        if not self._has_place(connection):
+            return _FULL, False, with_body
+        connection.served_s = time.monotonic()
         try:
             return route(), keep, with_body
         except Exception:
-            log.exception("%s: %s failed", self._what, target.decode("ascii"))
+            log.exception("%s: %s failed", self._what, path)
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR), False, with_body
 
     def _host_is_ours(self, value: bytes | None) -> bool:
@@ -261,6 +282,14 @@ def _error(status: HTTPStatus, *headers: str) -> Response:
     return Response(f"{status.value} {status.phrase}\n".encode(), status=status, headers=headers)
 
 
+# A person's browser loads the page again by itself: Refresh is for those, Retry-After for programs.
+_FULL = Response(
+    f"All {PLACES} places for viewers are taken. Trying again in {RETRY_S} seconds.\n".encode(),
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    headers=(f"Retry-After: {RETRY_S}", f"Refresh: {RETRY_S}"),
+)
+
+
 def _encode(response: Response, *, keep: bool, with_body: bool) -> bytes:
     more = "".join(f"{line}\r\n" for line in response.headers)
     head = (
@@ -282,7 +311,7 @@ def _authorized(value: bytes, token: str) -> bool:
             return False
     elif scheme.lower() != b"bearer":
         return False
-    return hmac.compare_digest(given, token.encode())
+    return same_bytes(given, token.encode())
 
 
 def read_token(path: str | None) -> str | None:

@@ -39,6 +39,7 @@ class PreviewSink:
         self._to_jpeg = to_jpeg
         self._camera_state = camera_state
         self._newest: tuple[LabelRecord, Frame | None] | None = None
+        self._encoded: tuple[Frame, bytes] | None = None  # one picture for all viewers; the server's thread only
         self._changes = LabelChanges()
         self._events: deque[dict[str, object]] = deque(maxlen=MAX_EVENTS)
         self._event_count = 0
@@ -92,7 +93,9 @@ class PreviewSink:
         if frame is None:
             return Response(b"no picture yet\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         try:
-            return Response(self._to_jpeg(frame), "image/jpeg")
+            if self._encoded is None or self._encoded[0] is not frame:
+                self._encoded = (frame, self._to_jpeg(frame))
+            return Response(self._encoded[1], "image/jpeg")
         except DataError as error:
             return Response(f"{error}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
 

@@ -71,6 +71,7 @@ ROWS = tuple(
         ("N3", "bind beyond loopback without a token", "refused with 78"),
         ("N4", "hostile label text", "control characters refused; escaped in every output"),
         ("N5", "telemetry of a dependency", "switched off before the import; traced by strace"),
+        ("K1", "more viewers than places", "16 places, kept while used; the next one gets 503 with Retry-After"),
         ("G1", "config typo, bomb, tag", "strict loader: line, nearest key, caps"),
         ("G2", "picture bomb", "pixel limit before decoding"),
         ("G3", "privacy", "frame rewritten before anything looks at it; no pixel on disk by default"),

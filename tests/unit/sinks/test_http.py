@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import http.client
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -163,6 +165,110 @@ def test_a_client_that_does_not_take_its_answer_is_dropped_and_blocks_nobody(mon
     server.close()
 
 
+ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Viewer:
+    """One browser: a connection that stays, and asks again and again."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._connection = http.client.HTTPConnection(*server.address, timeout=10)
+
+    def ask(self) -> http.client.HTTPResponse:
+        self._connection.request("GET", "/")
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.mark.fault("K1")
+def test_one_viewer_more_gets_503_at_once_and_costs_no_other_its_picture(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_module, "PLACE_S", 600.0)  # a busy machine is no reason to lose a place here
+    viewers = [Viewer(server) for _ in range(http_module.PLACES)]
+    for _ in range(3):
+        assert {viewer.ask().status for viewer in viewers} == {200}
+    for _ in range(80):  # more than there may be connections at all
+        refused = Viewer(server).ask()
+        assert (refused.status, refused.getheader("Retry-After")) == (503, str(http_module.RETRY_S))
+    assert {viewer.ask().status for viewer in viewers} == {200}
+
+    viewers[0].close()
+    wait_until(lambda: Viewer(server).ask().status == 200, what="the place of the one who left")
+
+
+@pytest.mark.fault("K1")
+def test_of_forty_viewers_at_once_every_request_is_answered(server: HttpServer, monkeypatch: pytest.MonkeyPatch):
+    """None is reset: 200 for those who have a place, 503 for the others, and a viewer who has one keeps it."""
+    monkeypatch.setattr(http_module, "PLACE_S", 600.0)
+    answers: list[list[int]] = []
+
+    def look() -> None:
+        viewer = Viewer(server)
+        answers.append([viewer.ask().status for _ in range(25)])
+        all_have_asked.wait(30)
+        viewer.close()
+
+    all_have_asked = threading.Barrier(40)
+    threads = [threading.Thread(target=look) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 40
+    assert {status for viewer in answers for status in viewer} == {200, 503}
+    served = [viewer for viewer in answers if viewer[0] == 200]
+    assert len(served) == http_module.PLACES
+    assert served == [[200] * 25] * http_module.PLACES
+
+
+@pytest.mark.fault("K1")
+def test_a_viewer_on_a_slow_link_is_not_pushed_out_by_those_who_ask_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_module, "HEAD_S", 600.0)  # all of them may wait longer than the viewer
+    server = HttpServer("test", "127.0.0.1:0", {"/": lambda: Response(b"x" * 50_000_000)})
+    with socket.create_connection(server.address, 10) as viewer:
+        viewer.sendall(ASK)
+        got = len(viewer.recv(1000))
+        silent = [socket.create_connection(server.address, 10) for _ in range(2 * http_module.MAX_CONNECTIONS)]
+        while chunk := viewer.recv(1 << 20):
+            got += len(chunk)
+            if got > 50_000_000:  # head and body
+                break
+    assert got > 50_000_000
+    for client in silent:
+        client.close()
+    server.close()
+
+
+@pytest.mark.fault("K1")
+def test_who_asks_no_more_leaves_the_place_to_another(server: HttpServer, monkeypatch: pytest.MonkeyPatch):
+    viewers = [Viewer(server) for _ in range(http_module.PLACES)]
+    for viewer in viewers:
+        viewer.ask()
+    monkeypatch.setattr(http_module, "PLACE_S", 0.0)
+    assert Viewer(server).ask().status == 200
+    assert viewers[0].ask().status == 200, "the connection was kept; only the place was lent"
+
+
+@pytest.mark.fault("K1")
+def test_who_knows_no_token_takes_no_place():
+    server = HttpServer("test", "127.0.0.1:0", {"/": lambda: Response(b"hello")}, TOKEN)
+    strangers = [Viewer(server) for _ in range(2 * http_module.PLACES)]
+    assert {stranger.ask().status for stranger in strangers} == {401}
+    assert get(server, Authorization=f"Bearer {TOKEN}") == (200, b"hello")
+    server.close()
+
+
+def test_the_log_keeps_no_query(server: HttpServer, caplog: pytest.LogCaptureFixture):
+    assert get(server, "/broken?token=hunter2")[0] == 500
+    assert "/broken failed" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def test_many_clients_at_once_are_all_answered(server: HttpServer):
     got: list[tuple[int, bytes]] = []
     threads = [threading.Thread(target=lambda: got.extend(get(server) for _ in range(20))) for _ in range(8)]
@@ -175,6 +281,18 @@ def test_many_clients_at_once_are_all_answered(server: HttpServer):
 
 def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"any:{password}".encode()).decode()
+
+
+def test_a_server_with_a_token_maps_no_openssl():
+    """It costs 3.7 MB of the daemon's memory, and hashlib and hmac are easily imported again."""
+    code = (
+        "import sys; from edge_runtime.sinks.http import _authorized; "
+        "import edge_runtime.sinks.preview, edge_runtime.sinks.prometheus; "
+        "assert _authorized(b'Bearer abc', 'abc') and not _authorized(b'Bearer abd', 'abc'); "
+        "print(*{'ssl', '_ssl', '_hashlib', 'hmac'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == ""
 
 
 def test_with_a_token_nothing_is_served_without_it():

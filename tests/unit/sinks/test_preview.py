@@ -16,7 +16,8 @@ from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import PreviewConfig
 from edge_runtime.records import Frame, LabelScore
 from edge_runtime.sinks.preview import MAX_EVENTS, PAGE, PreviewSink
-from tests.chromium import dom
+from tests.chromium import dom, running
+from tests.daemon import wait_until
 from tests.unit.test_records import record
 
 FRAME = Frame(builtin_jpeg(), "mjpg", 0.0, 0.0)
@@ -61,6 +62,16 @@ def test_before_the_first_frame_and_with_a_broken_one_there_is_no_picture_but_an
     sink.write(of(), Frame(np.zeros(100, np.uint8), "mjpg", 0.0, 0.0))
     with pytest.raises(urllib.error.HTTPError, match="503"):
         fetch(sink, "/picture.jpg")
+
+
+def test_twenty_viewers_of_a_frame_cost_one_encoding():
+    encoded = []
+    sink = PreviewSink(PreviewConfig("127.0.0.1:0"), lambda frame: encoded.append(1) or b"jpeg", lambda: "ok")
+    for frame in (FRAME, Frame(FRAME.data, "mjpg", 1.0, 1.0)):
+        sink.write(of("cat"), frame)
+        assert {fetch(sink, "/picture.jpg") for _ in range(20)} == {b"jpeg"}
+    sink.close()
+    assert len(encoded) == 2
 
 
 def test_the_event_list_is_bounded(sink: PreviewSink):
@@ -115,6 +126,47 @@ def test_the_page_says_when_edge_label_is_gone(sink: PreviewSink, tmp_path: Path
     sink._server._routes = {"/": lambda: sink._page.__class__(old_page.encode(), "text/html")}
     page, _ = dom(tmp_path, url(sink))
     assert "edge-label does not answer; trying again" in page
+
+
+@pytest.mark.fault("K1")
+def test_the_page_says_when_there_are_too_many_viewers(
+    sink: PreviewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Real Chromium: the page itself came while a place was free, its picture no more."""
+    sink.write(of("cat"), FRAME)
+    pages = []
+    monkeypatch.setattr(sink._server, "_has_place", lambda _: not pages)
+    sink._server._routes = {**sink._server._routes, "/": lambda: pages.append(1) or sink._page}
+    page, _ = dom(tmp_path, url(sink), wait_ms=1000)
+    assert "Too many viewers; trying again in 5 s" in page
+
+
+@pytest.mark.fault("K1")
+def test_a_browser_needs_one_connection_also_while_pictures_take_long(tmp_path: Path):
+    """Else a viewer who has a place for the labels would get none for the picture."""
+    taken: list[object] = []
+
+    def slow_jpeg(_frame: Frame) -> bytes:
+        time.sleep(0.3)
+        return FRAME.data.tobytes()
+
+    def next_record() -> str:
+        sink.write(of("cat", seq=len(taken)), Frame(FRAME.data, "mjpg", 0.0, 0.0))
+        return "ok"
+
+    sink = PreviewSink(PreviewConfig("127.0.0.1:0"), slow_jpeg, next_record)
+    respond = sink._server._respond
+
+    def noted(head: bytes, connection: object) -> object:
+        taken.append((head.split(b" ", 2)[1].split(b"?")[0], connection))
+        return respond(head, connection)
+
+    sink._server._respond = noted
+    with running(tmp_path, url(sink)):
+        wait_until(lambda: sum(path == b"/picture.jpg" for path, _ in taken) >= 4, what="four pictures")
+    sink.close()
+    assert {path for path, _ in taken} == {b"/", b"/state", b"/picture.jpg"}
+    assert len({connection for _, connection in taken}) == 1
 
 
 class Outline(HTMLParser):
