@@ -58,7 +58,9 @@ def build(path: str, bundle_path: str | None, text_encoder: str | None, *, force
         note = f", {guesses} of them approximately" if guesses else ""
         outcome = f"{path}: the text bank holds every phrase{note}; nothing to build"
     else:
-        outcome = _encode_missing(target, wanted, bundle, bank, find_text_encoder(text_encoder), pictured, force)
+        outcome = _encode_missing(
+            target, wanted, bundle, bank, find_text_encoder(text_encoder, bundle.path), pictured, force
+        )
     bank = with_built_rows(bank, path, bundle)
     return "\n".join([outcome, *_sources(label_set, bundle, bank), *_confusions(label_set, bundle, bank)])
 

@@ -50,14 +50,15 @@ class Encoded:
     approximate: bool
 
 
-def find_text_encoder(wanted: str | None = None) -> str:
-    """The encoder as given, else $EDGE_LABEL_TEXT_ENCODER, else the first of the usual places."""
+def find_text_encoder(wanted: str | None = None, bundle: Path | None = None) -> str:
+    """The encoder as given, else $EDGE_LABEL_TEXT_ENCODER, else beside the bundle, else the first usual place."""
     given = wanted or os.environ.get("EDGE_LABEL_TEXT_ENCODER")
     if given:
         if given.startswith(("/", ".")) and not Path(given).exists():  # else it may be a model's name
             raise NoInputError(f"{given}: no such text encoder; check --text-encoder")
         return given
     places = [
+        *([bundle.absolute().with_name(DEFAULT_NAME)] if bundle else []),
         Path("/var/lib/edge-label") / DEFAULT_NAME,
         Path("models") / DEFAULT_NAME,
         Path(__file__).resolve().parents[2] / "models" / DEFAULT_NAME,  # a source checkout

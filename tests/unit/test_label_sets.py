@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from edge_runtime.label_sets import close_pairs
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import TextBank, compile_labels, load_labels, parse_label_set, with_built_rows
 from edge_runtime.model.phrase_rows import PhraseRows
+from edge_runtime.model.text_encoder import find_text_encoder
 from tests.tiny_text import write_tiny_text_encoder
 
 pytest.importorskip("tokenizers", reason="the [text] extra is not installed")
@@ -181,6 +183,24 @@ def test_search_finds_by_spelling_and_by_meaning(tiny_bundle, capsys):
 
 def test_a_set_that_ships_needs_no_build(tiny_bundle, encoder, capsys):
     assert build("colours", tiny_bundle, encoder) == 2
+
+
+def test_the_text_encoder_beside_the_bundle_is_found(tiny_bundle, label_set, tmp_path, capsys, monkeypatch):
+    """Whatever lies in the usual places: the two were copied together."""
+    monkeypatch.delenv("EDGE_LABEL_TEXT_ENCODER", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_tiny_text_encoder(tiny_bundle.parent / "text-encoder")
+    assert main(["labels", "build", str(label_set), "--bundle", str(tiny_bundle)]) == 0
+    assert "2 phrases by tiny-text-1.0.0" in capsys.readouterr().out
+    monkeypatch.chdir(tiny_bundle)
+    assert main(["labels", "build", str(label_set), "--bundle", ".", "--force"]) == 0
+    monkeypatch.chdir(tiny_bundle.parent)
+    assert find_text_encoder(None, Path(tiny_bundle.name)) == str(tiny_bundle.parent / "text-encoder")
+
+
+def test_a_list_of_words_is_a_label_set(tiny_bundle):
+    label_set = parse_label_set("labels: [red, blue]\n", "x.yaml")
+    assert label_set == parse_label_set("labels: [{name: red}, {name: blue}]\n", "x.yaml")
 
 
 BAD = {
