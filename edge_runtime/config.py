@@ -20,7 +20,7 @@ from edge_runtime.records import RecordState, WantedModality
 class CameraConfig:
     """Where frames come from."""
 
-    source: str = "/dev/video0"
+    source: str = field(default="/dev/video0", metadata={"short": True})  # camera: /dev/video0
     width: int = 640
     height: int = 480
     fps: int = 30
@@ -116,7 +116,7 @@ class ThermalConfig:
 class OutputConfig:
     """Where records go. Without a file: stdout as JSON lines, or a live line on a terminal."""
 
-    file: str | None = None
+    file: str | None = field(default=None, metadata={"short": True})
     stdout: bool = False
     max_mb: int = 1000
     rotate_mb: int = 50
@@ -136,7 +136,7 @@ class OutputConfig:
 class MqttConfig:
     """Publish to an MQTT broker. Needs ``pip install 'edge-label[mqtt]'``."""
 
-    host: str
+    host: str = field(metadata={"short": True})
     port: int | None = None  # 1883, or 8883 with tls
     device: str = field(default_factory=lambda: plain_name(platform.node()) or "edge-label")
     topic: str = "edge-label"
@@ -168,7 +168,7 @@ class MqttConfig:
 class PrometheusConfig:
     """Metrics, to be scraped over HTTP, or in a text file for node_exporter, or both."""
 
-    listen: str | None = None
+    listen: str | None = field(default=None, metadata={"short": True})
     token_file: str | None = None
     textfile: str | None = None
     every_s: float = 15.0
@@ -190,7 +190,7 @@ class Condition:
     ``label`` alone: it is on. With ``min_score`` or ``max_score``: its score is at least, at most that.
     """
 
-    label: str | None = None
+    label: str | None = field(default=None, metadata={"short": True})  # when: fog
     min_score: float | None = None
     max_score: float | None = None
     state: RecordState | None = None
@@ -278,7 +278,7 @@ class TriggersConfig:
 class PreviewConfig:
     """The page that shows what the camera sees."""
 
-    listen: str = "127.0.0.1:8080"
+    listen: str = field(default="127.0.0.1:8080", metadata={"short": True})
     token_file: str | None = None
 
     def __post_init__(self) -> None:

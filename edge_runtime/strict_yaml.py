@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 import types
 import typing
 from pathlib import Path
@@ -19,6 +20,10 @@ from edge_runtime.errors import ConfigError, NoInputError
 
 MAX_BYTES = 8 << 20  # 10,000 labels with prompts are about 1 MB
 MAX_DEPTH = 12
+# libyaml reads far ahead: with so many open brackets it may give up, in its own words, before it reports any of them.
+_MAX_OPEN_BRACKETS = 100
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_SHELL = re.compile(r"\$\{\w*\}|^\$\w+(/|$)|^~/")  # what only a shell understands
 
 T = TypeVar("T")
 
@@ -29,13 +34,19 @@ def read_text(path: Path, what: str) -> str:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ConfigError(f"{path}: {what} is {size >> 20} MB, more than {MAX_BYTES >> 20} MB: split it")
-        return path.read_text(encoding="utf-8")
+        return decode(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise NoInputError(f"{path}: no such {what}; check the path") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot read {what}: {error.strerror}") from None
+
+
+def decode(data: bytes, where: str) -> str:
+    """The text of a file's bytes. Raises ConfigError for another encoding."""
+    try:
+        return data.decode("utf-8-sig")  # some editors put a byte order mark in front
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
 
 
 def parse(text: str, where: str, cls: type[T]) -> T:
@@ -62,6 +73,7 @@ def _compose(text: str, where: str) -> Any:
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: {len(text) >> 20} MB of YAML, more than {MAX_BYTES >> 20} MB: split it")
+    _refuse_open_brackets(text, where)
     depth = 0
     try:
         for event in yaml.parse(text, Loader=loader):
@@ -74,7 +86,7 @@ def _compose(text: str, where: str) -> Any:
             if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise ConfigError(f"{where}:{line}: nested deeper than {MAX_DEPTH} levels")
+                    raise _too_deep(where, line)
             elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
                 depth -= 1
         return yaml.compose(text, Loader=loader)
@@ -88,6 +100,23 @@ def _compose(text: str, where: str) -> Any:
         raise ConfigError(f"{where}{line_text}: {problem}; {advice}") from None
     except ValueError as error:  # characters YAML forbids (NUL, surrogates)
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _refuse_open_brackets(text: str, where: str) -> None:
+    """Refuse what is nested far too deep before the parser reads it, so that every PyYAML gives the same answer."""
+    opened = 0
+    for match in re.finditer(r"#[^\n]*|[\[\]{}]", text):
+        sign = match.group()
+        if sign in ("[", "{"):
+            opened += 1
+        elif sign in ("]", "}"):
+            opened = max(0, opened - 1)
+        if opened > _MAX_OPEN_BRACKETS:
+            raise _too_deep(where, text.count("\n", 0, match.start()) + 1)
+
+
+def _too_deep(where: str, line: int) -> ConfigError:
+    return ConfigError(f"{where}:{line}: nested deeper than {MAX_DEPTH} levels")
 
 
 def _at(node: Any, where: str) -> str:
@@ -104,9 +133,10 @@ def _hints(cls: typing.Hashable) -> dict[str, Any]:
 def _build(node: Any, cls: type[T], where: str, path: str) -> T:
     import yaml
 
+    hints = _hints(typing.cast("typing.Hashable", cls))
+    node = _section(node, cls)
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{_at(node, where)}: {path or 'the file'} must be a mapping (key: value lines)")
-    hints = _hints(typing.cast("typing.Hashable", cls))
     # A field whose YAML key is a word Python keeps for itself (not) carries the key in its metadata.
     fields = {f.metadata.get("key", f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -120,7 +150,14 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
         name = fields[key].name
         if name in values:
             raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice; keep one")
-        values[name] = _convert(value_node, hints[name], where, f"{path}.{key}" if path else key)
+        inner = f"{path}.{key}" if path else key
+        values[name] = _convert(value_node, hints[name], where, inner)
+        # Only here, not in lists: a hook's command line may hold a variable that a shell of its own replaces.
+        if isinstance(values[name], str) and _SHELL.search(values[name]):
+            raise ConfigError(
+                f"{_at(value_node, where)}: {inner}: ~/ and variables such as ${{NAME}} are not replaced here; "
+                "write out what they stand for"
+            )
     for key, field in fields.items():
         if (
             field.name not in values
@@ -133,6 +170,28 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
         return cls(**values)
     except ValueError as error:  # a dataclass's own __post_init__ range checks
         raise ConfigError(f"{_at(node, where)}: {error}") from None
+
+
+def _section(node: Any, cls: Any) -> Any:
+    """The mapping that a short form stands for: ``camera: /dev/video0`` is ``camera: {source: /dev/video0}``.
+
+    Nothing at all (``camera:``, with every line below it commented out) is a section with its defaults.
+    """
+    import yaml
+
+    if not isinstance(node, yaml.ScalarNode):
+        return node
+    if _is_null(node):
+        return _empty_mapping(node)
+    for field in dataclasses.fields(cls):
+        if field.metadata.get("short"):
+            key = yaml.ScalarNode("tag:yaml.org,2002:str", field.name, node.start_mark)
+            return yaml.MappingNode("tag:yaml.org,2002:map", [(key, node)], node.start_mark)
+    return node
+
+
+def _is_null(node: Any) -> bool:
+    return bool(node.tag.endswith(":null"))
 
 
 def _mapping(node: Any, hint: Any, where: str, path: str) -> dict[str, Any]:
@@ -155,13 +214,14 @@ def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (Union, types.UnionType):
         options = [a for a in typing.get_args(hint) if a is not type(None)]
-        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null"):
-            if len(options) == 1 and dataclasses.is_dataclass(options[0]):
+        optional = len(options) < len(typing.get_args(hint))
+        if optional and isinstance(node, yaml.ScalarNode):
+            section = len(options) == 1 and dataclasses.is_dataclass(options[0])
+            if section and (_is_null(node) or _switch(node) is True):
                 # "preview:" with nothing below it switches the section on, with its defaults
                 return _build(_empty_mapping(node), typing.cast("type[Any]", options[0]), where, path)
-            if type(None) in typing.get_args(hint):
+            if _is_null(node) or (_switch(node) is False and bool not in options):
                 return None
-            raise ConfigError(f"{_at(node, where)}: {path} is empty; give it a value or remove the line")
         if len(options) == 1:
             return _convert(node, options[0], where, path)
         problem = None
@@ -176,6 +236,8 @@ def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
     if origin is dict:
         return _mapping(node, typing.get_args(hint)[1], where, path)
     if origin is tuple:
+        if isinstance(node, yaml.ScalarNode) and _is_null(node):
+            raise ConfigError(f"{_at(node, where)}: {path} is empty; give it a list ([a, b]) or remove the line")
         if not isinstance(node, yaml.SequenceNode):
             raise ConfigError(f"{_at(node, where)}: {path} must be a list ([a, b] or '- a' lines)")
         item, *rest = typing.get_args(hint)
@@ -195,24 +257,51 @@ def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
     return _scalar(node, hint, where, path)
 
 
+def _switch(node: Any) -> bool | None:
+    """True or False for a word that switches on or off (``off``, ``no``, ``none``), else None."""
+    if node.tag.endswith(":bool"):
+        return str(node.value).lower() in ("true", "yes", "on")
+    return False if not node.style and node.value.lower() == "none" else None
+
+
 def _scalar(node: Any, hint: Any, where: str, path: str) -> Any:
     import yaml
 
     kind = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[hint]
     tag = node.tag.rsplit(":", 1)[-1]
-    if isinstance(node, yaml.ScalarNode):
-        text = node.value
-        if hint is str and tag in ("str", "int", "float", "bool", "timestamp") and text:
-            return text  # a camera number or a label that looks like a number is still text
-        if hint is bool and tag == "bool":
-            return text.lower() in ("true", "yes", "on")
-        try:
-            if hint is int and tag == "int":
-                return int(text, 0)
-            if hint is float and tag in ("int", "float") and math.isfinite(float(text)):
-                return float(text)
-        except ValueError:
-            pass
-        shown = text if len(text) <= 40 else text[:37] + "..."
-        raise ConfigError(f"{_at(node, where)}: {path} must be {kind}, not '{shown}'")
-    raise ConfigError(f"{_at(node, where)}: {path} must be {kind}")
+    if not isinstance(node, yaml.ScalarNode):
+        raise ConfigError(f"{_at(node, where)}: {path} must be {kind}")
+    text = node.value
+    if "\0" in text:
+        raise ConfigError(f"{_at(node, where)}: {path} holds a NUL byte; remove it")
+    if hint is str and tag in ("str", "int", "float", "bool", "timestamp") and text:
+        return text  # a camera number or a label that looks like a number is still text
+    if hint is bool and tag == "bool":
+        return _switch(node)
+    if hint in (int, float):
+        number = _number(text, hint)
+        if number is not None:
+            return number
+
+    shown = text if len(text) <= 40 else text[:37] + "..."
+    hint_text = ""
+    if hint in (int, float) and re.fullmatch(r"[-+]?0[0-9_]+", text):
+        hint_text = f"; a leading zero means octal in YAML, write {text.lstrip('-+0') or '0'}"
+    raise ConfigError(f"{_at(node, where)}: {path} must be {kind}, not '{shown}'{hint_text}")
+
+
+def _number(text: str, kind: type) -> int | float | None:
+    """``text`` as a finite number of that kind, or None. ``1e1`` is a number, though YAML 1.1 takes it for text."""
+    if re.match(r"[-+]?0[0-9_]", text):  # octal for YAML 1.1, decimal for people: nobody can tell which was meant
+        return None
+    try:
+        if kind is int and not _NUMBER.fullmatch(text):
+            return int(text, 0)  # 0x10 and 1_000
+        value = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(value):
+        return None
+    if kind is float:
+        return value
+    return int(value) if value.is_integer() else None

@@ -101,6 +101,8 @@ class Bundle:
 
 def read_verified(folder: Path, name: str, expected: str, size: int) -> bytes:
     """Bytes of ``folder/name``, checked against size and hash. Raises BundleError if missing or altered."""
+    if "\0" in name:
+        raise BundleError(f"{folder}: the manifest names a file with a NUL byte; reinstall it")
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{path}: leads out of its folder; reinstall it")

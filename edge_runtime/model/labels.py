@@ -37,7 +37,7 @@ MAX_PHRASE = 300  # characters; CLIP itself reads 77 tokens
 class LabelSpec:
     """One label as written: a name, and how to say it."""
 
-    name: str
+    name: str = field(metadata={"short": True})  # labels: [cat, dog]
     prompts: tuple[str, ...] = ()
     threshold: float | None = None
     bias: float = 0.0  # added to the label's logit; tools.calibrate learns it
@@ -119,7 +119,8 @@ def load_label_set(wanted: str, bundle: Bundle) -> LabelSet:
     shipped = bundle.label_sets()
     if wanted in shipped:
         name = f"labels/{wanted}.yaml"
-        return parse_label_set(bundle.read(name).decode(), str(bundle.path / name))
+        where = str(bundle.path / name)
+        return parse_label_set(strict_yaml.decode(bundle.read(name), where), where)
     path = Path(wanted)
     if not path.suffix and not path.exists():
         near = difflib.get_close_matches(wanted, shipped, n=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
 from edge_runtime import strict_yaml
 from edge_runtime.errors import ConfigError, NoInputError
@@ -82,6 +83,28 @@ def test_a_billion_laughs_is_refused_before_it_is_built():
         parse("\n".join(lines))
 
 
+@pytest.mark.fault("G6")
+@pytest.mark.parametrize(
+    "text", ["a: " + "[" * 5000 + "]" * 5000, "# [{\na: " + "{b: " * 5000, "a:\n- " + "[{a: " * 5000]
+)
+@pytest.mark.parametrize("with_libyaml", [True, False])
+def test_deep_nesting_is_refused_in_the_same_words_by_every_yaml_library(
+    text: str, with_libyaml: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """libyaml 0.2.6 counts open brackets while it looks ahead, and has an error of its own for too many."""
+    if not with_libyaml:
+        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    line = text.count("\n") + 1
+    assert str(error.value) == f"x.yaml:{line}: nested deeper than {strict_yaml.MAX_DEPTH} levels"
+
+
+def test_brackets_in_text_and_comments_are_no_nesting():
+    assert parse("name: 'a [ b'  # " + "[" * 500 + "\nnumbers: [1]\n").name == "a [ b"
+    assert parse("name: " + "a] " * 200).name.startswith("a]")
+
+
 def test_a_file_that_is_missing_huge_binary_or_a_folder_is_one_line(tmp_path: Path):
     with pytest.raises(NoInputError, match="no such thing"):
         strict_yaml.read_text(tmp_path / "none.yaml", "thing")
@@ -113,3 +136,92 @@ def test_a_key_may_be_a_word_that_python_keeps():
     assert strict_yaml.parse("not: a\n", "x.yaml", Section).negated == "a"
     with pytest.raises(ConfigError, match="unknown key 'negated'"):
         strict_yaml.parse("negated: a\n", "x.yaml", Section)
+
+
+@dataclass(frozen=True)
+class Short:
+    source: str = field(default="none", metadata={"short": True})
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class House:
+    camera: Short = field(default_factory=Short)
+    spare: Short | None = None
+    names: tuple[Short, ...] = ()
+    limit: float | None = 80.0
+    path: str | None = "there"
+    count: int = 0
+    words: tuple[str, ...] = ()
+
+
+def house(text: str) -> House:
+    return strict_yaml.parse(text, "x.yaml", House)
+
+
+@pytest.mark.fault("G4")
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("camera: /dev/video0", House(camera=Short("/dev/video0"))),
+        ("camera: 0", House(camera=Short("0"))),
+        ("camera:\n# source: x\n", House()),
+        ("names: [cat, off, 7]", House(names=(Short("cat"), Short("off"), Short("7")))),
+        ("spare: off", House()),
+        ("spare: on", House(spare=Short())),
+        ("spare: x", House(spare=Short("x"))),
+        ("limit: off", House(limit=None)),
+        ("limit: no", House(limit=None)),
+        ("limit: None", House(limit=None)),
+        ("limit: ~", House(limit=None)),
+        ("path: off", House(path=None)),
+        ("path: 'off'", House(path="off")),
+        ("path: none", House(path=None)),
+        ("limit: 1e1", House(limit=10.0)),
+        ("limit: '60'", House(limit=60.0)),
+        ("limit: .5", House(limit=0.5)),
+        ("count: 1e1", House(count=10)),
+        ("count: 640.0", House(count=640)),
+        ("count: 0x10", House(count=16)),
+        ("count: -0", House(count=0)),
+        ("\ufeffcount: 1", House(count=1)),
+        ("words: [sh, -c, 'echo ${1}']", House(words=("sh", "-c", "echo ${1}"))),
+    ],
+)
+def test_yaml_as_people_write_it_means_what_they_meant(text: str, means: House):
+    assert house(strict_yaml.decode(text.encode(), "x.yaml")) == means
+
+
+@pytest.mark.fault("G4")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "count: 0640",
+            "x.yaml:1: count must be a whole number, not '0640'; a leading zero means octal in YAML, write 640",
+        ),
+        ("limit: 080", "x.yaml:1: limit must be a number, not '080'; a leading zero means octal in YAML, write 80"),
+        ("count: 1.5", "x.yaml:1: count must be a whole number, not '1.5'"),
+        ("count: 1:30", "x.yaml:1: count must be a whole number, not '1:30'"),
+        ("limit: 1,5", "x.yaml:1: limit must be a number, not '1,5'"),
+        ("limit: .inf", "x.yaml:1: limit must be a number, not '.inf'"),
+        ("limit: 1e999", "x.yaml:1: limit must be a number, not '1e999'"),
+        ("count: off", "x.yaml:1: count must be a whole number, not 'off'"),
+        ("path: ${HOME}/x", "x.yaml:1: path: ~/ and variables such as ${NAME} are not replaced here; write out"),
+        ("path: $HOME/x", "x.yaml:1: path: ~/ and variables such as ${NAME} are not replaced here; write out"),
+        ("path: ~/x", "x.yaml:1: path: ~/ and variables such as ${NAME} are not replaced here; write out"),
+        ("words:", "x.yaml:1: words is empty; give it a list ([a, b]) or remove the line"),
+        ("names: cat, dog", "x.yaml:1: names must be a list ([a, b] or '- a' lines)"),
+    ],
+)
+def test_what_cannot_be_meant_is_explained_in_the_line(text: str, says: str):
+    with pytest.raises(ConfigError) as error:
+        house(text)
+    assert str(error.value).startswith(says)
+
+
+@pytest.mark.fault("G5")
+@pytest.mark.parametrize("text", ['path: "a\\0b"', 'words: ["a\\0b"]', 'camera: "a\\0b"', 'count: "1\\0"'])
+def test_a_nul_byte_is_one_line_and_never_reaches_a_path(text: str):
+    with pytest.raises(ConfigError, match="holds a NUL byte; remove it"):
+        house(text)

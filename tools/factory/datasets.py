@@ -151,7 +151,8 @@ class _Texts:
             import yaml
 
             try:
-                mapping = yaml.safe_load(text)
+                # Everything is text here: a label may be called `on`, `no` or `007`.
+                mapping = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes strings and nothing else
             except yaml.YAMLError as error:
                 raise ConfigError(f"{source.texts}: not YAML ({str(error).splitlines()[0]})") from None
             if not isinstance(mapping, dict):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import BundleError, EdgeLabelError, NoInputError
-from edge_runtime.model.bundle import DEFAULT_STORE, find_bundle, load_bundle, version_tuple
+from edge_runtime.model.bundle import DEFAULT_STORE, find_bundle, load_bundle, read_verified, version_tuple
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import TextBank
 from edge_runtime.model.onnx_bytes import refuse_external_data
@@ -158,6 +158,12 @@ def test_a_store_that_is_closed_to_this_user_is_passed_over(tmp_path: Path, monk
     monkeypatch.setattr(Path, "stat", closed)
     assert find_bundle() == Path("models/edge-clip")
     assert find_text_encoder() == "models/text-encoder"
+
+
+@pytest.mark.fault("G5")
+def test_a_file_name_with_a_nul_byte_is_one_line(tmp_path: Path):
+    with pytest.raises(BundleError, match="NUL byte"):
+        read_verified(tmp_path, "a\0b", "", 0)
 
 
 def test_versions_sort_as_numbers():
