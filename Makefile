@@ -4,20 +4,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage arm64-test vm-test faults mutants fuzz lint docs release-check install uninstall clean
+.PHONY: help demo test newest lock coverage arm64-test vm-test faults mutants fuzz lint docs release-check install uninstall clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# Releases and hashes come from requirements.lock (`make lock`), that of pip itself first: older ones check no hashes of
+# constraints. Only this project has no hash, so hashes are checked wherever there is one and not demanded everywhere.
+LOCK = --constraint requirements.lock --build-constraint requirements.lock --no-require-hashes
+PIP_ITSELF = --require-hashes --requirement $(VENV)/pip.txt
+INSTALL = $(BIN)/python -m pip install --quiet
+
 # One virtual environment, two stamps: what the demo needs is small, what the tests need (torch) is not.
-$(VENV)/demo.stamp: pyproject.toml
+$(VENV)/demo.stamp: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	awk '/^pip==/,!/\\$$/' requirements.lock > $(VENV)/pip.txt
+	$(INSTALL) $(PIP_ITSELF)
+	$(INSTALL) $(LOCK) --editable '.[demo]'
 	@touch $@
 
+# No test needs a GPU. Where pip finds the CPU build of the locked torch (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), that is
+# taken; elsewhere the index's, with the CUDA libraries it asks for (docs/decisions/016-lock.md).
+CPU_TORCH = $(shell sed -n 's/^\(torch==[^ ]*\).*/\1+cpu/p' requirements.lock)
 $(VENV)/test.stamp: $(VENV)/demo.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[demo,text,mqtt,sign,train]' --group dev
+	$(if $(LOCK),$(INSTALL) $(LOCK) '$(CPU_TORCH)' 2> $(VENV)/cpu-torch.log || echo "no CPU build of torch here: taking the index's")
+	$(INSTALL) $(LOCK) --editable '.[demo,text,mqtt,parquet,sign,train]' --group dev --group build
 	@touch $@
 
 demo: $(VENV)/demo.stamp  ## label a synthetic camera for ten seconds
@@ -28,7 +39,7 @@ demo: $(VENV)/demo.stamp  ## label a synthetic camera for ten seconds
 # PYTHONSAFEPATH keeps the current folder off the path, in every process a test starts too.
 build/wheel/stamp: $(VENV)/test.stamp pyproject.toml $(shell find edge_runtime -type f -not -name '*.pyc')
 	rm -rf build/wheel
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m pip wheel --quiet --no-deps $(LOCK) --wheel-dir build/wheel .
 	$(BIN)/python -m pip install --quiet --no-deps --target build/wheel build/wheel/*.whl
 	@touch $@
 
@@ -36,6 +47,11 @@ PYTEST = PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/wheel $(BIN)/python -m pyte
 
 test: build/wheel/stamp  ## run every test that this machine can run, against the built wheel
 	$(PYTEST)
+
+# Takes no release from the lock, so it finds what a new release breaks before `make lock` brings that to everybody.
+newest:  ## the same tests against the newest release of everything, in build/newest (several GB with CUDA)
+	rm -rf build/newest
+	$(MAKE) test VENV=build/newest LOCK= PIP_ITSELF='--upgrade pip'
 
 coverage: build/wheel/stamp  ## the same, and edge_runtime's lines and branches counted: below 95 % fails
 	$(PYTEST) --cov --cov-report=term:skip-covered
@@ -63,6 +79,11 @@ lint: $(VENV)/test.stamp  ## style and types
 
 docs: $(VENV)/test.stamp  ## write the generated documents again
 	$(BIN)/python -m tools.docs
+
+lock:  ## write requirements.lock anew: the newest releases that fit pyproject.toml, with hashes
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	PATH="$(CURDIR)/build/lock/bin:$$PATH" $(PYTHON) -m tools.lock
 
 release-check:  ## build wheel and sdist, install the wheel in an empty environment, run the demo from it
 	$(PYTHON) -m tools.release_check

@@ -15,6 +15,8 @@ import venv
 import zipfile
 from pathlib import Path
 
+from tools import lock
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "release"
 BUNDLE = ROOT / "models" / "edge-clip"
@@ -25,8 +27,17 @@ def environment(name: str, *install: str) -> Path:
     """A new virtual environment with ``install`` in it; returns its ``bin``."""
     venv.create(BUILD / name, with_pip=True)
     binaries = BUILD / name / "bin"
-    subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", *install], check=True)
+    pip = BUILD / "pip.txt"
+    pip.write_text(lock.requirements(["pip"]))  # venv's own is too old to check the hashes of constraints
+    subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", pip], check=True)
+    locked_install(binaries, *install)
     return binaries
+
+
+def locked_install(binaries: Path, *install: str) -> None:
+    """``pip install`` of the locked releases."""
+    locked = ["--constraint", lock.LOCK, "--build-constraint", lock.LOCK, "--no-require-hashes"]
+    subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", *locked, *install], check=True)
 
 
 def strangers(wheel: Path) -> list[str]:
@@ -46,8 +57,9 @@ def main() -> int:
     """Run every step; the first that fails ends it with one line."""
     shutil.rmtree(BUILD, ignore_errors=True)
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    builder = environment("builder", "build")
-    subprocess.run([builder / "python", "-m", "build", "--outdir", ROOT / "dist", ROOT], check=True, stdout=-3)
+    builder = environment("builder", "build", "hatchling")
+    build = [builder / "python", "-m", "build", "--no-isolation", "--outdir", ROOT / "dist", ROOT]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = (ROOT / "dist").glob("*.whl")
     (sdist,) = (ROOT / "dist").glob("*.tar.gz")
     print(f"built {wheel.name} ({wheel.stat().st_size} bytes) and {sdist.name} ({sdist.stat().st_size} bytes)")
@@ -61,7 +73,7 @@ def main() -> int:
             raise SystemExit(f"release-check: without {missing}: exit {done.returncode}, not one line:\n{done.stderr}")
         print(f"without {missing}: exit {done.returncode}: {done.stderr.strip()}")
 
-    subprocess.run([alone / "python", "-m", "pip", "install", "--quiet", f"{wheel}[demo]"], check=True)
+    locked_install(alone, f"{wheel}[demo]")
     done = demo(alone, "--bundle", str(BUNDLE))
     records = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode or len(records) < DEMO_SECONDS or not any(record["state"] == "ok" for record in records):

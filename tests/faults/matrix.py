@@ -75,6 +75,20 @@ ROWS = tuple(
         ("G1", "config typo, bomb, tag", "strict loader: line, nearest key, caps"),
         ("G2", "picture bomb", "pixel limit before decoding"),
         ("G3", "privacy", "frame rewritten before anything looks at it; no pixel on disk by default"),
+        (
+            "G4",
+            "YAML as people write it",
+            "short forms and switch words taken; what is ambiguous is explained in the line",
+        ),
+        ("G5", "NUL byte in a path", "refused where the text comes in: YAML, manifests"),
+        ("G6", "deep nesting, any YAML library", "own count of open brackets, before the parser looks ahead"),
+        ("D1", "a release or file that was not tested", "one lock with hashes, taken by make, CI and image"),
+        ("D2", "a base image moved under its tag", "bases named by digest"),
+        (
+            "D3",
+            "network though the camera needs none",
+            "drop-in: own empty network, every address denied, families reset",
+        ),
     )
 )
 

@@ -91,6 +91,15 @@ MUTANTS = tuple(
         ("G1", "edge_runtime/strict_yaml.py", "if isinstance(event, yaml.AliasEvent):", "if False:"),
         ("G2", "edge_runtime/opencv.py", '"OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),', ""),
         ("G3", PIPELINE, "self._privacy(frame)", "pass"),
+        ("G4", "edge_runtime/strict_yaml.py", 'if field.metadata.get("short"):', "if False:"),
+        ("G4", "edge_runtime/strict_yaml.py", "(_switch(node) is False and bool not in options)", "False"),
+        ("G5", "edge_runtime/strict_yaml.py", 'if "\\0" in text:', "if False:"),
+        ("G5", "edge_runtime/model/bundle.py", 'if "\\0" in name:', "if False:"),
+        ("G6", "edge_runtime/strict_yaml.py", "_refuse_open_brackets(text, where)", "pass"),
+        ("D1", "Makefile", "LOCK = --constraint requirements.lock", "LOCK ="),
+        ("D1", "Dockerfile.arm64", "--require-hashes --requirement pip.txt", "--upgrade pip"),
+        ("D2", "Dockerfile.arm64", "@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b", ""),
+        ("D3", "systemd/offline.conf", "RestrictAddressFamilies=\n", ""),
     )
 )
 

@@ -12,6 +12,7 @@ from tests.commands import need
 from tests.daemon import REPOSITORY
 
 UNIT = REPOSITORY / "systemd" / "edge-label.service"
+OFFLINE = UNIT.with_name("offline.conf")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,40 @@ def test_the_unit_is_hardened_to_2_0_or_better(systemd_analyze: str):
 )
 def test_the_unit_keeps_what_the_daemon_relies_on(line: str):
     assert any(written.startswith(line) for written in UNIT.read_text().splitlines())
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Path:
+    """The unit with the drop-in offline.conf beside it, where systemd looks for drop-ins."""
+    make("install", tmp_path, "EDGE_LABEL=/bin/true")
+    unit = tmp_path / "etc/systemd/system/edge-label.service"
+    folder = unit.with_name("edge-label.service.d")
+    folder.mkdir()
+    (folder / "offline.conf").write_text(OFFLINE.read_text())
+    return unit
+
+
+@pytest.mark.fault("D3")
+def test_the_offline_drop_in_leaves_no_network():
+    """A second list of families only adds to the unit's, unless an empty line takes that away first."""
+    lines = [line for line in OFFLINE.read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == [
+        "[Service]",
+        "PrivateNetwork=yes",
+        "IPAddressDeny=any",
+        "RestrictAddressFamilies=",
+        "RestrictAddressFamilies=AF_UNIX",
+    ]
+
+
+@pytest.mark.fault("D3")
+def test_systemd_sees_no_network_with_the_offline_drop_in(systemd_analyze: str, offline: Path):
+    command = [systemd_analyze, "security", "--offline=true", "--no-pager", offline]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    marks = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines() if len(line.split()) > 1}
+    assert marks["PrivateNetwork="] == "✓", done.stdout
+    assert marks["IPAddressDeny="] == "✓", done.stdout
+    assert marks["RestrictAddressFamilies=~AF_(INET|INET6)"] == "✓", done.stdout
 
 
 def test_private_devices_would_hide_the_camera():

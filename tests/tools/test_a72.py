@@ -139,8 +139,9 @@ def test_missing_programs_are_named_with_their_package() -> None:
 
 
 def test_without_a_userland_the_command_says_how_to_build_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # where qemu is missing too, the userland is still what to build first
     assert userland.main(["--root", str(tmp_path), "run", "x.py"]) == 69
     error = capsys.readouterr().err
     assert error.count("\n") == 1

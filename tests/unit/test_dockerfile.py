@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,14 @@ def test_the_image_is_built_in_two_stages_on_a_slim_base() -> None:
     bases = DOCKERFILE.all("FROM")
     assert len(bases) == 2
     assert all("slim" in base for base in bases)
+
+
+@pytest.mark.fault("D2")
+def test_every_base_is_named_by_its_digest() -> None:
+    """A tag can be moved to another image; a digest is that image or an error."""
+    bases = [line.split()[0] for line in DOCKERFILE.all("FROM")]
+    assert all(re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", base) for base in bases), bases
+    assert len(set(bases)) == 1  # built on what it runs on
 
 
 def test_it_runs_as_a_user_without_rights_and_opens_no_port() -> None:

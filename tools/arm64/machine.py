@@ -23,6 +23,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import lock
 from tools.arm64 import debian, userland
 
 DEFAULT_FOLDER = userland.REPOSITORY / "build/machine"
@@ -182,7 +183,7 @@ def _make_initrd(root: Path, folder: Path, kernel: str) -> None:
 
 
 def _fingerprint() -> str:
-    parts = (Path(__file__), Path(debian.__file__), Path(userland.__file__), userland.CONSTRAINTS)
+    parts = (Path(__file__), Path(debian.__file__), Path(userland.__file__), lock.LOCK)
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 

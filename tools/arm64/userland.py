@@ -3,7 +3,7 @@
     python -m tools.arm64.userland build              # about a minute, 250 MB in build/arm64
     python -m tools.arm64.userland run script.py ...  # qemu-aarch64 -cpu cortex-a72
 
-The project goes in the way a user gets it: a wheel and its pinned dependencies for aarch64. Nothing in the
+The project goes in the way a user gets it: a wheel and its locked dependencies for aarch64. Nothing in the
 tree is ever executed by the host; qemu-user reads it through its library prefix (`-L`), which also lets a
 /proc/cpuinfo and /sys of a Raspberry Pi 4 stand in for the host's.
 """
@@ -20,11 +20,12 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import lock
 from tools.arm64 import debian
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_ROOT = REPOSITORY / "build/arm64"
-CONSTRAINTS = Path(__file__).with_name("constraints.txt")
+RUNTIME = ["numpy", "onnxruntime", "opencv-python-headless", "pyyaml"]
 PACKAGES = ["python3-minimal", "python3", "libstdc++6", "libgcc-s1", "libgomp1"]
 # Wheels that run on Debian 12 and later. Naming only manylinux2014 would find a years-old ONNX Runtime.
 PLATFORMS = ["manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64"]
@@ -62,6 +63,7 @@ class Userland:
 
         `plugin` is qemu's `-plugin` argument: a shared object and its options, comma separated.
         """
+        python = self.python  # first: without a userland, qemu alone would not help
         qemu = debian.require("qemu-aarch64", "qemu-user")
         lib = self.root / "usr/lib/aarch64-linux-gnu"
         guest = {
@@ -77,7 +79,7 @@ class Userland:
         plugins = ["-plugin", plugin] if plugin else []
         return [
             qemu, "-cpu", "cortex-a72", "-L", str(self.root), *plugins, *settings,
-            str(self.python), *(str(argument) for argument in arguments),
+            str(python), *(str(argument) for argument in arguments),
         ]  # fmt: skip
 
     def run(
@@ -112,10 +114,12 @@ def build_wheel(folder: Path) -> Path:
 
 
 def download_wheels(folder: Path, python_version: str, requirements: list[str] | None = None) -> list[Path]:
-    """Download aarch64 wheels for `requirements` (default: the pinned dependencies) into `folder`."""
+    """Download aarch64 wheels for `requirements` (default: what the runtime imports, as locked) into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     digits = python_version.replace(".", "")
-    wanted = requirements or ["--requirement", str(CONSTRAINTS)]
+    locked = folder.with_name("locked.txt")
+    locked.write_text(lock.requirements(RUNTIME, python_version))
+    wanted = requirements or ["--require-hashes", "--requirement", str(locked)]
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     try:
         debian.run(
@@ -195,7 +199,7 @@ def write_pi4(root: Path) -> None:
 
 def _fingerprint() -> str:
     """Changes whenever a finished tree must be built anew."""
-    return hashlib.sha256(CONSTRAINTS.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    return hashlib.sha256(lock.LOCK.read_bytes() + Path(__file__).read_bytes()).hexdigest()
 
 
 def build(root: Path = DEFAULT_ROOT) -> Userland:
