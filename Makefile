@@ -78,15 +78,15 @@ lint: $(VENV)/test.stamp  ## style and types
 	$(BIN)/lint-imports
 
 docs: $(VENV)/test.stamp  ## write the generated documents again
-	$(BIN)/python -m tools.docs
+	$(BIN)/python -m tools.upkeep.docs
 
 lock:  ## write requirements.lock anew: the newest releases that fit pyproject.toml, with hashes
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
-	PATH="$(CURDIR)/build/lock/bin:$$PATH" $(PYTHON) -m tools.lock
+	PATH="$(CURDIR)/build/lock/bin:$$PATH" $(PYTHON) -m tools.upkeep.lock
 
 release-check:  ## build wheel and sdist, install the wheel in an empty environment, run the demo from it
-	$(PYTHON) -m tools.release_check
+	$(PYTHON) -m tools.upkeep.release_check
 
 # Where `make install` puts things; DESTDIR goes before all of them (packages, images).
 PREFIX ?= /usr/local

@@ -99,7 +99,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The whole command line; tools/docs.py prints the reference from it."""
+    """The whole command line; tools/upkeep/docs.py prints the reference from it."""
     parser = _Parser(
         prog="edge-label",
         description="Zero-shot text labels for every camera frame, on a small ARM computer.",

@@ -11,61 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from edge_runtime.errors import DataError, EdgeLabelError
+from edge_runtime.errors import EdgeLabelError
 from edge_runtime.files import write_atomically
-from tools.distill import distill
-from tools.factory.recipe import Recipe, TrainRecipe, load_recipe
-
-TERMS = ("contrastive", "condition", "alignment", "relational", "posterior")
-
-
-def variants(recipe: Recipe) -> dict[str, Recipe]:
-    """The recipe whole, then without each term it has, then with one member of its teacher."""
-    present = [term for term in TERMS if getattr(recipe.losses, term, 0)]
-    out = {"all terms": recipe}
-    for term in present:
-        out[f"without {term}"] = replace(recipe, losses=replace(recipe.losses, **{term: 0.0}))
-    first, *others = recipe.teacher.members
-    if others:
-        out[f"teacher {first} alone"] = replace(recipe, teacher=replace(recipe.teacher, members=(first,)))
-    return out
-
-
-def shortened(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe with its first stage only, so many epochs long: the schedule is then a whole one."""
-    train: TrainRecipe = replace(recipe.train, stages=(replace(recipe.train.stages[0], epochs=epochs),))
-    return replace(recipe, train=train)
-
-
-def last_validation(run: Path) -> dict[str, Any]:
-    """The held-out scores at the end of a run. Raises DataError when nothing was held out."""
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [entry["validation"] for entry in map(json.loads, lines) if "validation" in entry]
-    if not found:
-        raise DataError(f"{run}: nothing was held out; give a source 'validation' above 0")
-    return found[-1]
-
-
-def table(scores: dict[str, dict[str, Any]]) -> str:
-    """One row a variant: mean top-1 over sources, conditions told apart, cosine, and top-1 of each source."""
-    sources = sorted({name for entry in scores.values() for name in entry.get("top1", {})})
-    head = ["variant", "mean top-1", "conditions", "cosine", *sources]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
-    for name, entry in scores.items():
-        cells = [name, _percent(entry.get("mean_top1")), _percent(entry.get("conditions")), f"{entry['cosine']:.3f}"]
-        cells += [_percent(entry.get("top1", {}).get(source)) for source in sources]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}"
+from tools.factory.recipe import load_recipe
+from tools.factory.training.ablation import last_validation, shortened, variants, variants_table
+from tools.factory.training.distillation import distill
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,11 +50,11 @@ def main(argv: list[str] | None = None) -> int:
             )
             scores[name] = last_validation(run)
         write_atomically(args.output / "ablation.json", json.dumps(scores, indent=1).encode())
-        write_atomically(args.output / "ablation.md", (table(scores) + "\n").encode())
+        write_atomically(args.output / "ablation.md", (variants_table(scores) + "\n").encode())
     except EdgeLabelError as error:
         print(f"ablate: {error}", file=sys.stderr)
         return error.exit_code
-    print(table(scores))
+    print(variants_table(scores))
     return 0
 
 

@@ -8,27 +8,16 @@ broken.csv (pictures that could not be read) and recipe.yaml. With several GPUs:
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
-from edge_runtime.errors import EdgeLabelError, UsageError
-from edge_runtime.files import write_atomically
-from tools.factory.datasets import cache_pictures, scan, write_broken_list
-from tools.factory.recipe import Recipe, TeacherRecipe, load_recipe
-from tools.factory.run import StudentTeacher
-from tools.factory.sentence_map import SentenceMap
-from tools.factory.stems import cache_stems
-from tools.factory.students import build_student
-from tools.factory.targets import cache_targets, embed_texts, load_bank
-from tools.factory.teachers import Teacher, load_teacher
-from tools.factory.training import Materials, Trainer, join_processes, keep_freed_memory
+from edge_runtime.errors import EdgeLabelError
+from tools.factory.recipe import load_recipe
+from tools.factory.training.distillation import distill
+from tools.factory.training.processes import join_processes, keep_freed_memory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,92 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
-
-
-def distill(
-    recipe: Recipe,
-    *,
-    data: Path,
-    output: Path,
-    cache: Path,
-    device: torch.device,
-    recipe_text: bytes = b"",
-    resume: bool = False,
-    stop_after_s: float = float("inf"),
-    steps: int = 1 << 62,
-    workers: int = 1,
-    quiet: bool = False,
-) -> bool:
-    """Train; True when the recipe's last step is done. Raises EdgeLabelError for everything a user can mend."""
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    if (output / "checkpoint.pt").exists() and not resume:
-        raise UsageError(f"{output}: already holds a checkpoint; add --resume or give another --output")
-    torch.manual_seed(recipe.seed)
-    teacher = make_teacher(recipe)
-    if not first:  # process 0 fills the caches, the others then find them
-        dist.barrier()
-    quiet_here = quiet or not first
-    materials = prepare(recipe, teacher, data, cache, quiet=quiet_here)
-    student = build_student(recipe.student, materials.bank.shape[1])
-    if recipe.targets.stem:
-        stems = cache_stems(student, recipe, materials.cache, materials.targets.views, cache, device, quiet=quiet_here)
-        materials = replace(materials, stems=stems)
-    if first and dist.is_initialized():
-        dist.barrier()
-    output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(student, materials, output, device, quiet=quiet)
-    if resume:
-        trainer.resume()
-    elif first:
-        (output / "log.jsonl").unlink(missing_ok=True)  # of a run that never reached its first checkpoint
-    if first:
-        report_pictures(materials, output, quiet=quiet)
-        if recipe_text:
-            write_atomically(output / "recipe.yaml", recipe_text)
-    return trainer.run(stop_after_s=stop_after_s, stop_at_step=steps, workers=workers)
-
-
-def make_teacher(recipe: Recipe) -> Teacher:
-    """The teacher of a recipe."""
-    return teacher_of(recipe.teacher)
-
-
-def teacher_of(recipe: TeacherRecipe) -> Teacher:
-    """Make a teacher; the offline one gets a sentence encoder for phrases its bank does not hold.
-
-    "run:FOLDER" is the student of an earlier run, with the text tower of its own teacher.
-    """
-    if recipe.name.startswith("run:"):
-        return StudentTeacher(Path(recipe.name.removeprefix("run:")), teacher_of)
-    weights = Path(recipe.weights)
-
-    @functools.cache
-    def sentence_map() -> SentenceMap:
-        return SentenceMap.from_weights(weights)
-
-    return load_teacher(
-        recipe.name, weights=weights, members=recipe.members, text=lambda phrases: sentence_map()(phrases)
-    )
-
-
-def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet: bool) -> Materials:
-    """Pictures, teacher targets, texts and bank, from the cache where it has them."""
-    pictures = cache_pictures(scan(recipe.data, data), recipe.input, cache, quiet=quiet)
-    bank = load_bank(teacher, recipe.bank)
-    texts = embed_texts(teacher, recipe.data, pictures)
-    targets = cache_targets(teacher, recipe, pictures, cache, quiet=quiet)
-    return Materials(recipe, pictures, targets, texts, bank, teacher.text_space)
-
-
-def report_pictures(materials: Materials, output: Path, *, quiet: bool) -> None:
-    """Say how many pictures there are and list the broken ones in OUTPUT/broken.csv."""
-    cache = materials.cache
-    write_broken_list(cache.broken, output / "broken.csv")
-    if not quiet:
-        held = sum(sample.held_out for sample in cache.samples)
-        said = f"{len(cache.samples)} pictures, {held} held out, {len(materials.texts.names)} texts"
-        broken = f"; {len(cache.broken)} skipped, see {output / 'broken.csv'}" if cache.broken else ""
-        tqdm.write(said + broken, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,97 +10,14 @@ that it lacks come from the sentence map and are listed as approximate. The resu
 from __future__ import annotations
 
 import argparse
-import io
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.files import write_atomically
-from edge_runtime.model.labels import BANK_SCHEMA, parse_label_set
-from edge_runtime.model.phrases import PhraseIndex, bare, normalise
-from edge_runtime.strict_yaml import read_text
-from tools.factory.sentence_map import DEFAULT_WEIGHTS, SentenceMap, load_text_rows, unique_rows
-from tools.factory.teachers import CLIP_B32, Teacher, load_teacher, unit
-
-RECIPES = Path(__file__).parent / "recipes"
-TEMPLATES = ("a photo of a {}",)
-
-
-@dataclass(frozen=True)
-class Bank:
-    """Text embeddings by name. ``rows``: float16 (N, dim), unit norm; ``approximate``: indices of estimated rows."""
-
-    names: tuple[str, ...]
-    rows: np.ndarray
-    approximate: tuple[int, ...]
-    text_space: str
-    sources: dict[str, str]
-
-    def files(self) -> dict[str, bytes]:
-        """text_bank.npy and text_bank.json as the runtime reads them."""
-        array = io.BytesIO()
-        np.save(array, self.rows, allow_pickle=False)
-        meta = {
-            "schema": BANK_SCHEMA,
-            "text_space": self.text_space,
-            "names": list(self.names),
-            "approximate": list(self.approximate),
-            "sources": self.sources,
-        }
-        text = json.dumps(meta, ensure_ascii=False, indent=0) + "\n"
-        return {"text_bank.npy": array.getvalue(), "text_bank.json": text.encode()}
-
-
-def wanted_phrases(label_sets: Iterable[Path], phrase_lists: Iterable[Path] = ()) -> dict[str, str]:
-    """Bare phrase -> as first written: every prompt and background of the sets, every line of the lists."""
-    written: list[str] = []
-    for path in label_sets:
-        labels = parse_label_set(read_text(path, "label set"), str(path))
-        for label in labels.labels:
-            written += label.prompts or [template.format(label.name) for template in TEMPLATES]
-        written += labels.background
-    for path in phrase_lists:
-        lines = (line.strip() for line in read_text(path, "phrase list").splitlines())
-        written += [TEMPLATES[0].format(line) for line in lines if line and not line.startswith("#")]
-    out: dict[str, str] = {}
-    for phrase in written:
-        out.setdefault(bare(normalise(phrase)), phrase)
-    return out
-
-
-def offline_bank(phrases: dict[str, str], weights: Path = DEFAULT_WEIGHTS) -> Bank:
-    """Genuine CLIP ViT-B/32 rows, then the sentence map's rows for the phrases they lack."""
-    text_rows = load_text_rows(weights)
-    exact = unique_rows(text_rows)
-    known = PhraseIndex(list(exact))
-    missing = sorted(phrase for phrase in phrases if known.find(phrase) is None)
-    estimated = SentenceMap(text_rows)([phrases[name] for name in missing])
-    moved = set(exact) - {n for n, kind in zip(text_rows.names, text_rows.kinds, strict=True) if kind == "plain"}
-    return Bank(
-        names=(*exact, *missing),
-        rows=np.concatenate([np.stack(list(exact.values())), estimated]).astype(np.float16),
-        approximate=tuple(range(len(exact), len(exact) + len(missing))),
-        text_space=CLIP_B32,
-        sources={
-            "exact": "OpenAI CLIP ViT-B/32 text embeddings of LVIS, ImageNet, Objects365 and OpenImages names, "
-            "from facebookresearch/Detic, rotem154154/clip_lt and others (Apache-2.0, MIT); "
-            f"{len(moved)} names that were encoded in another spelling are moved by the mean step between spellings",
-            "approximate": "kernel ridge regression from all-MiniLM-L6-v2 (Apache-2.0) onto the exact rows; "
-            "python -m tools.factory.sentence_map prints its quality",
-        },
-    )
-
-
-def teacher_bank(teacher: Teacher, phrases: dict[str, str], names: Sequence[str] = ()) -> Bank:
-    """Every row from the teacher's own text tower: ``names`` in the first template, phrases as written."""
-    texts = {name: TEMPLATES[0].format(name) for name in names} | phrases
-    order = sorted(texts)
-    rows = unit(teacher.text_embeddings([texts[name] for name in order]))
-    return Bank(tuple(order), rows.astype(np.float16), (), teacher.text_space, {"exact": teacher.text_space})
+from tools.factory.bundling.text_bank import offline_bank, teacher_bank, wanted_phrases
+from tools.factory.teachers.load import load_teacher
+from tools.factory.text.sentence_map import DEFAULT_WEIGHTS, load_text_rows, unique_rows
+from tools.lib.paths import RECIPES
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
     f(x) = k(x) W B + mean,   k(x)_i = exp(-gamma |x - s_i|^2) + weight * (cosine of the letter n-grams of x and s_i)
 
 The s_i are phrases whose true embeddings are known. The sentence encoder knows what words mean, the n-grams which
-are the same words. W is fitted by tools/factory/sentence_map.py, in the principal directions B. NumPy only.
+are the same words. W is fitted by tools/factory/text/sentence_map.py, in the principal directions B. NumPy only.
 """
 
 from __future__ import annotations

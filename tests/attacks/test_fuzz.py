@@ -34,8 +34,8 @@ from edge_runtime.model.npy import read_embeddings
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.records import Frame
 from tests.daemon import REPOSITORY
+from tests.doubles.mjpeg_camera import jpegs
 from tests.tiny import encoder_onnx, npy_bytes, text_rows, write_tiny_bundle
-from tools.mjpeg_camera import jpegs
 
 CASES = int(os.environ.get("EDGE_LABEL_FUZZ", "100"))
 fuzz = settings(

@@ -1,4 +1,4 @@
-"""A short soak in every run; `python -m tools.soak --minutes 60 --check --plot soak.png` is the long one."""
+"""A short soak in every run; `python -m tools.measure.soak --minutes 60 --check --plot soak.png` is the long one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.soak import plot, soak
+from tools.measure.soak import plot, soak
 
 
 @pytest.mark.fault("P3")

@@ -22,7 +22,7 @@ from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, StuckError
 from edge_runtime.records import Frame
 from tests.daemon import REPOSITORY, Daemon, records_of, wait_until, write_config
-from tools.mjpeg_camera import MjpegCamera
+from tests.doubles.mjpeg_camera import MjpegCamera
 
 TRIES = int(os.environ.get("EDGE_LABEL_RECONNECTS", "3"))
 

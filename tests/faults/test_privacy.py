@@ -19,8 +19,8 @@ from edge_runtime.records import Frame
 from edge_runtime.service import load_engine
 from edge_runtime.sinks.console import live_line
 from tests.daemon import Daemon, records_of, wait_until, write_config
+from tests.doubles.mjpeg_camera import MjpegCamera
 from tests.unit.test_records import record
-from tools.mjpeg_camera import MjpegCamera
 
 LEFT = (((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)),)
 PICTURES = {

@@ -18,7 +18,7 @@ import pytest
 
 from tests.commands import need
 from tests.daemon import Daemon, records_of
-from tools.mosquitto import Broker, free_port
+from tests.doubles.mosquitto import Broker, free_port
 
 SECONDS = float(os.environ.get("EDGE_LABEL_SINK_FAULT_SECONDS", "4"))
 LONGEST_GAP_S = 1.0  # a connection attempt that blocked a frame would take five

@@ -23,8 +23,8 @@ from edge_runtime.sinks.jsonl import JsonlFileSink
 from edge_runtime.sinks.record_file import Caps, RecordFile
 from tests.commands import need
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
+from tests.doubles.mosquitto import Broker
 from tests.unit.test_records import record
-from tools.mosquitto import Broker
 
 KILLS = int(os.environ.get("EDGE_LABEL_KILLS", "4"))
 

@@ -12,6 +12,8 @@ from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import Scorer, load_label_set, load_labels, parse_label_set
 from edge_runtime.model.preprocess import Preprocessor
 from tools import calibrate
+from tools.factory.calibration import fits, label_file, tasks
+from tools.lib.paths import RECIPES
 
 COLOURS = {"red": (40, 40, 210), "green": (40, 210, 40), "blue": (210, 40, 40), "none": (120, 120, 120)}
 SET = """\
@@ -100,7 +102,7 @@ def test_pictures_show_what_words_do_not_say_and_a_build_keeps_them(my_set, tiny
 def test_what_is_written_reads_back_as_it_was():
     text = SET.replace("{name: red,", "{name: red, background: true,")
     label_set = parse_label_set(text + "templates: ['the {}']\ntemperatures: {colour: 2.5}\n", "x")
-    assert parse_label_set(calibrate.to_yaml(label_set, "made"), "x") == label_set
+    assert parse_label_set(label_file.to_yaml(label_set, "made"), "x") == label_set
 
 
 @pytest.mark.parametrize(
@@ -131,9 +133,9 @@ def test_what_cannot_be_learned_from_is_one_line_and_writes_nothing(
 def test_every_label_of_the_calibration_recipe_is_a_label_of_its_set_and_group():
     import yaml
 
-    shows = yaml.safe_load((calibrate.RECIPES / "calibration.yaml").read_text())
+    shows = yaml.safe_load((RECIPES / "calibration.yaml").read_text())
     for name, groups in shows.items():
-        source = calibrate.RECIPES / "labels" / f"{name}.yaml"
+        source = RECIPES / "labels" / f"{name}.yaml"
         labels = {(label.group, label.name) for label in parse_label_set(source.read_text(), name).labels}
         for group, entries in groups.items():
             assert {(group, label) for label in entries if label != "none"} <= labels
@@ -174,7 +176,7 @@ def test_a_bundle_that_is_too_sure_is_calibrated_and_judged_on_other_pictures(my
 
 
 def test_what_is_known_needs_two_classes_and_pictures_of_both_kinds():
-    task = calibrate.Task("made", np.random.default_rng(0).normal(0, 1, (40, 4)), np.arange(40) % 4)
-    assert set(calibrate.known_against_unknown(task, 10.0)) == {"probability", "margin", "cosine"}
+    task = fits.Task("made", np.random.default_rng(0).normal(0, 1, (40, 4)), np.arange(40) % 4)
+    assert set(tasks.known_against_unknown(task, 10.0)) == {"probability", "margin", "cosine"}
     for classes, truth in ((2, np.arange(40) % 2), (4, np.zeros(40, int))):
-        assert calibrate.known_against_unknown(calibrate.Task("few", task.cosines[:, :classes], truth), 10.0) == {}
+        assert tasks.known_against_unknown(fits.Task("few", task.cosines[:, :classes], truth), 10.0) == {}

@@ -19,8 +19,10 @@ pytest.importorskip("transformers", reason="needs edge-label[train]")
 
 from edge_runtime.errors import DataError  # noqa: E402
 from tools import distill  # noqa: E402
-from tools.factory.targets import write_array  # noqa: E402
-from tools.factory.training import read_checkpoint  # noqa: E402
+from tools.factory.data.arrays import write_array  # noqa: E402
+from tools.factory.recipe import load_recipe  # noqa: E402
+from tools.factory.students.student import build_student  # noqa: E402
+from tools.factory.training.checkpoint import read_checkpoint  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -69,9 +71,9 @@ def test_stored_views_and_stems_train_and_resume(recipe_text: str, colour_pictur
     assert same_bits(tmp_path / "whole", tmp_path / "cut")
     begun, ended = (weights_of(tmp_path / "whole")[f"student.backbone.layers.{i}.conv.weight"] for i in (0, 4))
     assert begun.shape != ended.shape
-    fresh = distill.build_student(distill.load_recipe(tmp_path / "whole.yaml").student, 16)
+    fresh = build_student(load_recipe(tmp_path / "whole.yaml").student, 16)
     torch.manual_seed(3)
-    fresh = distill.build_student(distill.load_recipe(tmp_path / "whole.yaml").student, 16)
+    fresh = build_student(load_recipe(tmp_path / "whole.yaml").student, 16)
     assert torch.equal(begun, fresh.backbone.layers[0].conv.weight), "a frozen layer moved"
     assert not torch.equal(ended, fresh.backbone.layers[4].conv.weight), "a trained layer did not"
 

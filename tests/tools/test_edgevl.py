@@ -16,13 +16,19 @@ pytest.importorskip("transformers", reason="needs edge-label[train]")
 
 from edge_runtime.errors import ConfigError, DataError, StuckError  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
+from edge_runtime.strict_yaml import parse  # noqa: E402
 from tests.tiny import write_tiny_bundle  # noqa: E402
 from tools import edgevl  # noqa: E402
-from tools.curate import Superset  # noqa: E402
-from tools.factory.fake_quant import FakeQuantised  # noqa: E402
+from tools.factory.edgevl import bundle as edgevl_bundle  # noqa: E402
+from tools.factory.edgevl import stages, statistics  # noqa: E402
+from tools.factory.edgevl.curation import Superset  # noqa: E402
+from tools.factory.edgevl.pairs import VIEWS, TestSet  # noqa: E402
+from tools.factory.edgevl.recipe import EdgeVLRecipe  # noqa: E402
+from tools.factory.edgevl.report import ROWS  # noqa: E402
+from tools.factory.int8.fake_quant import FakeQuantised  # noqa: E402
 from tools.factory.recipe import load_recipe  # noqa: E402
-from tools.factory.students import build_student, to_pixels  # noqa: E402
-from tools.factory.training import SCHEMA  # noqa: E402
+from tools.factory.students.student import build_student, to_pixels  # noqa: E402
+from tools.factory.training.checkpoint import SCHEMA  # noqa: E402
 
 CPU = torch.device("cpu")
 COLOURS = {"cab": (200, 40, 40), "fog": (180, 180, 185), "hill": (40, 160, 60), "lake": (30, 60, 190)}
@@ -111,16 +117,16 @@ def finished(start_run: Path, pair_data: Path, tmp_path_factory: pytest.TempPath
     # The tiny text tower says the same of every word; four directions of the space tell the labels apart.
     words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edgevl, "load_superset", lambda *_: words)
+        patch.setattr(stages, "load_superset", lambda *_: words)
         assert edgevl.main(arguments) == 0
     return folder
 
 
 def test_the_table_has_every_row_and_the_report_every_figure(finished: Path):
     report = json.loads((finished / "out" / "edgevl.json").read_text())
-    assert set(report["rows"]) == set(edgevl.ROWS)
+    assert set(report["rows"]) == set(ROWS)
     table = (finished / "out" / "edgevl.md").read_text()
-    assert [line.split(" |")[0][2:] for line in table.splitlines()[2:11]] == list(edgevl.ROWS)
+    assert [line.split(" |")[0][2:] for line in table.splitlines()[2:11]] == list(ROWS)
     assert set(report["pairs"]) == {"a", "t"}
     assert report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100  # its own teacher
 
@@ -131,21 +137,23 @@ def test_a_soup_is_the_mean_of_trainings_that_saw_things_in_different_orders(fin
     assert len(ends) == 2
     assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    mean = edgevl.mean_of([first, second])
+    mean = stages.mean_of([first, second])
     assert torch.allclose(mean.weight, (first.weight + second.weight) / 2)
 
 
 def test_the_interval_of_a_gain_is_that_of_pairs_and_not_of_their_views():
     """Every second pair is answered better, in all its views: half of 100 points, give or take what 16 pairs allow."""
     pairs = 16
-    target = np.tile(np.eye(2, dtype=np.float32)[0], (pairs * edgevl.VIEWS, 1))
+    target = np.tile(np.eye(2, dtype=np.float32)[0], (pairs * VIEWS, 1))
     pictures = np.zeros((len(target), 1, 1, 3), np.uint8)
     sure = np.ones(len(target), bool)
     words = Superset(["a", "b"], np.eye(2, dtype=np.float32))
-    judged = edgevl.TestSet("x", "ir", pictures, pictures, target, sure, words)
+    judged = TestSet("x", "ir", pictures, pictures, target, sure, words)
     odd = np.arange(len(target)) % pairs % 2
-    better, worse = (edgevl.answer(lambda _, e=e: e, [judged]) for e in (np.eye(2, dtype=np.float32)[odd], 1 - target))
-    got = edgevl.gain(better, worse, ("other",))
+    better, worse = (
+        statistics.answer(lambda _, e=e: e, [judged]) for e in (np.eye(2, dtype=np.float32)[odd], 1 - target)
+    )
+    got = statistics.gain(better, worse, ("other",))
     assert got["points"] == 50
     assert got["low"] == pytest.approx(50 - 196 * (0.25 / pairs) ** 0.5, abs=4)
     assert got["high"] == pytest.approx(50 + 196 * (0.25 / pairs) ** 0.5, abs=4)
@@ -198,13 +206,16 @@ def test_stage_2_learns_from_triplets_and_leaves_the_frozen_layers_alone(finishe
         elif name.endswith("weight"):
             assert not same, name
     report = json.loads((finished / "out" / "edgevl.json").read_text())
-    assert len(report["validation at each check of stage 2"]) == 1 + edgevl.EdgeVLRecipe.checks
+    assert len(report["validation at each check of stage 2"]) == 1 + EdgeVLRecipe.checks
 
 
 def test_the_bundle_says_what_it_was_trained_for(finished: Path, start_run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edgevl, "check", lambda _: None)  # the tiny bundle's text side is of another space
-    recipe = edgevl.parse((finished / "edgevl.yaml").read_text(), "edgevl.yaml", edgevl.EdgeVLRecipe)
-    edgevl.ship(finished / "base", finished / "new" / "multi", finished / "out", recipe)  # in a folder not yet there
+    # The tiny bundle's text side is of another space.
+    monkeypatch.setattr(edgevl_bundle, "check_bundle", lambda _: None)
+    recipe = parse((finished / "edgevl.yaml").read_text(), "edgevl.yaml", EdgeVLRecipe)
+    edgevl_bundle.ship(
+        finished / "base", finished / "new" / "multi", finished / "out", recipe
+    )  # in a folder not yet there
     bundle = load_bundle(finished / "new" / "multi")
     assert bundle.manifest.id == "multi-1.2.0"
     assert bundle.manifest.input.modalities == ("rgb", "depth")
@@ -234,7 +245,7 @@ def test_too_few_pairs_for_three_parts_are_refused_in_one_line(
     for file in sorted((few / "a" / "rgb").iterdir())[4:]:
         file.unlink()
     words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
-    monkeypatch.setattr(edgevl, "load_superset", lambda *_: words)
+    monkeypatch.setattr(stages, "load_superset", lambda *_: words)
     arguments = [str(recipe_of(few, tmp_path)), "--start", str(start_run), "--data", str(few), "--quiet"]
     assert edgevl.main([*arguments, "--output", str(tmp_path / "out")]) == DataError.exit_code
     assert "4 pairs leave none for validation; give more of them" in capsys.readouterr().err
@@ -258,4 +269,4 @@ def test_a_stopped_training_is_not_taken_for_a_finished_one():
             return False
 
     with pytest.raises(StuckError, match="stopped before the end"):
-        edgevl._train(Stopped())  # type: ignore[arg-type]
+        stages.train_until(Stopped())  # type: ignore[arg-type]

@@ -17,8 +17,11 @@ from edge_runtime.model.labels import Scorer, TextBank, compile_labels, load_lab
 from edge_runtime.model.preprocess import Preprocessor  # noqa: E402
 from tests.tools.conftest import COLOURS  # noqa: E402
 from tools import bundle, distill, evaluate, export, quantize  # noqa: E402
-from tools.factory.teachers import load_teacher  # noqa: E402
-from tools.prompts import teacher_bank  # noqa: E402
+from tools.factory.bundling.text_bank import teacher_bank  # noqa: E402
+from tools.factory.int8 import quantise_run  # noqa: E402
+from tools.factory.int8.parity import Inputs  # noqa: E402
+from tools.factory.int8.quantise import quantise  # noqa: E402
+from tools.factory.teachers.load import load_teacher  # noqa: E402
 
 LABELS = "labels:\n" + "".join(f"  - name: {name}\n" for name in COLOURS) + 'background: ["a photo of ice"]\n'
 
@@ -102,14 +105,13 @@ def test_calibrators_that_all_give_up_leave_the_encoder_that_was_there(
     made: Path, workshop: Path, colour_pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     before = (workshop / "run" / "encoder.onnx").read_bytes()
-    quantise = quantize.quantise
 
-    def gives_up(model: bytes, pictures: quantize.Inputs, method: str, layers: tuple = ()) -> bytes:
+    def gives_up(model: bytes, pictures: Inputs, method: str, layers: tuple = ()) -> bytes:
         if layers:
             raise ValueError("hardly varies")
         return quantise(model, pictures, method)
 
-    monkeypatch.setattr(quantize, "quantise", gives_up)
+    monkeypatch.setattr(quantise_run, "quantise", gives_up)
     options = ["--data", str(colour_pictures), "--calibration", "8", "--held-out", "6", "--calibrator", "entropy"]
     assert quantize.main([str(workshop / "run"), *options]) == 65
     assert "no calibrator gives ranges (entropy: hardly varies)" in capsys.readouterr().err

@@ -9,13 +9,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 
 from tools import interpolate  # noqa: E402
+from tools.factory.training import interpolation  # noqa: E402
 
 
 def test_between_walks_straight_from_start_to_end() -> None:
     start, end = {"w": torch.zeros(3)}, {"w": torch.tensor([1.0, 2.0, 4.0])}
-    assert interpolate.between(start, end, 0.25)["w"].tolist() == [0.25, 0.5, 1.0]
-    assert interpolate.between(start, end, 0)["w"].tolist() == start["w"].tolist()
-    assert interpolate.between(start, end, 1)["w"].tolist() == end["w"].tolist()
+    assert interpolation.between(start, end, 0.25)["w"].tolist() == [0.25, 0.5, 1.0]
+    assert interpolation.between(start, end, 0)["w"].tolist() == start["w"].tolist()
+    assert interpolation.between(start, end, 1)["w"].tolist() == end["w"].tolist()
 
 
 def test_missing_run_and_half_a_request_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,10 @@ import pytest
 from edge_runtime.config import ModelConfig
 from edge_runtime.errors import DataError, UsageError
 from edge_runtime.service import load_engine
-from tools import evaluate, flips, measure, sink_cost, soak
+from tools import evaluate
+from tools.factory.evaluation import labelled
+from tools.measure import flips, sink_cost, soak
+from tools.measure import variants as measure
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -86,4 +89,4 @@ def test_a_prompt_without_a_place_for_the_class_is_refused(tmp_path: Path, capsy
 
 def test_a_set_cannot_be_chosen_from_a_folder_that_is_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leave --set out"):
-        evaluate.labelled_sets(tmp_path, "a photo of a {}", ["cifar10"])
+        labelled.labelled_sets(tmp_path, "a photo of a {}", ["cifar10"])

@@ -13,11 +13,14 @@ pytest.importorskip("torch", reason="needs edge-label[train]")
 
 from edge_runtime.errors import DataError, NoInputError
 from tools import curate
-from tools.factory.augment import apply_view, monochrome, whole_picture
-from tools.factory.datasets import PictureCache, cache_pictures, scan
-from tools.factory.losses import triplet
+from tools.factory.data.augment import apply_view, monochrome, whole_picture
+from tools.factory.data.pictures import PictureCache, cache_pictures
+from tools.factory.data.samples import scan
+from tools.factory.data.views import partners
+from tools.factory.edgevl import curation
 from tools.factory.recipe import InputRecipe, Recipe, SourceRecipe, StudentRecipe, TargetsRecipe, TeacherRecipe
-from tools.factory.targets import cache_targets, partners
+from tools.factory.teachers.targets import cache_targets
+from tools.factory.training.losses import triplet
 
 
 class MeanColour:
@@ -55,11 +58,11 @@ def pair_folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def curated(folder: Path, keep: float = 1.0) -> list[curate.Pair]:
+def curated(folder: Path, keep: float = 1.0) -> list[curation.Pair]:
     teacher = MeanColour()
-    pairs = curate.find_pairs(folder / "rgb", folder / "depth", "depth")
-    superset = curate.load_superset(folder / "words.yaml", teacher)
-    return curate.keep_confident(curate.pseudo_label(pairs, teacher, superset, quiet=True), keep)
+    pairs = curation.find_pairs(folder / "rgb", folder / "depth", "depth")
+    superset = curation.load_superset(folder / "words.yaml", teacher)
+    return curation.keep_confident(curation.pseudo_label(pairs, teacher, superset, quiet=True), keep)
 
 
 def recipe_of(folder: Path, views: int) -> Recipe:
@@ -75,7 +78,7 @@ def recipe_of(folder: Path, views: int) -> Recipe:
 
 @pytest.fixture
 def paired_cache(pair_folders: Path) -> tuple[Recipe, PictureCache, Path]:
-    (pair_folders / "pairs.csv").write_text(curate.to_csv(curated(pair_folders), pair_folders))
+    (pair_folders / "pairs.csv").write_text(curation.to_csv(curated(pair_folders), pair_folders))
     recipe = recipe_of(pair_folders, views=3)
     return (
         recipe,
@@ -109,11 +112,11 @@ def test_depth_is_decoded_as_the_runtime_shows_it(paired_cache):
 
 def test_a_pair_is_held_out_whole_and_its_neighbours_with_it(pair_folders: Path):
     pairs = curated(pair_folders)
-    assert [p.split for p in pairs] == [curate.SPLIT[i % 8] for i in range(24)]
-    many = [curate.SPLIT[i * 24 // 480 % 8] for i in range(480)]
+    assert [p.split for p in pairs] == [curation.SPLIT[i % 8] for i in range(24)]
+    many = [curation.SPLIT[i * 24 // 480 % 8] for i in range(480)]
     assert max(sum(1 for _ in run) for run in [many[i : i + 20] for i in range(0, 480, 20)]) == 20
     assert all(len(set(many[i : i + 20])) == 1 for i in range(0, 480, 20))
-    (pair_folders / "pairs.csv").write_text(curate.to_csv(pairs, pair_folders))
+    (pair_folders / "pairs.csv").write_text(curation.to_csv(pairs, pair_folders))
     samples = scan(recipe_of(pair_folders, 0).data, pair_folders)
     held = {s.file.stem: s.held_out for s in samples if s.modality == "rgb"}
     assert {s.file.stem: s.held_out for s in samples if s.modality == "depth"} == held
@@ -139,7 +142,7 @@ def test_the_verb_says_what_it_kept_and_bad_input_is_one_line(
     out = pair_folders / "list.csv"
     assert curate.main([*common, str(out), "--partner", str(pair_folders / "depth"), "--modality", "depth"]) == 0
     assert "test" in capsys.readouterr().out
-    assert out.read_text().splitlines()[0] == ",".join(curate.COLUMNS)
+    assert out.read_text().splitlines()[0] == ",".join(curation.COLUMNS)
     assert curate.main([*common, str(out), "--partner", str(pair_folders / "depth")]) == 2
     assert "--modality" in capsys.readouterr().err
     assert curate.main([*common, str(out), "--partner", str(pair_folders), "--modality", "ir"]) == 65

@@ -8,8 +8,10 @@ import pytest
 from edge_runtime.model.labels import parse_label_set
 from edge_runtime.model.phrases import bare, normalise
 from tools import prompts
+from tools.factory.bundling import text_bank
+from tools.lib.paths import RECIPES
 
-LABELS = sorted((prompts.RECIPES / "labels").glob("*.yaml"))
+LABELS = sorted((RECIPES / "labels").glob("*.yaml"))
 
 
 class WordTeacher:
@@ -22,7 +24,7 @@ class WordTeacher:
 
 
 def test_every_prompt_and_background_of_the_shipped_label_sets_is_wanted():
-    wanted = prompts.wanted_phrases(LABELS, [prompts.RECIPES / "phrases.txt"])
+    wanted = text_bank.wanted_phrases(LABELS, [RECIPES / "phrases.txt"])
     for path in LABELS:
         labels = parse_label_set(path.read_text(), str(path))
         for phrase in (*labels.background, *(p for label in labels.labels for p in label.prompts or (label.name,))):
@@ -30,16 +32,16 @@ def test_every_prompt_and_background_of_the_shipped_label_sets_is_wanted():
 
 
 def test_the_same_inputs_give_the_same_bytes_and_rows_of_unit_norm():
-    phrases = prompts.wanted_phrases(LABELS)
-    one, two = (prompts.teacher_bank(WordTeacher(), phrases, ["dog", "night"]).files() for _ in range(2))
+    phrases = text_bank.wanted_phrases(LABELS)
+    one, two = (text_bank.teacher_bank(WordTeacher(), phrases, ["dog", "night"]).files() for _ in range(2))
     assert one == two
-    bank = prompts.teacher_bank(WordTeacher(), phrases, ["dog", "night"])
+    bank = text_bank.teacher_bank(WordTeacher(), phrases, ["dog", "night"])
     assert np.allclose(np.linalg.norm(bank.rows.astype(np.float32), axis=1), 1, atol=1e-3)
     assert len(set(bank.names)) == len(bank.names) == len(bank.rows)
 
 
 def test_a_real_teacher_leaves_nothing_approximate():
-    meta = json.loads(prompts.teacher_bank(WordTeacher(), {"fog": "a road in fog"}).files()["text_bank.json"])
+    meta = json.loads(text_bank.teacher_bank(WordTeacher(), {"fog": "a road in fog"}).files()["text_bank.json"])
     assert meta["approximate"] == []
     assert meta["text_space"] == "test/words"
 

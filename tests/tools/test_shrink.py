@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 
-from tools.factory.heads import ClassifierHead  # noqa: E402
+from tools.factory.students.heads import ClassifierHead  # noqa: E402
 
 
 def head(inputs: int = 40, classes: int = 12, outputs: int = 24) -> ClassifierHead:

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.model.text_encoder import encode_phrases
-from tools import text_encoder as te
+from tools.factory.text import tower
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "text-encoder"
 
@@ -23,7 +23,7 @@ def test_the_vocabulary_is_cut_to_ascii_and_every_word_keeps_its_row():
         "truncation": {},
         "padding": {},
     }
-    smaller, rows = te.ascii_vocabulary(tokenizer)
+    smaller, rows = tower.ascii_vocabulary(tokenizer)
     assert smaller["model"]["vocab"] == {"[PAD]": 0, "[UNK]": 1, "road": 2}
     assert rows == [0, 2, 4]
     assert smaller["added_tokens"][0]["id"] == 1
@@ -46,7 +46,7 @@ def test_int8_weights_give_nearly_the_numbers_of_float32_in_a_quarter_of_the_spa
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     exact = model.SerializeToString()
-    small = te.int8_weights(exact)
+    small = tower.int8_weights(exact)
     assert len(small) < len(exact) / 3.5
     ids = np.arange(50)
     want, got = (onnxruntime.InferenceSession(m).run(None, {"ids": ids})[0] for m in (exact, small))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.daemon import REPOSITORY
 from tests.dockerfile import Dockerfile
-from tools import lock
+from tools.upkeep import lock
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 PINS = lock.read(lock.LOCK.read_text())

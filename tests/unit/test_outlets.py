@@ -13,7 +13,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import LabelSet, LabelSpec, TextBank, compile_labels
 from edge_runtime.outlets import Running, optional_outlets
-from tools.mosquitto import free_port
+from tests.doubles.mosquitto import free_port
 
 
 def outlets_for(bundle: Path, config: Config):

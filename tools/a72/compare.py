@@ -48,9 +48,9 @@ class Encoder:
 
 def _student(name: str) -> Callable[[int], bytes]:
     def make(size: int) -> bytes:
-        from tools.export import export_onnx
+        from tools.factory.int8.export import export_onnx
         from tools.factory.recipe import StudentRecipe
-        from tools.factory.students import build_student
+        from tools.factory.students.student import build_student
 
         return export_onnx(build_student(StudentRecipe(name), 512), size, "random")
 
@@ -102,7 +102,7 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
 
     random = np.random.default_rng(0)
     if encoder.ours:
-        from tools.quantize import quantise
+        from tools.factory.int8.quantise import quantise
 
         shape = (1, encoder.size, encoder.size, 3)
         return quantise(fp32, [random.integers(0, 255, shape, np.uint8) for _ in range(CALIBRATION)], "minmax")

@@ -23,8 +23,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import lock
 from tools.arm64 import debian, userland
+from tools.upkeep import lock
 
 DEFAULT_FOLDER = userland.REPOSITORY / "build/machine"
 PACKAGES = [

@@ -1,1 +1,1 @@
-"""What the verbs of the model factory share: teachers, students, losses, pictures, quantisation."""
+"""The rooms of the model factory: what the verbs call. Imports run downward; no room imports a verb."""

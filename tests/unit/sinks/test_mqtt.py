@@ -21,8 +21,8 @@ from edge_runtime.sinks import mqtt as mqtt_module
 from edge_runtime.sinks.mqtt import MqttSink, read_credentials, topic_level
 from tests.commands import need
 from tests.daemon import REPOSITORY, wait_until
+from tests.doubles.mosquitto import Broker, free_port
 from tests.unit.test_records import record
-from tools.mosquitto import Broker, free_port
 
 NAMES = ("snowy road", "tunnel")
 

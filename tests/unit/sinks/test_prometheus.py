@@ -19,8 +19,8 @@ from edge_runtime.sinks.changes import LabelChanges
 from edge_runtime.sinks.prometheus import MAX_LABELS, PrometheusSink
 from tests.commands import need
 from tests.daemon import wait_until
+from tests.doubles.mosquitto import free_port
 from tests.unit.test_records import record
-from tools.mosquitto import free_port
 
 HOSTILE = 'a "quoted" \\ name\nwith {braces="x"} 1\n# HELP'
 

@@ -1,0 +1,68 @@
+"""The files of a bundle: read, listed in the manifest with their hashes, checked, put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.digest import sha256_hex
+from edge_runtime.errors import DataError, NoInputError
+from edge_runtime.files import write_atomically
+from edge_runtime.model.bundle import Bundle, load_bundle
+from edge_runtime.model.encoder import Encoder
+from edge_runtime.model.labels import TextBank, compile_labels, load_label_set
+
+
+def read_json(path: Path, needed_by: str) -> Any:
+    """Raises NoInputError with the command that makes the file, DataError when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NoInputError(f"{path}: missing; first: {needed_by}") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """manifest.json with size and sha256 of every other file but the card."""
+    manifest["files"] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in ("manifest.json", "MODEL_CARD.md"):
+            data = path.read_bytes()
+            manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def check_bundle(folder: Path) -> None:
+    """Open the bundle as the runtime does: hashes, session, bank, every label set. Raises EdgeLabelError."""
+    bundle = load_bundle(folder)
+    bundle.verify()
+    Encoder(bundle)
+    bank = TextBank.from_bundle(bundle)
+    for name in bundle.label_sets():
+        compile_labels(load_label_set(name, bundle), bundle, bank)
+
+
+def replace_folder(new: Path, output: Path) -> None:
+    """Put `new` (beside it on the same disk) in the place of `output`; what was there goes only when all is well."""
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    new.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def update_bundle(bundle: Bundle, files: dict[str, bytes], facts: dict[str, Any]) -> None:
+    """Write files into a bundle, and the manifest with their hashes and other facts. Raises BundleError, DataError."""
+    for name, data in files.items():
+        write_atomically(bundle.path / name, data)
+    hashes = {name: {"sha256": sha, "size": size} for name, (sha, size) in bundle.manifest.files.items()}
+    hashes |= {name: {"sha256": sha256_hex(data), "size": len(data)} for name, data in files.items()}
+    manifest = bundle.manifest.raw | {"files": dict(sorted(hashes.items()))} | facts
+    write_atomically(bundle.path / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    load_bundle(bundle.path).verify()

@@ -1,0 +1,1 @@
+"""Scores that mean what they say: logit scale, temperatures, biases, thresholds."""

@@ -1,0 +1,91 @@
+"""Labelled pictures to score on: a folder or .zip with a classes.json, or one sub-folder a class."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_runtime.camera.replay import read_picture
+from edge_runtime.errors import DataError, NoInputError, UsageError
+from tools.factory.data.samples import SUFFIXES
+from tools.factory.evaluation.subject import PictureEncoder
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """files[i] shows classes[truth[i]]; phrases[c] is the text of class c."""
+
+    name: str
+    classes: list[str]
+    phrases: list[str]
+    files: list[Path]
+    truth: NDArray[np.int64]
+
+
+@contextmanager
+def open_data(path: Path) -> Iterator[Path]:
+    """The folder with the pictures; a .zip is unpacked for as long as it is needed."""
+    if path.suffix != ".zip":
+        if not path.is_dir():
+            raise NoInputError(f"{path}: no such folder or .zip; give labelled pictures with --data")
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(folder)  # zipfile takes ".." and absolute names apart itself
+        except FileNotFoundError:
+            raise NoInputError(f"{path}: no such folder or .zip; give labelled pictures with --data") from None
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{path}: cannot unpack ({error})") from None
+        found = next(iter(sorted(Path(folder).rglob("classes.json"))), None)
+        yield found.parent if found else Path(folder)
+
+
+def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[LabelledSet]:
+    """The sets of a folder, as classes.json says, or the folder itself. Raises DataError, UsageError."""
+    index = root / "classes.json"
+    if index.is_file():
+        try:
+            entries = json.loads(index.read_text(encoding="utf-8"))
+            listed = {name: entry for name, entry in entries.items() if entry.get("classes")}
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"{index}: not a mapping of sets ({error})") from None
+        if only and not set(only) <= set(listed):
+            raise DataError(f"{index}: has {', '.join(listed)}, not {', '.join(set(only) - set(listed))}")
+        return [_labelled_set(root / name, name, entry) for name, entry in listed.items() if not only or name in only]
+    if only:
+        raise UsageError(f"--set: {root} has no classes.json, so it is one set; leave --set out")
+    classes = sorted(p.name for p in root.iterdir() if p.is_dir())
+    return [_labelled_set(root, root.name, {"classes": classes, "prompt": prompt})]
+
+
+def _labelled_set(root: Path, name: str, entry: dict[str, Any]) -> LabelledSet:
+    texts, prompt = entry.get("label_to_text", {}), entry.get("prompt", "a photo of a {}")
+    files: list[Path] = []
+    truth: list[int] = []
+    for number, label in enumerate(entry["classes"]):
+        found = sorted(p for p in (root / label).glob("*") if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise DataError(f"{root / label}: no pictures of class '{label}'; remove the class or add some")
+        files += found
+        truth += [number] * len(found)
+    if not files:
+        raise DataError(f"{root}: no folder with pictures; expected one a class")
+    phrases = [texts.get(label) or prompt.format(label.replace("_", " ")) for label in entry["classes"]]
+    return LabelledSet(name, list(entry["classes"]), phrases, files, np.array(truth))
+
+
+def embed_files(encode: PictureEncoder, files: Sequence[Path], what: str) -> NDArray[np.float32]:
+    """Embeddings (N, dim) of picture files."""
+    return np.stack([encode(read_picture(path)) for path in tqdm(files, desc=what, unit="pic", leave=False)])

@@ -1,0 +1,102 @@
+"""What is scored: a bundle, or any ONNX CLIP tower, as encoders and text rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError, DataError, NoInputError
+from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.encoder import Encoder, open_session
+from edge_runtime.model.labels import TextBank
+from edge_runtime.model.preprocess import Preprocessor
+from tools.factory.teachers.onnx_tower import OnnxTeacher
+from tools.factory.teachers.teacher import CLIP_B32, unit
+from tools.factory.text.sentence_map import SentenceMap
+
+WEIGHTS = Path("../shared/weights")
+Picture = NDArray[np.uint8]  # (H, W, 3) BGR
+PictureEncoder = Callable[[Picture], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is scored. encoders: column name -> one picture to its unit embedding (dim,), the first one is judged.
+
+    find: a phrase to its unit row and whether a genuine text tower made it; None where its own bank does not hold it.
+    """
+
+    name: str
+    text_space: str
+    logit_scale: float
+    encoders: dict[str, PictureEncoder]
+    find: Callable[[str], tuple[NDArray[np.float32], bool] | None]
+
+
+def load_subject(target: Path, fp32: Path | None) -> Subject:
+    """A bundle directory, or TOWER.onnx with its TOWER.json and TOWER.npy. Raises BundleError, NoInputError."""
+    if target.suffix == ".onnx":
+        tower = OnnxTeacher(target)
+        rows = _rows_of_bank(tower.text_embeddings)
+        encode = {"tower": lambda picture: tower.image_embeddings([rgb(picture)])[0]}
+        return Subject(target.stem, tower.text_space, 100.0, encode, rows)
+    bundle = load_bundle(target)
+    bank, prepare = TextBank.from_bundle(bundle), Preprocessor(bundle.manifest.input)
+    encoder = Encoder(bundle)
+    encoders: dict[str, PictureEncoder] = {"int8": lambda picture: encoder(prepare(picture))}
+    if fp32:
+        if not fp32.is_file():
+            raise NoInputError(f"{fp32}: no such file; check --fp32")
+        session = open_session(fp32.read_bytes(), 2, str(fp32))
+        encoders["fp32"] = lambda picture: unit(session.run(None, {bundle.manifest.input.name: prepare(picture)})[0])[0]
+
+    def find(phrase: str) -> tuple[NDArray[np.float32], bool] | None:
+        row = bank.find(phrase)
+        return None if row is None else (bank.rows[row].astype(np.float32), row not in bank.approximate)
+
+    return Subject(bundle.manifest.id, bundle.manifest.text_space, bundle.manifest.logit_scale, encoders, find)
+
+
+def rgb(picture: Picture) -> Picture:
+    """BGR or one channel -> RGB."""
+    return picture[..., ::-1] if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def _rows_of_bank(
+    embed: Callable[[Sequence[str]], NDArray[np.float32]],
+) -> Callable[[str], tuple[NDArray[np.float32], bool] | None]:
+    def find(phrase: str) -> tuple[NDArray[np.float32], bool] | None:
+        try:
+            return embed([phrase])[0], True
+        except DataError:
+            return None
+
+    return find
+
+
+class TextRows:
+    """Phrases to rows: the subject's own bank first, then the sentence map (CLIP ViT-B/32 only)."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._map: SentenceMap | None = None
+
+    def __call__(self, phrases: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(rows (N, dim) of unit norm, which of them a genuine text tower made (N,))."""
+        found = [self._subject.find(phrase) for phrase in phrases]
+        missing = [phrase for phrase, row in zip(phrases, found, strict=True) if row is None]
+        if missing:
+            if self._subject.text_space != CLIP_B32:
+                raise ConfigError(
+                    f"'{missing[0]}' is not in the text bank of {self._subject.name} ({len(missing)} phrases); "
+                    "make the bank with them: python -m tools.prompts"
+                )
+            self._map = self._map or SentenceMap.from_weights(WEIGHTS)
+            made = iter(self._map(missing))
+            found = [(next(made), False) if row is None else row for row in found]
+        known = [row for row in found if row is not None]
+        return unit(np.stack([row for row, _ in known])), np.array([genuine for _, genuine in known])

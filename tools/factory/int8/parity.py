@@ -1,0 +1,50 @@
+"""How far an int8 graph lies from its float32 one: embeddings of the same pictures, compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edge_runtime.model.encoder import session_options
+from tools.factory.int8.export import INPUT
+
+Inputs = list[NDArray[np.uint8]]  # each (1, H, W, 3) RGB
+
+
+def run_all(model: bytes, inputs: Inputs, *, optimised: bool = True) -> NDArray[np.float32]:
+    """Embeddings (N, dim) as the runtime computes them: same session options, unit norm.
+
+    Not `optimised`, the same arithmetic runs in another order: how far two right answers may lie apart.
+    """
+    options = session_options(2)
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    rows = np.concatenate([session.run(None, {INPUT: x})[0] for x in inputs])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
+    """Mean, lowest and 5th percentile of the cosine between paired unit rows."""
+    values = (a * b).sum(1)
+    return {
+        "mean": round(float(values.mean()), 5),
+        "p5": round(float(np.percentile(values, 5)), 5),
+        "min": round(float(values.min()), 5),
+    }
+
+
+def parity_table(report: dict[str, Any]) -> str:
+    """The parity report as Markdown."""
+    rows = [("torch fp32 -> ONNX fp32", report["torch_fp32_to_onnx_fp32"])]
+    rows += [(f"ONNX fp32 -> int8, {name}", values) for name, values in report["onnx_fp32_to_int8"].items()]
+    lines = ["| cosine of embeddings | mean | 5th percentile | lowest |", "| --- | --- | --- | --- |"]
+    for name, v in rows:
+        mark = " (kept)" if name.endswith(f", {report['kept']}") else ""
+        lines.append(f"| {name}{mark} | {v['mean']:.4f} | {v['p5']:.4f} | {v['min']:.4f} |")
+    lines += [f"| {name}: {reason} | | | |" for name, reason in report["failed"].items()]
+    sizes = f"{report['fp32_bytes'] / 1e6:.1f} MB -> {report['int8_bytes'] / 1e6:.1f} MB"
+    return "\n".join([*lines, "", f"{sizes}, on {report['held_out_pictures']} held-out pictures"])

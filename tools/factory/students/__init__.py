@@ -1,0 +1,1 @@
+"""The networks that learn, and the weights they start from."""

@@ -1,0 +1,172 @@
+"""A student: uint8-range RGB in, unit embedding out.
+
+Pixels enter as (x - 114) / 57, one offset and one scale for all channels. What a checkpoint expects by channel is
+folded into its first convolution here, so that a uint8 picture with zero point 114 needs no arithmetic at all in
+the int8 graph and zero padding stays exactly zero."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_runtime.errors import DataError, UsageError
+from tools.factory.recipe import StudentRecipe
+from tools.factory.students.efficientnet_lite import LITE, fill_lite
+from tools.factory.students.heads import ClassifierHead, ProjectionHead
+from tools.factory.students.layers import Backbone, ConvNorm, SqueezeExcite
+from tools.factory.students.mobilenet import FEATURES, TFSLIM, TORCHVISION, Conv, MobileNetV2, load_mobilenet
+from tools.factory.students.networks import STUDENTS
+from tools.factory.students.weights import read_state
+from tools.factory.students.zero_shot import IMAGENET_CLASSES, load_classifier_head
+
+PIXEL_OFFSET, PIXEL_SCALE = 114.0, 57.0
+
+
+class Student(nn.Module):
+    """An image encoder: RGB values 0 ... 255 (B, 3, H, W) -> unit embeddings (B, dim).
+
+    The first `frozen` layers of the backbone take no gradient and keep their BatchNorm statistics.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, frozen: int = 0) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.freeze(frozen)
+
+    def freeze(self, count: int) -> None:
+        """Train only what follows the first `count` layers of the backbone."""
+        layers = self.backbone.layers
+        if not 0 <= count <= len(layers):
+            raise UsageError(f"student.frozen: {count}; this backbone has {len(layers)} layers")
+        self.backbone.frozen = count
+        for i, layer in enumerate(layers):
+            layer.requires_grad_(i >= count)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Student:
+        """As nn.Module.train, but frozen layers stay in evaluation mode."""
+        super().train(mode)
+        for layer in self.backbone.layers[: self.backbone.frozen]:
+            layer.eval()
+        return self
+
+    def forward(self, x: Tensor, after: int = 0) -> Tensor:
+        """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32.
+
+        With `after` > 0, `x` is what `stem` gave when that many layers were frozen.
+        """
+        features = self.backbone.rest(x, after) if after else self.backbone((x - PIXEL_OFFSET) / PIXEL_SCALE)
+        return F.normalize(self.head(features).float(), dim=1)
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB values 0 ... 255 -> activations after the frozen layers."""
+        return self.backbone.stem((pixels - PIXEL_OFFSET) / PIXEL_SCALE)
+
+
+def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in channels-last memory, values 0 ... 255."""
+    return torch.from_numpy(pictures).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+
+
+def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Student:
+    """The student of a recipe, its pretrained weights loaded (unless a checkpoint is about to replace them).
+
+    Raises UsageError (with the list of students) for an unknown name, NoInputError and DataError for weights that
+    are missing or do not fit.
+    """
+    if recipe.name not in STUDENTS:
+        near = difflib.get_close_matches(recipe.name, STUDENTS, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UsageError(f"unknown student '{recipe.name}'; {hint}There are: {', '.join(STUDENTS)}")
+    if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
+        flavour = {f.name: f for f in (TORCHVISION, TFSLIM)}[recipe.flavour]
+        net = load_mobilenet(recipe.pretrained, flavour) if load else MobileNetV2(flavour)
+        backbone = Backbone(list(net.layers), FEATURES)
+        fold_normalisation(backbone, flavour.mean, flavour.std)
+    else:
+        backbone = STUDENTS[recipe.name]()
+        folded = [m for m in backbone.modules() if isinstance(m, Conv)]
+        if folded and not recipe.pretrained:
+            _start_from_scratch(folded)
+        if recipe.name == "efficientnet_lite0" and recipe.pretrained and load:
+            fill_lite(list(backbone.layers), read_state(recipe.pretrained), recipe.pretrained)
+            fold_normalisation(backbone, LITE.mean, LITE.std)
+        elif recipe.pretrained and load:
+            load_backbone(backbone, recipe.pretrained)
+            fold_normalisation(backbone, TORCHVISION.mean, TORCHVISION.std)
+    return Student(backbone, _head(recipe, backbone, dim, load=load), recipe.frozen)
+
+
+def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) -> nn.Module:
+    if recipe.head.kind == "mlp":
+        return ProjectionHead(backbone.width, dim, recipe.head)
+    if load:
+        head = load_classifier_head(recipe.pretrained, Path(recipe.head.texts))
+    else:
+        classifier, direct = nn.Linear(backbone.width, IMAGENET_CLASSES), nn.Linear(backbone.width, dim)
+        head = ClassifierHead(classifier, torch.zeros(IMAGENET_CLASSES, dim), direct)
+    if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
+        raise UsageError(
+            f"student.head.kind classifier: made for {head.classify.in_features} features and a text space of "
+            f"{head.names.out_features}, not {backbone.width} and {dim}; take the offline "
+            "teacher and one of its networks, or kind: mlp"
+        )
+    if recipe.head.rank:
+        head.factor(recipe.head.rank)
+    return head
+
+
+def _start_from_scratch(convolutions: list[Conv]) -> None:
+    """Give a network without weights BatchNorm layers and a scale at which signals survive 50 layers."""
+    for layer in convolutions:
+        nn.init.kaiming_normal_(layer.conv.weight, mode="fan_out")
+        nn.init.zeros_(layer.conv.bias)
+        layer.norm = nn.BatchNorm2d(layer.conv.out_channels, momentum=0.03)
+
+
+@torch.no_grad()
+def fold_normalisation(backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Make a backbone trained on (x / 255 - mean) / std take (x - 114) / 57.
+
+    Exact but for the padded border, which now shows grey 114 in place of the mean colour.
+    """
+    conv, norm = backbone.first()
+    mean_, std_ = torch.tensor(mean), torch.tensor(std)
+    scale = PIXEL_SCALE / 255 / std_
+    shift = (PIXEL_OFFSET / 255 - mean_) / std_
+    constant = (conv.weight * shift[:, None, None]).sum((1, 2, 3))
+    conv.weight.mul_(scale[:, None, None])
+    if conv.bias is not None:
+        conv.bias.add_(constant)
+    elif norm is not None and norm.running_mean is not None:
+        norm.running_mean.sub_(constant)
+
+
+def load_backbone(backbone: Backbone, source: str) -> None:
+    """Fill a backbone from timm-named weights; DataError when a tensor is missing or misshapen."""
+    state = read_state(source)
+    for module in backbone.modules():
+        if isinstance(module, ConvNorm):
+            conv, norm = module.names
+            _fill(module.conv.weight, state, f"{conv}.weight", source)
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                _fill(getattr(module.bn, part), state, f"{norm}.{part}", source)
+        elif isinstance(module, SqueezeExcite):
+            for ours, theirs in ((module.reduce, "conv_reduce"), (module.expand, "conv_expand")):
+                _fill(ours.weight, state, f"{module.name}.{theirs}.weight", source)
+                _fill(ours.bias, state, f"{module.name}.{theirs}.bias", source)
+
+
+@torch.no_grad()
+def _fill(target: Tensor, state: dict[str, Tensor], name: str, source: str) -> None:
+    got = state.get(name)
+    if got is None or got.shape != target.shape:
+        found = "missing" if got is None else f"of shape {tuple(got.shape)}"
+        raise DataError(f"{source}: {name} is {found}, should be {tuple(target.shape)}; give timm weights of this net")
+    target.copy_(got)

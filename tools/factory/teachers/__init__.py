@@ -1,0 +1,1 @@
+"""What a student learns to imitate: teachers, and what they say of every picture and label."""

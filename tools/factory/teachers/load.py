@@ -1,0 +1,44 @@
+"""The word in a recipe -> the teacher it names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_runtime.errors import UsageError
+from tools.factory.teachers.hugging_face import HuggingFaceTeacher
+from tools.factory.teachers.offline import OfflineTeacher
+from tools.factory.teachers.onnx_tower import OnnxTeacher
+from tools.factory.teachers.teacher import CLIP_B32, Teacher, TextEncoder
+
+
+def load_teacher(
+    name: str,
+    *,
+    weights: Path | None = None,
+    members: Sequence[str] = ("mobilenet_v2",),
+    text: TextEncoder | None = None,
+) -> Teacher:
+    """Make the teacher a recipe names.
+
+    Args:
+        name: "offline"; "onnx:TOWER.onnx" (its bank is TOWER.json + TOWER.npy beside it); else a Hugging Face
+            model, by hub name or by local folder.
+        weights: folder of the shared weights, for "offline".
+        members: the classifiers "offline" asks, of MEMBERS.
+        text: encoder of phrases that the offline teacher's bank does not hold.
+
+    Raises UsageError with the list of what exists when the name means nothing.
+    """
+    if name == "offline":
+        if weights is None:
+            raise UsageError("teacher offline: needs the folder of the MobileNetV2 weights and the text bank")
+        return OfflineTeacher(weights, members, text=text)
+    if name.startswith("onnx:"):
+        return OnnxTeacher(Path(name.removeprefix("onnx:")))
+    if "/" in name or (name and Path(name).is_dir()):
+        return HuggingFaceTeacher(name)
+    raise UsageError(
+        f"teacher {name!r}: no such teacher; there are: offline, onnx:TOWER.onnx, "
+        f"any Hugging Face CLIP or SigLIP by name (such as {CLIP_B32}) or by local folder"
+    )

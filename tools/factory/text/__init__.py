@@ -1,0 +1,1 @@
+"""Text rows: genuine ones, and the encoder and the map that estimate the others."""

@@ -1,0 +1,1 @@
+"""Distillation: materials, batches, losses, the loop, and what becomes of the weights."""

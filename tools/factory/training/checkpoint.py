@@ -1,0 +1,25 @@
+"""The file that a training goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_runtime.errors import DataError, NoInputError, first_line
+
+SCHEMA = "edge-label-checkpoint/1"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Raises NoInputError when it is missing, DataError when it is no checkpoint of ours."""
+    if not path.is_file():
+        raise NoInputError(f"{path}: no checkpoint to go on from; start without --resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling rubbish may raise anything
+        raise DataError(f"{path}: not a checkpoint ({first_line(error)})") from None
+    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+        raise DataError(f"{path}: not a checkpoint of this version")
+    return state

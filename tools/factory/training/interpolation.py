@@ -1,0 +1,62 @@
+"""Weights part of the way from the start to the trained ones (WiSE-FT, Wortsman et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_runtime.errors import ConfigError
+from tools.factory.students.student import Student, build_student
+from tools.factory.training.materials import prepare
+from tools.factory.training.run_folder import derive_run, load_run
+from tools.factory.training.scoring import score_held_out
+from tools.factory.training.student_teacher import make_teacher
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def between(start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """start + share * (end - start), tensor by tensor."""
+    return {name: torch.lerp(start[name], end[name], share) for name in end}
+
+
+def start_and_end(run: Path) -> tuple[Student, dict[str, Tensor], dict[str, Tensor]]:
+    """(the run's student, its weights before training, its averaged weights after).
+
+    Raises ConfigError when the start cannot be known from the recipe.
+    """
+    recipe, student, _ = load_run(run)
+    head = recipe.student.head
+    if head.kind != "classifier" or head.rank or recipe.train.norm_batches:
+        raise ConfigError(
+            f"{run}: needs student.head.kind classifier, whole, and train.norm_batches 0 to know its start"
+        )
+    end = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    outputs = end["head.names.weight"].shape[0]
+    return student, build_student(recipe.student, outputs).state_dict(), end
+
+
+def write_share(run: Path, share: float, output: Path) -> None:
+    """Copy a run to `output` with its averaged weights moved back to `share` of the way."""
+    _, start, end = start_and_end(run)
+    derive_run(run, output, between(start, end, share), "interpolation", {"share": share, "run": run.name})
+
+
+def compare_shares(run: Path, data: Path, cache: Path, shares: list[float]) -> None:
+    """Print a Markdown table of held-out scores at each share."""
+    recipe, _, _ = load_run(run)
+    student, start, end = start_and_end(run)
+    materials = prepare(recipe, make_teacher(recipe), data, cache, quiet=True)
+    rows = np.array([i for i, sample in enumerate(materials.cache.samples) if sample.held_out], np.int64)
+    for number, share in enumerate(shares):
+        student.load_state_dict(between(start, end, share))
+        scores = score_held_out(student, materials, rows, torch.device("cpu"))
+        top1 = scores["top1"]
+        names = [*(top1 if isinstance(top1, dict) else {}), "mean_top1", "small_top1", "conditions"]
+        if not number:
+            print("| share | " + " | ".join(names) + " |\n| ---: |" + " ---: |" * len(names))
+        flat = {**(top1 if isinstance(top1, dict) else {}), **scores}
+        print(f"| {share:.2f} | " + " | ".join(f"{100 * float(flat[n]):.1f}" for n in names) + " |", flush=True)  # type: ignore[arg-type]

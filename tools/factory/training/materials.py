@@ -1,0 +1,52 @@
+"""All that a training reads, prepared from the recipe: pictures, targets, texts, bank."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tools.factory.data.pictures import PictureCache, cache_pictures, write_broken_list
+from tools.factory.data.samples import scan
+from tools.factory.recipe import Recipe
+from tools.factory.teachers.targets import Targets, cache_targets
+from tools.factory.teachers.teacher import Teacher
+from tools.factory.teachers.texts import Texts, embed_texts, load_bank
+from tools.factory.training.stems import Stems
+
+
+@dataclass(frozen=True)
+class Materials:
+    """All that a run reads. `bank` is (N, D) float32; `stems`, where there are any, stand in for pixels."""
+
+    recipe: Recipe
+    cache: PictureCache
+    targets: Targets
+    texts: Texts
+    bank: NDArray[np.float32]
+    text_space: str
+    stems: Stems | None = None
+
+
+def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet: bool) -> Materials:
+    """Pictures, teacher targets, texts and bank, from the cache where it has them."""
+    pictures = cache_pictures(scan(recipe.data, data), recipe.input, cache, quiet=quiet)
+    bank = load_bank(teacher, recipe.bank)
+    texts = embed_texts(teacher, recipe.data, pictures)
+    targets = cache_targets(teacher, recipe, pictures, cache, quiet=quiet)
+    return Materials(recipe, pictures, targets, texts, bank, teacher.text_space)
+
+
+def report_pictures(materials: Materials, output: Path, *, quiet: bool) -> None:
+    """Say how many pictures there are and list the broken ones in OUTPUT/broken.csv."""
+    cache = materials.cache
+    write_broken_list(cache.broken, output / "broken.csv")
+    if not quiet:
+        held = sum(sample.held_out for sample in cache.samples)
+        said = f"{len(cache.samples)} pictures, {held} held out, {len(materials.texts.names)} texts"
+        broken = f"; {len(cache.broken)} skipped, see {output / 'broken.csv'}" if cache.broken else ""
+        tqdm.write(said + broken, file=sys.stderr)

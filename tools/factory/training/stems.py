@@ -1,0 +1,88 @@
+"""Activations of the frozen layers, kept on disk: on two cores a step that starts there costs a third.
+
+Early layers hold most of the pixels and least of the meaning. When they stay frozen, what they make of a stored
+view never changes, so it is computed once and kept as int8 with one scale a channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.files import write_atomically
+from tools.factory.data.arrays import write_array
+from tools.factory.data.augment import stack_views
+from tools.factory.data.pictures import PictureCache
+from tools.factory.recipe import Recipe
+from tools.factory.students.student import Student, to_pixels
+
+CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Stems:
+    """values: (views, N, C, h, w) int8; scale: (C,) float32, so that activation = (value + offset) * scale."""
+
+    values: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    offset: int = 0
+
+    def restore(self, values: NDArray[np.int8], device: torch.device) -> Tensor:
+        """(B, C, h, w) int8 -> the same as float32 activations in channels-last memory."""
+        scale = torch.from_numpy(self.scale).to(device)
+        stem = torch.from_numpy(values).to(device).float().add_(self.offset) * scale[:, None, None]
+        return stem.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def cache_stems(
+    student: Student,
+    recipe: Recipe,
+    cache: PictureCache,
+    views: NDArray[np.void] | None,
+    folder: Path,
+    device: torch.device,
+    *,
+    quiet: bool,
+) -> Stems:
+    """Run every stored view of every training picture through the frozen layers; goes on where it stopped.
+
+    Raises ConfigError where the recipe stores no views or freezes no layer.
+    """
+    if views is None or not recipe.student.frozen:
+        raise ConfigError("targets.stem: needs targets.views above 0 and student.frozen above 0")
+    student = student.to(device, memory_format=torch.channels_last).eval()
+    count, planes, size = len(cache.samples), len(views), recipe.stem_size
+    digest = recipe.digest("student", "input", "targets", "data", "augment", "seed")
+    path = folder / f"stems-{digest}-{cache.digest}.i8"
+    scale_path, done_path = path.with_suffix(".scale.npy"), path.with_suffix(".done")
+    rows = np.array([i for i, sample in enumerate(cache.samples) if not sample.held_out], np.int64)
+
+    def run(plane: int, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        pixels = stack_views(cache.pictures, chosen, views[plane, chosen], size)
+        return student.stem(to_pixels(pixels, device)).float().cpu().numpy()
+
+    if not scale_path.exists():
+        sample = run(0, rows[np.linspace(0, len(rows) - 1, min(256, len(rows))).astype(int)])
+        scale = np.quantile(np.abs(sample), 0.9998, axis=(0, 2, 3)) / 127
+        write_array(scale_path, np.maximum(scale, 1e-8).astype(np.float32))
+    scale = np.load(scale_path, allow_pickle=False)
+    shape = (planes, count, *student.stem(torch.zeros(1, 3, size, size, device=device)).shape[1:])
+    work = [(plane, start) for plane in range(planes) for start in range(0, len(rows), CHUNK)]
+    done = int(done_path.read_text()) if done_path.exists() and path.exists() else 0
+    values = np.memmap(path, np.int8, "r+" if done else "w+", shape=shape)
+    for number in tqdm(range(done, len(work)), desc="frozen layers", unit="chunk", disable=quiet):
+        plane, start = work[number]
+        chosen = rows[start : start + CHUNK]
+        values[plane, chosen] = np.clip(np.rint(run(plane, chosen) / scale[:, None, None]), -127, 127)
+        if number % 32 == 31 or number == len(work) - 1:
+            values.flush()
+            write_atomically(done_path, str(number + 1).encode())
+    return Stems(values, scale)

@@ -1,0 +1,1 @@
+"""Measurements of the runtime on this machine: `python -m tools.measure.<name> --help`."""

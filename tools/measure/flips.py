@@ -1,0 +1,166 @@
+"""How much consensus calms the labels of real clips, and what delay it adds.
+
+    python -m tools.measure.flips ../shared/data/videos --labels road
+
+Every frame is labelled once, without consensus; the same votes then go through it at the clip's own times. A flip is
+one label going on or off. The added delay is the shift at which the result agrees best with a filter that may look
+into the future and so has none: the majority of the frames within half a second on either side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.camera import open_source
+from edge_runtime.config import CameraConfig, ConsensusConfig, ModelConfig
+from edge_runtime.consensus import Consensus
+from edge_runtime.errors import DataError, EdgeLabelError, NoInputError
+from edge_runtime.pipeline import Engine, Pipeline
+from edge_runtime.service import load_engine
+
+LOOK_S = 0.5  # how far the reference filter looks to either side
+SUFFIXES = {".avi", ".mp4", ".mkv", ".mov"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What every frame of a clip said: ``votes`` bool (frames, labels), ``times`` seconds (frames,)."""
+
+    name: str
+    votes: np.ndarray
+    times: np.ndarray
+
+
+def read_clip(path: Path, engine: Engine) -> Clip:
+    """Label every frame of a video without consensus. Raises DataError for a video of fewer than two frames."""
+    names = {name: i for i, name in enumerate(engine.score.labels.names)}
+    source = open_source(CameraConfig(source=str(path)))
+    pipeline = Pipeline(engine, camera=path.name)
+    votes, times = [], []
+    while not source.ended:
+        frame = source.read(1.0)
+        if frame is None:
+            continue
+        row = np.zeros(len(names), bool)
+        row[[names[label.name] for label in pipeline.process(frame).labels if label.on]] = True
+        votes.append(row)
+        times.append(frame.video_s)
+    source.close()
+    if len(times) < 2:
+        raise DataError(f"{path}: {len(times)} frames in it; give a video of some seconds")
+    return Clip(path.name, np.array(votes), np.array(times))
+
+
+def settle(clip: Clip, engine: Engine, config: ConsensusConfig) -> np.ndarray:
+    """The clip's votes after consensus: bool (frames, labels)."""
+    labels = engine.score.labels
+    consensus = Consensus(config, labels.names, [group for _, group in labels.groups])
+    return np.array([consensus(row, float(time)) for row, time in zip(clip.votes, clip.times, strict=True)])
+
+
+def flips(on: np.ndarray) -> int:
+    """How many times a label went on or off."""
+    return int((on[1:] != on[:-1]).sum())
+
+
+def added_delay(clip: Clip, on: np.ndarray) -> float | None:
+    """Seconds by which ``on`` lags behind the centred majority of the votes; None when nothing ever came on."""
+    ever = on.any(axis=0)
+    if not ever.any():
+        return None
+    fps = (len(clip.times) - 1) / (clip.times[-1] - clip.times[0])
+    half = max(1, round(LOOK_S * fps))
+    window = np.ones(2 * half + 1) / (2 * half + 1)
+    votes = clip.votes[:, ever].astype(float)
+    ideal = np.stack([np.convolve(column, window, "same") for column in votes.T], axis=1) > 0.5
+    shifts = range(min(round(3 * fps), len(on) - 1))
+    agreement = [float((ideal[: len(on) - d] == on[d:, ever]).mean()) for d in shifts]
+    return int(np.argmax(agreement)) / fps
+
+
+def clean_change(config: ConsensusConfig, fps: float) -> float:
+    """Seconds until a label is on that wins every frame from one moment on, after another had won them all."""
+    consensus = Consensus(config, ("old", "new"), [slice(0, 2)])
+    frames = int(20 * fps)
+    for i in range(2 * frames):
+        if consensus(np.array([i < frames, i >= frames]), i / fps)[1]:
+            return (i - frames) / fps
+    return float("inf")
+
+
+def report(clips: list[Clip], engine: Engine, config: ConsensusConfig) -> dict:
+    """Flips a minute before and after, and delays, by clip and in all."""
+    rows = []
+    for clip in clips:
+        minutes = (clip.times[-1] - clip.times[0]) / 60
+        on = settle(clip, engine, config)
+        rows.append(
+            {
+                "clip": clip.name,
+                "minutes": round(minutes, 3),
+                "flips_before": flips(clip.votes),
+                "flips_after": flips(on),
+                "delay_s": None if (late := added_delay(clip, on)) is None else round(late, 2),
+            }
+        )
+    minutes = sum(row["minutes"] for row in rows)
+    before, after = (sum(row[key] for row in rows) for key in ("flips_before", "flips_after"))
+    late = [row["delay_s"] for row in rows if row["delay_s"] is not None]
+    return {
+        "clips": rows,
+        "before_per_minute": round(before / minutes, 1),
+        "after_per_minute": round(after / minutes, 1),
+        "fewer": round(1 - after / before, 3) if before else None,
+        "longest_delay_s": max(late, default=None),
+        "clean_change_delay_s": round(clean_change(config, 25), 2),
+    }
+
+
+def table(result: dict) -> str:
+    """For a person."""
+    lines = [f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}{'fewer':>8}{'added delay':>14}"]
+    for row in result["clips"]:
+        before, after = row["flips_before"], row["flips_after"]
+        fewer = f"{1 - after / before:.0%}" if before else "-"
+        late = "-" if row["delay_s"] is None else f"{row['delay_s']:.2f} s"
+        rates = f"{before / row['minutes']:>11.0f}{after / row['minutes']:>16.0f}"
+        lines.append(f"{row['clip'][:51]:<52}{row['minutes']:>6.2f}{rates}{fewer:>8}{late:>14}")
+    lines.append(
+        f"in all: {result['before_per_minute']} -> {result['after_per_minute']} flips a minute; a clean change "
+        f"is on after {result['clean_change_delay_s']} s"
+    )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.measure.flips", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("videos", type=Path, help="a video, or a folder of videos")
+    parser.add_argument("--labels", default="road", metavar="SET", help="a shipped set or a YAML file (default: road)")
+    parser.add_argument("--bundle", metavar="DIR", help="default: the one edge-label would use")
+    parser.add_argument("--method", choices=["exponential", "k_of_n"], default="exponential")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    options = parser.parse_args()
+    try:
+        paths = [options.videos] if options.videos.is_file() else sorted(options.videos.rglob("*"))
+        paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+        if not paths:
+            raise NoInputError(f"{options.videos}: no videos there ({', '.join(sorted(SUFFIXES))})")
+        engine = load_engine(ModelConfig(bundle=options.bundle, labels=options.labels, top_k=1))
+        clips = [read_clip(path, engine) for path in paths]
+    except EdgeLabelError as error:
+        parser.exit(error.exit_code, f"tools.measure.flips: {error}\n")
+    result = report(clips, engine, ConsensusConfig(method=options.method))
+    print(json.dumps(result, indent=1) if options.json else table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

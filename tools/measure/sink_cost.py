@@ -1,0 +1,338 @@
+"""What the sinks cost: ``python -m tools.measure.sink_cost CLIP``.
+
+One real clip is labelled with none of them and with all of them.
+
+Time is measured inside one process. It labels the clip as fast as it goes and switches all sinks on and off every
+hundred frames: MQTT to a real Mosquitto with a listener, metrics scraped every second, three trigger rules (one makes
+clips), and the preview page with nobody looking. Two blocks side by side make a pair, and a pair gives a ratio;
+what else the machine does changes slowly and falls out. The verdict is on the median ratio, and there is one only where
+its 95 % confidence interval lies on one side of the budget. Beside it stands the sinks' own CPU time, by the clocks of
+their threads and around every hand-over: no other program is in it, but neither is what they take from the caches.
+Memory is the difference between the peaks of two processes that do the same work, one of which never had a sink.
+
+The clip is labelled twice: as an MJPG camera would send it (its JPEGs go into the clips as they are), and as the video
+file it is (each picture for a clip is encoded here, as for a network stream).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.records import CameraState, Frame
+from tests.doubles.mosquitto import Broker, free_port
+
+BUDGET_RSS_MB = 25.0
+BUDGET_TIME = 0.03
+BLOCK = 100  # frames
+WARM_UP = 4  # blocks
+FEWEST_PAIRS = 6  # of which lowest and highest enclose the median with 95 %
+SETTLE = 10  # frames after a switch, for what was queued before it
+FORMS = {"camera": "as an MJPG camera sends it", "file": "as a video file"}
+CONFIG = """\
+camera: {{source: {clip}, loop: true}}
+model: {{labels: road}}
+output: {{file: {output}}}
+"""
+SINKS = """\
+mqtt: {{host: 127.0.0.1, port: {mqtt}, device: bench, every_s: 1}}
+prometheus: {{listen: "127.0.0.1:{metrics}"}}
+preview: {{listen: "127.0.0.1:{preview}"}}
+triggers:
+  spool: {spool}
+  max_mb: 20
+  rules:
+    - {{name: unknown, when: {{state: unknown}}, min_interval_s: 5}}
+    - {{name: sure, when: {{state: ok}}, edge: level, save: clip, pre_s: 3, post_s: 3, min_interval_s: 6}}
+    - {{name: different, min_distance: 0.2, min_interval_s: 1}}
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Milliseconds a frame by the clock, of CPU in all threads, in the pipeline's, and in what only the sinks do."""
+
+    on: bool
+    wall_ms: float
+    cpu_ms: float
+    thread_ms: float
+    own_ms: float
+
+
+@dataclass(frozen=True)
+class Added:
+    """Added share of time per frame: median of the pairs' ratios, its 95 % confidence interval, lowest and highest."""
+
+    median: float
+    low: float
+    high: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, ratios: list[float]) -> Added:
+        """The interval is the sign test's: order statistics, so nothing is assumed of the noise
+        but that pairs do not hang together. Fewer than six values cannot give 95 %."""
+        ordered = sorted(ratios)
+        k = _sign_test_rank(len(ordered))
+        return cls(statistics.median(ordered), ordered[k], ordered[-1 - k], ordered[0], ordered[-1])
+
+    def __str__(self) -> str:
+        parts = (self.median, self.low, self.high, self.least, self.most)
+        return "{:+.1f} % (95 %: {:+.1f} to {:+.1f}; pairs from {:+.1f} to {:+.1f})".format(*(100 * p for p in parts))
+
+
+def _sign_test_rank(n: int) -> int:
+    """The largest k for which the k-th lowest and highest of n values enclose the median with at least 95 %."""
+    below, k = 0.0, 0
+    while k < n // 2 and (below := below + math.comb(n, k) / 2**n) <= 0.025:
+        k += 1
+    return max(0, k - 1)
+
+
+def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
+    """In a process of its own: pairs of blocks, sinks off and on; every other pair begins with on.
+
+    ``pairs`` 0: eight blocks with the sinks that the configuration has, for the memory alone.
+    """
+    from edge_runtime.config import load_config
+    from edge_runtime.notify import Notifier
+    from edge_runtime.service import Daemon, Limits, Signals
+    from edge_runtime.sinks.jsonl import JsonlFileSink
+    from edge_runtime.telemetry import peak_rss_mb
+
+    loaded = load_config(config)
+    daemon = Daemon(loaded)
+    everything = daemon.sinks
+    only_records = [outlet for outlet in everything if isinstance(outlet.sink, JsonlFileSink)]
+    of_records = threading.main_thread().name, f"sink-{only_records[0].sink.name}"
+    handing_over = _clock_puts([outlet for outlet in everything if outlet not in only_records])
+    if form == "camera":
+        daemon.source.close()
+        daemon.source = JpegClip(Path(loaded.camera.source))
+    signals, notifier = Signals(), Notifier()
+
+    def label(count: int) -> None:
+        daemon.loop(Limits(frames=daemon.summary.records + count), signals, notifier, lambda: loaded)
+
+    def clocks() -> tuple[float, ...]:
+        threads = [thread for thread in threading.enumerate() if thread.name not in of_records]
+        own_s = sum(time.clock_gettime(time.pthread_getcpuclockid(thread.ident)) for thread in threads if thread.ident)
+        return time.monotonic(), time.process_time(), time.thread_time(), own_s + handing_over()
+
+    def block(on: bool) -> Block:
+        daemon.sinks = everything if on else only_records
+        print("on" if on else "off", flush=True)
+        label(SETTLE)
+        before = clocks()
+        label(BLOCK)
+        return Block(on, *(1e3 * (b - a) / BLOCK for a, b in zip(before, clocks(), strict=True)))
+
+    print("on", flush=True)
+    label((WARM_UP if pairs else 8) * BLOCK)
+    blocks = [block(on) for i in range(pairs) for on in (i % 2 == 0, i % 2 == 1)]
+    daemon.sinks = everything
+    daemon.close()
+    return {"blocks": [asdict(b) for b in blocks], "peak_mb": peak_rss_mb()}
+
+
+def _clock_puts(outlets: list[Any]) -> Callable[[], float]:
+    """CPU seconds so far that handing records to these outlets took, in the thread that hands them over."""
+    total_s = 0.0
+
+    def clocked(put: Callable[..., None]) -> Callable[..., None]:
+        def timed(record: Any, frame: Any) -> None:
+            nonlocal total_s
+            start = time.thread_time()
+            put(record, frame)
+            total_s += time.thread_time() - start
+
+        return timed
+
+    for outlet in outlets:
+        outlet.put = clocked(outlet.put)
+    return lambda: total_s
+
+
+class JpegClip:
+    """A clip as an MJPG camera would send it: the same frames as JPEG bytes, over and over, never waiting. A Source."""
+
+    name, live, ended = "camera", False, False
+    state: CameraState = "ok"
+
+    def __init__(self, path: Path) -> None:
+        from edge_runtime.opencv import cv2
+
+        capture = cv2.VideoCapture(str(path))
+        self._jpegs = []
+        while (read := capture.read())[0]:
+            self._jpegs.append(cv2.imencode(".jpg", read[1])[1])
+        capture.release()
+        self._next = 0
+
+    def read(self, timeout_s: float) -> Frame:
+        now = time.monotonic()
+        jpeg = self._jpegs[self._next % len(self._jpegs)]
+        self._next += 1
+        return Frame(jpeg, "mjpg", now, time.time(), video_s=self._next / 25)
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def _world(folder: Path, clip: Path) -> Iterator[tuple[Path, Path, Callable[[str], None]]]:
+    """A broker with a subscriber and a scraper. Yields a configuration without and one with all sinks, and what is to
+    be told whether they are on, because nobody scrapes what is off."""
+    ports = {"metrics": free_port(), "preview": free_port()}
+    off, on = folder / "off.yaml", folder / "on.yaml"
+    plain = CONFIG.format(clip=clip.resolve(), output=folder / "run.jsonl")
+    with Broker(folder) as broker:
+        off.write_text(plain)
+        on.write_text(plain + SINKS.format(mqtt=broker.port, spool=folder / "spool", **ports))
+        listen = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-t", "#"]
+        listener = subprocess.Popen(listen, stdout=subprocess.DEVNULL)
+        stop, scraping = threading.Event(), threading.Event()
+
+        def scrape() -> None:
+            while not stop.wait(1.0):
+                if scraping.is_set():
+                    _get(f"http://127.0.0.1:{ports['metrics']}/metrics")
+
+        threading.Thread(target=scrape, daemon=True).start()
+        try:
+            yield off, on, lambda word: scraping.set() if word == "on" else scraping.clear()
+        finally:
+            stop.set()
+            listener.terminate()
+            listener.wait()
+
+
+def _get(url: str) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
+            answer.read()
+    except OSError:
+        pass  # it is just starting or ending
+
+
+def _child(config: Path, form: str, pairs: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tools.measure.sink_cost", "--child", str(config), form, str(pairs)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        line = ""
+        for line in process.stdout or ():
+            tell(line.strip())
+    tell("off")
+    if process.returncode:
+        raise SystemExit(f"sink_cost: the process that labels {config} ended with {process.returncode}")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def measure(clip: Path, form: str, pairs: int) -> dict[str, Any]:
+    """All figures for a clip in one of ``FORMS``."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with _world(folder, clip) as (off, on, tell):
+            without = _child(off, form, 0, tell)
+            with_all = _child(on, form, 0, tell)
+            timed = _child(on, form, pairs, tell)
+        captures = len(list((folder / "spool").glob("*.json")))
+    blocks = [Block(**b) for b in timed["blocks"]]
+    plain, full = ([b for b in blocks if b.on == on] for on in (False, True))
+    added = {
+        key: Added.of([getattr(b, key) / getattr(a, key) - 1 for a, b in zip(plain, full, strict=True)])
+        for key in ("wall_ms", "cpu_ms", "thread_ms")
+    }
+    added["own_ms"] = Added.of([b.own_ms / a.cpu_ms for a, b in zip(plain, full, strict=True)])
+    low, high = added["wall_ms"].low, added["wall_ms"].high
+    mb = with_all["peak_mb"] - without["peak_mb"]
+    return {
+        "form": form,
+        "frames": BLOCK * len(blocks),
+        "pairs": pairs,
+        "captures": captures,
+        "off": {key: statistics.median(getattr(b, key) for b in plain) for key in added},
+        "added": added,
+        "peak_mb": (without["peak_mb"], with_all["peak_mb"]),
+        "within_budget": _verdict(low, high, mb),
+    }
+
+
+def _verdict(low: float, high: float, mb: float) -> bool | None:
+    """Within the budget, by the interval of added time and the added MB; None where the time leaves it open."""
+    if mb > BUDGET_RSS_MB or low > BUDGET_TIME:
+        return False
+    return True if high <= BUDGET_TIME else None
+
+
+ROWS = {
+    "wall_ms": "time per frame",
+    "thread_ms": "CPU, labelling thread",
+    "cpu_ms": "CPU, all threads",
+    "own_ms": "CPU, the sinks' own",
+}
+
+
+def _text(result: dict[str, Any], clip: Path) -> str:
+    added, (mb, mb_on) = result["added"], result["peak_mb"]
+    verdict = {True: "within", False: "OVER", None: "the machine is too busy to say whether it is within"}
+    return "\n".join(
+        [
+            f"{clip.name}, {FORMS[result['form']]}: {result['frames']} frames in {result['pairs']} pairs, "
+            f"{result['captures']} captures kept",
+            *(f"  {text:22} {result['off'][key]:6.2f} ms {added[key]}" for key, text in ROWS.items()),
+            f"  {'peak RSS':22} {mb:6.1f} MB {mb_on - mb:+.1f} MB",
+            f"  {verdict[result['within_budget']]} the budget of {BUDGET_RSS_MB:.0f} MB and "
+            f"{100 * BUDGET_TIME:.0f} % of a frame's time",
+        ]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.measure.sink_cost",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("clip", type=Path, nargs="?", help="a video file")
+    parser.add_argument("--pairs", type=int, default=60, help=f"of blocks of {BLOCK} frames, off and on (default 60)")
+    parser.add_argument("--form", choices=FORMS, action="append", help="only in this form (default: both)")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true", help="exit 1 when over 25 MB or 3 %% of a frame's time")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        config, form, pairs = options.child
+        print(json.dumps(run_blocks(Path(config), form, int(pairs))))
+        return 0
+    if options.clip is None or not options.clip.is_file():
+        parser.error(f"{options.clip}: no such clip; give a video file")
+    if options.pairs < FEWEST_PAIRS:
+        parser.error(f"--pairs {options.pairs}: fewer than {FEWEST_PAIRS} give no interval of 95 %")
+    within = True
+    for form in options.form or FORMS:
+        try:
+            result = measure(options.clip, form, options.pairs)
+        except (OSError, RuntimeError) as error:  # no Mosquitto, or none that starts
+            parser.exit(69, f"tools.measure.sink_cost: {error}\n")
+        print(json.dumps(result, default=asdict) if options.json else _text(result, options.clip), flush=True)
+        within = within and bool(result["within_budget"])
+    return 1 if options.check and not within else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Leave the daemon alone with a bad camera, and watch it: ``python -m tools.measure.soak --minutes 60``.
+
+A network camera on loopback is unplugged, stalls, freezes, goes dark and sends rubbish, over and over. Meanwhile RSS,
+threads and descriptors of the process are read from /proc once a second, and the latency from its records. At the end
+come the figures, and with ``--check`` a verdict: memory, threads and descriptors flat, no second without a record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.errors import DataError, EdgeLabelError
+from tests.doubles.mjpeg_camera import MjpegCamera
+
+SLOPE_MB_PER_H = 1.0
+WARM_UP = 0.25  # of the time: the allocator finds its size
+GAP_S = 2.0  # a record a second, and a second for a busy machine
+# What the camera does, and for how many seconds. "away" pulls the plug.
+SCRIPT = (
+    *(("ok", 6.0), ("away", 1.0), ("ok", 4.0), ("stall", 5.5), ("ok", 4.0)),
+    *(("frozen", 4.0), ("dark", 1.0), ("broken", 2.0)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at the process."""
+
+    s: float
+    rss_mb: float
+    threads: int
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the soak found. The slope is of RSS after warm-up, by least squares."""
+
+    minutes: float
+    records: int
+    states: dict[str, int]
+    absences: int
+    rss_mb: tuple[float, float]
+    slope_mb_per_h: float
+    threads: tuple[int, int]
+    descriptors: tuple[int, int]
+    latency_ms: dict[str, float]
+    longest_gap_s: float
+    machine_gap_s: float  # the longest that this watcher was kept waiting beyond its second: nobody ran then
+    exit_code: int
+
+    def complaints(self, *, slope: bool) -> list[str]:
+        """What breaks a promise; ``slope`` only makes sense over half an hour and more."""
+        wrong = []
+        if self.exit_code:
+            wrong.append(f"it ended with {self.exit_code}")
+        if self.threads[1] > self.threads[0]:
+            wrong.append(f"threads grew from {self.threads[0]} to {self.threads[1]}")
+        if self.descriptors[1] > self.descriptors[0] + 2:  # a connection may be half way
+            wrong.append(f"descriptors grew from {self.descriptors[0]} to {self.descriptors[1]}")
+        if self.longest_gap_s > GAP_S + self.machine_gap_s:
+            wrong.append(f"{self.longest_gap_s:.1f} s without a record (the machine stood {self.machine_gap_s:.1f} s)")
+        if slope and self.slope_mb_per_h > SLOPE_MB_PER_H:
+            wrong.append(f"RSS grew by {self.slope_mb_per_h:.2f} MB an hour")
+        if not slope and self.rss_mb[1] - self.rss_mb[0] > 5:
+            wrong.append(f"RSS grew from {self.rss_mb[0]:.1f} to {self.rss_mb[1]:.1f} MB")
+        return wrong
+
+
+def soak(minutes: float, bundle: str | None, labels: str) -> tuple[Verdict, list[Sample], list[dict]]:
+    """Run it; returns the verdict, the samples and the records. Raises DataError when there was too little to judge."""
+    with tempfile.TemporaryDirectory() as folder, MjpegCamera() as camera:
+        output = Path(folder) / "run.jsonl"
+        config = Path(folder) / "soak.yaml"
+        source = {"source": camera.url, "frozen_frames": 30}
+        config.write_text(json.dumps({"camera": source, "model": {"bundle": bundle, "labels": labels}}))
+        command = [sys.executable, "-m", "edge_runtime", "run", "--config", str(config), "--output", str(output)]
+        log = Path(folder) / "log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(command, stderr=stderr)
+        try:
+            samples, absences = _watch(process, camera, minutes * 60)
+        finally:
+            process.terminate()
+            code = process.wait(10)
+        files = [*sorted(Path(folder).glob("run.0*.jsonl")), output]
+        records = [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
+        if len(samples) < 4 or all(record["state"] == "stale" for record in records):
+            said = next(reversed(log.read_text(errors="replace").strip().splitlines()), "nothing")
+            raise DataError(f"no frames or too short to judge; edge-label ended with {code} and said: {said}")
+    return _judge(samples, records, absences, code), samples, records
+
+
+def _watch(process: subprocess.Popen[bytes], camera: MjpegCamera, seconds: float) -> tuple[list[Sample], int]:
+    """Play the script and sample once a second until the time is up or the process ends."""
+    start = time.monotonic()
+    samples: list[Sample] = []
+    absences = 0
+    for what, length in itertools.cycle(SCRIPT):
+        until = time.monotonic() + length
+        if what == "away":
+            absences += 1
+            camera.unplug()
+        else:
+            camera.mode = what
+        while time.monotonic() < until:
+            if time.monotonic() - start > seconds or process.poll() is not None:
+                return samples, absences
+            time.sleep(min(1.0, max(0.0, until - time.monotonic())))
+            samples.append(_sample(process.pid, time.monotonic() - start))
+        if what == "away":
+            camera.plug_in()
+    raise AssertionError("the script never ends")
+
+
+def _sample(pid: int, s: float) -> Sample:
+    proc = Path(f"/proc/{pid}")
+    rss = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return Sample(s, rss, sum(1 for _ in (proc / "task").iterdir()), sum(1 for _ in (proc / "fd").iterdir()))
+
+
+def _judge(samples: list[Sample], records: list[dict], absences: int, code: int) -> Verdict:
+    late = [sample for sample in samples if sample.s > WARM_UP * samples[-1].s]
+    half = len(late) // 2
+    slope = np.polyfit([sample.s for sample in late], [sample.rss_mb for sample in late], 1)[0] * 3600
+    latency = [record["ms"]["total"] for record in records if record["state"] != "stale"]
+    times = [record["mono_s"] for record in records]
+    return Verdict(
+        minutes=round(samples[-1].s / 60, 2),
+        records=len(records),
+        states={state: sum(r["state"] == state for r in records) for state in sorted({r["state"] for r in records})},
+        absences=absences,
+        rss_mb=(round(late[0].rss_mb, 1), round(max(sample.rss_mb for sample in late), 1)),
+        slope_mb_per_h=round(float(slope), 2),
+        threads=(max(s.threads for s in late[:half]), max(s.threads for s in late[half:])),
+        descriptors=(max(s.descriptors for s in late[:half]), max(s.descriptors for s in late[half:])),
+        latency_ms={f"p{p}": round(float(np.percentile(latency, p)), 2) for p in (50, 90, 99)},
+        longest_gap_s=round(max(b - a for a, b in itertools.pairwise(times)), 2),
+        machine_gap_s=round(max(0.0, max(b.s - a.s for a, b in itertools.pairwise(samples)) - 1), 2),
+        exit_code=code,
+    )
+
+
+def plot(samples: list[Sample], records: list[dict], path: Path) -> None:
+    """Four strips over time: RSS, threads, descriptors, latency."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(4, 1, sharex=True, figsize=(10, 8), constrained_layout=True)
+    s = [sample.s / 60 for sample in samples]
+    for axis, name, title in zip(
+        axes, ("rss_mb", "threads", "descriptors"), ("RSS, MB", "threads", "descriptors"), strict=False
+    ):
+        axis.plot(s, [getattr(sample, name) for sample in samples], linewidth=1)
+        axis.set_ylabel(title)
+        axis.set_ylim(bottom=0)
+    first = records[0]["mono_s"]
+    axes[3].plot([(r["mono_s"] - first) / 60 for r in records], [r["ms"]["total"] for r in records], ",")
+    axes[3].set_ylabel("latency, ms")
+    axes[3].set_xlabel("minutes")
+    figure.savefig(path, dpi=100)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.measure.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=2.0, help="how long (default 2; an hour says something)")
+    parser.add_argument("--bundle", help="model bundle (default: the shipped one)")
+    parser.add_argument("--labels", default="road", help="label set (default road)")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw RSS, threads, descriptors and latency")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a promise is broken")
+    options = parser.parse_args()
+    if options.minutes <= 0:
+        parser.error("--minutes must be more than zero")
+    try:
+        verdict, samples, records = soak(options.minutes, options.bundle, options.labels)
+    except EdgeLabelError as error:
+        parser.exit(error.exit_code, f"tools.measure.soak: {error}\n")
+    print(json.dumps(asdict(verdict), indent=2))
+    if options.plot:
+        plot(samples, records, options.plot)
+    complaints = verdict.complaints(slope=options.minutes >= 30)
+    for complaint in complaints:
+        print(f"soak: {complaint}", file=sys.stderr)
+    return 1 if options.check and complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

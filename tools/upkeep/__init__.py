@@ -1,0 +1,1 @@
+"""What keeps the repository in order: generated documents, release check, screenshots, style."""
