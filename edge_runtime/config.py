@@ -190,7 +190,7 @@ class Condition:
     ``label`` alone: it is on. With ``min_score`` or ``max_score``: its score is at least, at most that.
     """
 
-    label: str | None = field(default=None, metadata={"short": True})  # when: fog
+    label: str | None = field(default=None, metadata={"short": True, "any_word": True})  # when: fog
     min_score: float | None = None
     max_score: float | None = None
     state: RecordState | None = None

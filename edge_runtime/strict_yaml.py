@@ -22,7 +22,6 @@ MAX_BYTES = 8 << 20  # 10,000 labels with prompts are about 1 MB
 MAX_DEPTH = 12
 # libyaml reads far ahead: with so many open brackets it may give up, in its own words, before it reports any of them.
 _MAX_OPEN_BRACKETS = 100
-_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _SHELL = re.compile(r"\$\{\w*\}|^\$\w+(/|$)|^~/")  # what only a shell understands
 
 T = TypeVar("T")
@@ -151,7 +150,9 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
         if name in values:
             raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice; keep one")
         inner = f"{path}.{key}" if path else key
-        values[name] = _convert(value_node, hints[name], where, inner)
+        # Where any word may stand (a label called `off`), none of them means null.
+        hint: Any = str if fields[key].metadata.get("any_word") else hints[name]
+        values[name] = _convert(value_node, hint, where, inner)
         # Only here, not in lists: a hook's command line may hold a variable that a shell of its own replaces.
         if isinstance(values[name], str) and _SHELL.search(values[name]):
             raise ConfigError(
@@ -294,9 +295,12 @@ def _number(text: str, kind: type) -> int | float | None:
     """``text`` as a finite number of that kind, or None. ``1e1`` is a number, though YAML 1.1 takes it for text."""
     if re.match(r"[-+]?0[0-9_]", text):  # octal for YAML 1.1, decimal for people: nobody can tell which was meant
         return None
-    try:
-        if kind is int and not _NUMBER.fullmatch(text):
+    if kind is int:
+        try:
             return int(text, 0)  # 0x10 and 1_000
+        except ValueError:
+            pass  # 1e1 or 640.0
+    try:
         value = float(text)
     except ValueError:
         return None

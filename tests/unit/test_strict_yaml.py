@@ -153,6 +153,7 @@ class House:
     path: str | None = "there"
     count: int = 0
     words: tuple[str, ...] = ()
+    label: str | None = field(default=None, metadata={"any_word": True})
 
 
 def house(text: str) -> House:
@@ -184,6 +185,9 @@ def house(text: str) -> House:
         ("count: 640.0", House(count=640)),
         ("count: 0x10", House(count=16)),
         ("count: -0", House(count=0)),
+        ("count: 9007199254740993", House(count=9007199254740993)),
+        ("label: off", House(label="off")),
+        ("label: none", House(label="none")),
         ("\ufeffcount: 1", House(count=1)),
         ("words: [sh, -c, 'echo ${1}']", House(words=("sh", "-c", "echo ${1}"))),
     ],
