@@ -151,8 +151,8 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
             raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice; keep one")
         inner = f"{path}.{key}" if path else key
         # Where any word may stand (a label called `off`), none of them means null.
-        hint: Any = str if fields[key].metadata.get("any_word") else hints[name]
-        values[name] = _convert(value_node, hint, where, inner)
+        wanted = str if fields[key].metadata.get("any_word") else hints[name]
+        values[name] = _convert(value_node, wanted, where, inner)
         # Only here, not in lists: a hook's command line may hold a variable that a shell of its own replaces.
         if isinstance(values[name], str) and _SHELL.search(values[name]):
             raise ConfigError(
