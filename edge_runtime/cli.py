@@ -6,17 +6,26 @@ import argparse
 import difflib
 import errno
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from edge_runtime import __version__
-from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, UsageError, printable
+from edge_runtime import __version__, streams
+from edge_runtime.errors import (
+    ConfigError,
+    DataError,
+    EdgeLabelError,
+    StuckError,
+    UsageError,
+    one_line,
+    printable,
+)
 
 if TYPE_CHECKING:
     from edge_runtime.config import Config
+
+log = logging.getLogger("edge_label")
 
 _EPILOG = """\
 commands (edge-label COMMAND --help):
@@ -43,48 +52,94 @@ input, 69 camera unavailable (with --exit-on-device-error), 70 stuck, 78 configu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code. The console script and ``python -m edge_runtime``."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = make_parser()
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
-        arguments.insert(0, "run")
-    options = parser.parse_args(arguments)
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of the live line that may stand there
-    logging.basicConfig(
-        level=logging.DEBUG if getattr(options, "verbose", False) else logging.INFO,
-        format=f"{clear}edge-label: %(message)s",
-        stream=sys.stderr,
-    )
-    command: Callable[[argparse.Namespace], int] = options.command
+    streams.mend()
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        _flush()
+
+
+def _main(arguments: list[str]) -> int:
+    command, options = _parse(arguments)
+    verbose = bool(getattr(options, "verbose", False))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LogLine())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     try:
         return command(options)
-    except EdgeLabelError as error:
-        print(f"edge-label: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
     except BrokenPipeError:  # `edge-label ... | head` is no error
-        _silence()
+        streams.silence()
         return 0
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EIO):
-            raise
-        logging.getLogger("edge_label").debug("where that was", exc_info=True)
-        if error.filename is None:  # every output file is named where it is written
-            _silence()
-            where, what_to_do = "standard output", "nothing more can be written to it"
-        else:  # a file or folder on the way that this user may not even look at
-            where, what_to_do = printable(str(error.filename)), "check it with ls -ld"
-        print(f"edge-label: {where}: {error.strerror}; {what_to_do}", file=sys.stderr)  # noqa: T201
-        return DataError.exit_code
+    except Exception as error:
+        problem, code = _explain(error)
+        error.__suppress_context__ = False  # --verbose shows what lay behind the line, too
+        log.debug("where that was", exc_info=error)
+    print(f"edge-label: {problem}", file=sys.stderr)  # noqa: T201
+    return code
 
 
-def _silence() -> None:
-    """Let what is still to be flushed go nowhere: Python would complain of it at the exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _explain(error: Exception) -> tuple[str, int]:
+    """(what to tell in one line, exit code) for whatever ended a command."""
+    if isinstance(error, EdgeLabelError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "not enough memory; close other programs, or raise the limit (ulimit -v)", StuckError.exit_code
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "no thread can be started; raise the limits (ulimit -u and -v)", StuckError.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{one_line(error)}; raise the limit (ulimit -n)", StuckError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:  # this user may not even look at it
+        return f"{one_line(error)}; check it with ls -ld", DataError.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):
+        streams.silence()  # every other output is named where it is written
+        return f"standard output: {error.strerror}; nothing more can be written to it", DataError.exit_code
+    if isinstance(error, ImportError):
+        cause = error.__cause__ or error  # NumPy puts a page of advice around it
+        return f"a library cannot be loaded: {one_line(cause)}; see edge-label doctor", StuckError.exit_code
+    what = f"{type(error).__name__}: {one_line(error)}"
+    return f"{what}; a mistake of ours: please report this, with --verbose", StuckError.exit_code
+
+
+def _parse(arguments: list[str]) -> tuple[Callable[[argparse.Namespace], int], argparse.Namespace]:
+    """The command, ``run`` where none is named, and its options."""
+    first = next((i for i, argument in enumerate(arguments) if argument != "--verbose"), len(arguments))
+    word = arguments[first] if first < len(arguments) else ""
+    if not word or (word.startswith("-") and word not in ("-h", "--help", "--version")):
+        arguments.insert(first, "run")
+    options = make_parser().parse_args(arguments)
+    return options.command, options
+
+
+def _flush() -> None:
+    """Python flushes once more at the exit, and complains on three lines where that fails."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        streams.silence()
+
+
+class _LogLine(logging.Formatter):
+    """``edge-label: what happened``, on a terminal over the live line. Names from outside are shown, not obeyed."""
+
+    def __init__(self) -> None:
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+        super().__init__(f"{clear}edge-label: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging calls it so
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, where argparse would print its usage too."""
+    """Says a mistake in one line, where argparse would print its usage too. Every command knows --verbose."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # SUPPRESS: a command that was not told must not take back what stood before it.
+        text = "log more, and show where an error comes from"
+        self.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=text)
 
     def error(self, message: str) -> NoReturn:
         self.exit(UsageError.exit_code, f"edge-label: {printable(message)}; see {self.prog} --help\n")
@@ -231,7 +286,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "else grey rgb; one of 16 bits depth)",
     )
     parser.add_argument("--threads", type=_positive(int), metavar="N", help="encoder threads (default: cores, up to 4)")
-    parser.add_argument("--verbose", action="store_true", help="log more")
 
 
 def _positive(kind: Callable[[str], int | float]) -> Callable[[str], int | float]:
@@ -280,11 +334,18 @@ def _config(options: argparse.Namespace) -> Config:
         raise UsageError(str(error)) from None
 
 
+def _show(text: str, options: argparse.Namespace) -> None:
+    (streams.say_json if options.json else streams.say)(text)
+
+
 def _run(options: argparse.Namespace) -> int:
+    from edge_runtime.signals import Signals
+
+    signals = Signals()  # before anything that takes long: what comes from now on is remembered
     config = _config(options)
     from edge_runtime.service import Limits, run
 
-    run(config, Limits(options.frames, options.seconds), read_again=lambda: _config(options))
+    run(config, Limits(options.frames, options.seconds), lambda: _config(options), signals)
     return 0
 
 
@@ -303,14 +364,14 @@ def _bench(options: argparse.Namespace) -> int:
 
     form: Literal["mjpg", "yuyv"] = "yuyv" if options.yuyv else "mjpg"
     result = run_bench(config, source=options.camera, seconds=options.seconds, builtin=form)
-    print(result.to_json() if options.json else result.to_text())  # noqa: T201
+    _show(result.to_json() if options.json else result.to_text(), options)
     return 1 if options.check and not result.within_budget else 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from edge_runtime.report import write_report
 
-    print(write_report(options.runs, options.output, options.png, options.spool))  # noqa: T201
+    streams.say(write_report(options.runs, options.output, options.png, options.spool))
     return 0
 
 
@@ -318,7 +379,7 @@ def _bundle(options: argparse.Namespace) -> int:
     from edge_runtime.describe import bundle_info, bundle_verify
 
     show = bundle_info if options.action == "info" else bundle_verify
-    print(show(options.path, as_json=options.json))  # noqa: T201
+    _show(show(options.path, as_json=options.json), options)
     return 0
 
 
@@ -328,7 +389,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     labels = config.model.labels if options.config else None
     findings = examine(Options(config.camera.source, config.model.bundle, config.output.file, labels))
-    print(to_json(findings) if options.json else to_text(findings))  # noqa: T201
+    _show(to_json(findings) if options.json else to_text(findings), options)
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 
@@ -340,21 +401,21 @@ def _bundle_install(options: argparse.Namespace) -> int:
 
     store = Path(options.store) if options.store else DEFAULT_STORE
     key = Path(options.key) if options.key else None
-    print(install_bundle(Path(options.archive), store, key=key, allow_downgrade=options.allow_downgrade))  # noqa: T201
+    streams.say(install_bundle(Path(options.archive), store, key=key, allow_downgrade=options.allow_downgrade))
     return 0
 
 
 def _labels_list(options: argparse.Namespace) -> int:
     from edge_runtime.describe import list_labels
 
-    print(list_labels(options.labels, options.bundle))  # noqa: T201
+    streams.say(list_labels(options.labels, options.bundle))
     return 0
 
 
 def _labels_build(options: argparse.Namespace) -> int:
     from edge_runtime.label_sets import build
 
-    print(build(options.labels, options.bundle, options.text_encoder, force=options.force))  # noqa: T201
+    streams.say(build(options.labels, options.bundle, options.text_encoder, force=options.force))
     return 0
 
 
@@ -362,12 +423,12 @@ def _labels_check(options: argparse.Namespace) -> int:
     from edge_runtime.label_sets import check
 
     report, usable = check(options.labels, options.bundle)
-    print(report)  # noqa: T201
+    streams.say(report)
     return 0 if usable else ConfigError.exit_code
 
 
 def _labels_search(options: argparse.Namespace) -> int:
     from edge_runtime.label_sets import search
 
-    print(search(options.words, options.bundle))  # noqa: T201
+    streams.say(search(options.words, options.bundle))
     return 0

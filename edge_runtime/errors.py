@@ -8,9 +8,33 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
+def json_printable(text: str) -> str:
+    """JSON text with every unprintable character but newlines as ``\\uXXXX``: it means the same, and can be shown."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _utf16_escapes(c) for c in text)
+
+
+def _utf16_escapes(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
 def first_line(error: BaseException) -> str:
     """What an exception of a library says, on one line; its type where it says nothing, as MemoryError does."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def one_line(error: BaseException) -> str:
+    """Any exception in one printable line; the file's name where the system gives one."""
+    if isinstance(error, EdgeLabelError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return printable(f"{where}{error.strerror}")
+    return printable(first_line(error))
 
 
 class EdgeLabelError(Exception):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from edge_runtime import streams
 from edge_runtime.camera.replay import PictureFolder
 from edge_runtime.config import CameraConfig, ModelConfig
 from edge_runtime.errors import DataError, NoInputError
@@ -55,8 +56,7 @@ def label_pictures(
                     table.write(picture_name(given, str(record.file)), record, frame)
                     progress.step()
                 else:
-                    sys.stdout.write((_line(record) if sys.stdout.isatty() else record.to_json()) + "\n")
-                    sys.stdout.flush()
+                    _show(record)
     finally:
         progress.close()
         if table:
@@ -66,6 +66,13 @@ def label_pictures(
     if table:
         log.info("%d pictures labelled into %s, %d could not be read", labelled, output, total - labelled)
     return 0
+
+
+def _show(record: LabelRecord) -> None:
+    if sys.stdout.isatty():
+        streams.say(_line(record))
+    else:
+        streams.say_json(record.to_json())
 
 
 def _pictures(given: Path) -> list[Path]:

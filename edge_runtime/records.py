@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from edge_runtime.errors import json_printable
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -136,8 +138,8 @@ class LabelRecord:
         return out
 
     def to_json(self) -> str:
-        """One line of strict JSON (no NaN, no newline inside)."""
-        return _one_line(self.to_dict())
+        """One line of strict JSON: no NaN, no newline inside, control characters of a file's name escaped."""
+        return json_printable(_one_line(self.to_dict()))
 
 
 _one_line = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode

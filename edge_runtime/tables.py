@@ -9,17 +9,19 @@ import csv
 import json
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from edge_runtime.errors import ConfigError, DataError, UsageError
+from edge_runtime.errors import ConfigError, DataError, UsageError, printable
 from edge_runtime.records import Frame, LabelRecord
 
 log = logging.getLogger("edge_label")
 
 PART_ROWS = 1000
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, line and paragraph separators
 CSV_COLUMNS = ("file", "state", "label", "score", "margin", "on", "total_ms", "bundle", "labels_id")
 
 
@@ -200,8 +202,12 @@ class ParquetTable:
 
 
 def picture_name(given: str, file: str) -> str:
-    """A picture's path: ``given`` itself, or ``file`` below the folder ``given``."""
-    return given if file == given else str(Path(given) / file)
+    """A picture's path: ``given`` itself, or ``file`` below the folder ``given``.
+
+    A name that a terminal would obey, or that is no text at all, is written with escapes.
+    """
+    name = given if file == given else str(Path(given) / file)
+    return "".join(printable(c) if unicodedata.category(c) in _NOT_TEXT else c for c in name)
 
 
 def cut_torn_line(path: Path) -> None:

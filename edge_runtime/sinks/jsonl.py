@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from pathlib import Path
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.sinks.record_file import Caps, RecordFile
 
@@ -31,12 +33,17 @@ class JsonlFileSink:
 
 
 class JsonlStdoutSink:
-    """One line a record on stdout."""
+    """One line a record on stdout. Raises ConfigError where standard output is closed: nobody could get any."""
 
     name = "stdout"
 
     def __init__(self) -> None:
         self._torn = False
+        try:
+            os.write(sys.stdout.fileno(), b"")
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise ConfigError("standard output is closed; redirect it, or give --output FILE") from None
 
     def write(self, record: LabelRecord, frame: Frame | None) -> None:
         # After half a line (stdout may be a file on a full disk) a newline first, so that only that line is bad.
