@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.files import write_atomically
+from edge_runtime.files import is_special, read_capped, write_atomically
 from edge_runtime.records import SCHEMA
 
 WIDTH, LEFT, RIGHT = 1000, 150, 70
@@ -28,6 +28,9 @@ COLUMNS = WIDTH - LEFT - RIGHT
 MAX_LABELS = 20
 MAX_EVENTS = 200
 MAX_THUMBNAILS = 60
+MOST = 1e12  # of anything: milliseconds, bytes, seconds since the machine started
+MAX_TICKS = 10
+MAX_LINE = 1 << 20  # characters; a record is about a thousand
 GAP_S = 1.0  # drawn between two runs in one file: how long it really was, only the wall clock knows
 
 _COLUMNS = ("total", "encode", "fps", "rss", "temp")
@@ -82,12 +85,20 @@ def read_run(lines: Iterable[str], where: str) -> Run:
             if record["schema"] != SCHEMA:
                 raise ValueError("another schema")
             reader.add(record)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             reader.run.unreadable += bool(line.strip())
     reader.end()
     if not reader.run.t:
         raise DataError(f"{where}: no record of edge-label in it; give a file that --output wrote")
     return reader.run
+
+
+def _number(value: Any) -> float:
+    """A number that a record can hold. Raises ValueError for NaN, infinity, and what no machine measures."""
+    number = float(value)
+    if not abs(number) <= MOST:
+        raise ValueError("no such number")
+    return number
 
 
 class _Reader:
@@ -102,16 +113,19 @@ class _Reader:
 
     def add(self, record: dict[str, Any]) -> None:
         run = self.run
-        boot, mono = str(record["boot_id"]), float(record["mono_s"])
+        boot, mono = str(record["boot_id"]), _number(record["mono_s"])
         ms = record["ms"]
         row = (ms["total"], ms["encode"], record["fps"], record["rss_mb"], record["temp_c"])
-        numbers = [math.nan if value is None else float(value) for value in row]
-        labels = [(str(s["name"]), float(s["score"])) for s in record["labels"] if s["on"]]
-        state, seq, dropped = str(record["state"]), int(record["seq"]), int(record["dropped"])
+        numbers = [math.nan if value is None else _number(value) for value in row]
+        labels = [(str(s["name"]), min(max(_number(s["score"]), 0.0), 1.0)) for s in record["labels"] if s["on"]]
+        state, seq, dropped = str(record["state"]), int(_number(record["seq"])), int(_number(record["dropped"]))
+        for name in ("time", "camera", "modality", "bundle"):  # the page shows them
+            if not isinstance(record[name], str):
+                raise TypeError(f"{name} is no text")
         restarted = not run.t or boot != self._boot or mono < self._mono or seq <= run.last["seq"]
         if restarted:
             if run.t:
-                self.end()
+                self._close_spans()
                 run.restarts.append(run.t[-1] + GAP_S / 2)
             self._offset = (run.t[-1] + GAP_S if run.t else 0.0) - mono
         # From here on nothing raises, so a bad line never leaves half a row.
@@ -144,10 +158,13 @@ class _Reader:
                 span = self._on[name] = Span(name, t, t, score, str(record["time"]), (seq, seq), self._boot)
             span.end_s, span.peak, span.seqs = t, max(span.peak, score), (span.seqs[0], seq)
 
-    def end(self) -> None:
-        """Close what is on."""
+    def _close_spans(self) -> None:
         self.run.spans.extend(self._on.values())
         self._on.clear()
+
+    def end(self) -> None:
+        """Close what is on."""
+        self._close_spans()
         self.run.spans.sort(key=lambda span: span.start_s)
 
 
@@ -257,9 +274,12 @@ def chart(run: Run) -> Canvas:
     for height, draw in lanes:
         draw(canvas, y, x)
         y += height + 26
+    shown = -math.inf
     for t in run.restarts:
-        canvas.line([(x(t), 16), (x(t), y - 20)], "warn")
-        canvas.text(x(t), 12, "restart", "warn", 10, "middle")
+        if x(t) - shown >= 1:  # more of them than the chart has pixels say no more
+            shown = x(t)
+            canvas.line([(shown, 16), (shown, y - 20)], "warn")
+            canvas.text(shown, 12, "restart", "warn", 10, "middle")
     for t, label in _ticks(run.duration_s):
         canvas.line([(x(t), y - 18), (x(t), y - 13)], "quiet")
         canvas.text(x(t), y, label, "quiet", 11, "middle")
@@ -383,7 +403,7 @@ def _nice(value: float) -> float:
 
 def _ticks(duration_s: float) -> Iterator[tuple[float, str]]:
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200)
-    step = next((s for s in steps if duration_s / s <= 10), 86400.0)
+    step = next((s for s in steps if duration_s / s <= MAX_TICKS), 86400.0 * math.ceil(duration_s / 86400 / MAX_TICKS))
     for i in range(int(duration_s / step) + 1):
         yield i * step, _clock(i * step)
 
@@ -529,18 +549,18 @@ def find_thumbnails(run: Run, spool: Path) -> dict[int, str]:
         if len(found) >= MAX_THUMBNAILS:
             break
         try:
-            capture = json.loads(sidecar.read_text(encoding="utf-8"))
+            capture = json.loads(read_capped(sidecar, MAX_LINE))
             record, media = capture["record"], sidecar.with_name(Path(capture["file"]).name)
             seq, boot = int(record["seq"]), record["boot_id"]
             on = {label["name"] for label in record["labels"] if label["on"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue
         during = [
             i
             for i, span in enumerate(run.spans)
             if i not in found and span.label in on and span.boot_id == boot and span.seqs[0] <= seq <= span.seqs[1]
         ]
-        if not during:
+        if not during or is_special(media):
             continue
         ok, picture = cv2.VideoCapture(utf8_name(media), cv2.CAP_FFMPEG).read()
         if not ok:
@@ -578,4 +598,5 @@ def write_report(runs: list[str], output: str | None, png: str | None, spool: st
 def _lines(paths: list[Path]) -> Iterator[str]:
     for path in paths:
         with path.open(encoding="utf-8", errors="replace") as stream:
-            yield from stream
+            while line := stream.readline(MAX_LINE):  # a file of another kind may be one line of gigabytes
+                yield line

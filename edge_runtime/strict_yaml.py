@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union
 
 from edge_runtime.errors import ConfigError, NoInputError
+from edge_runtime.files import read_capped
 
 MAX_BYTES = 8 << 20  # 10,000 labels with prompts are about 1 MB
 MAX_DEPTH = 12
@@ -30,14 +31,14 @@ T = TypeVar("T")
 def read_text(path: Path, what: str) -> str:
     """The file's text, or one line that says why not. Raises NoInputError, ConfigError."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ConfigError(f"{path}: {what} is {size >> 20} MB, more than {MAX_BYTES >> 20} MB: split it")
-        return decode(path.read_bytes(), str(path))
+        data = read_capped(path, MAX_BYTES)
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{path}: {what} is more than {MAX_BYTES >> 20} MB: split it")
+        return decode(data, str(path))
     except FileNotFoundError:
         raise NoInputError(f"{path}: no such {what}; check the path") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read {what}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot read {what}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def decode(data: bytes, where: str) -> str:

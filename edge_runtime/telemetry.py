@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import time
 from collections import deque
 from collections.abc import Callable
@@ -58,7 +59,10 @@ class VitalsSampler:
     def __call__(self) -> Vitals:
         now = time.monotonic()
         if self._last is None or now >= self._next:
-            self._last = read_vitals(self._thermal)
+            try:
+                self._last = read_vitals(self._thermal)
+            except OSError:  # no descriptor left, say: the frame does not wait for a thermometer
+                self._last = self._last or Vitals(peak_rss_mb(), None, None, None, clock_unsynced=False)
             self._next = now + self._interval_s
         return self._last
 
@@ -88,7 +92,8 @@ def pss_mb() -> float | None:
 
 def peak_rss_mb() -> float:
     """Highest resident set size of this process so far (VmHWM), MB."""
-    return _kb_line(Path("/proc/self/status"), "VmHWM:") or rss_mb()
+    known = _kb_line(Path("/proc/self/status"), "VmHWM:")
+    return known or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
 
 
 def anonymous_rss_mb() -> float | None:

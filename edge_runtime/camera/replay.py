@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_runtime.camera.decode import encoding_of
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError
+from edge_runtime.files import is_special
 from edge_runtime.jpeg_bytes import JPEG_START, is_cut_off
 from edge_runtime.opencv import MAX_PIXELS, cv2
 from edge_runtime.records import CameraState, Frame
@@ -48,6 +49,8 @@ class VideoFile(_Replay):
 
     def __init__(self, path: Path, config: CameraConfig) -> None:
         self._path = path
+        if is_special(path):
+            raise DataError(f"{path}: not a file; give a video file")
         self._capture = cv2.VideoCapture(utf8_name(path), cv2.CAP_FFMPEG)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         if not self._capture.isOpened() or not fps:
@@ -152,6 +155,8 @@ def utf8_name(path: Path) -> str:
 
 def _refuse_cut_off(path: Path) -> None:
     """Half a JPEG: libjpeg would fill the rest with grey, and say so without the file's name."""
+    if is_special(path):  # to open a pipe is to wait for ever
+        raise DataError(f"{path}: not a file; take it away")
     try:
         with path.open("rb") as file:
             start = file.read(2)

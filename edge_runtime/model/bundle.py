@@ -16,6 +16,7 @@ from typing import Any
 from edge_runtime import __version__
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, NoInputError
+from edge_runtime.files import is_special
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.records import Modality
 
@@ -124,8 +125,7 @@ def find_bundle(wanted: str | None = None) -> Path:
         return Path(given)
     places = [
         DEFAULT_STORE / "current",
-        Path("models") / DEFAULT_NAME,
-        Path(__file__).resolve().parents[2] / "models" / DEFAULT_NAME,  # a source checkout
+        *checkout_models(DEFAULT_NAME),
         Path("/usr/share/edge-label/models") / DEFAULT_NAME,
     ]
     for place in places:
@@ -135,6 +135,23 @@ def find_bundle(wanted: str | None = None) -> Path:
         f"no model bundle found in {', '.join(str(p) for p in places)}; "
         f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, or give --bundle DIR"
     )
+
+
+def checkout_models(name: str) -> list[Path]:
+    """``models/NAME`` of a checkout of this repository: the one we run from, or the one the user stands in.
+
+    Of any other folder nothing is taken: it may be a stranger's stick.
+    """
+    ours = Path(__file__).resolve().parents[2]
+    return [root / "models" / name for root in (Path(), ours) if _is_checkout(root)]
+
+
+def _is_checkout(root: Path) -> bool:
+    try:
+        with (root / "pyproject.toml").open("rb") as file:
+            return b'name = "edge-label"\n' in file.read(4096) and (root / "edge_runtime" / "cli.py").is_file()
+    except OSError:
+        return False
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -217,6 +234,8 @@ def _check_runtime(minimum: str, where: Path) -> None:
 def _read_capped(path: Path, expected: int | None) -> bytes:
     cap = MAX_MANIFEST_BYTES if expected is None else MAX_FILE_BYTES
     try:
+        if is_special(path):
+            raise BundleError(f"{path}: not a file; reinstall the bundle")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if expected is not None and size != expected:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError
-from edge_runtime.files import write_atomically
+from edge_runtime.files import is_special, write_atomically
 from edge_runtime.model.npy import read_embeddings
 
 SCHEMA = "edge-label-phrases/1"
@@ -59,6 +59,8 @@ class PhraseRows:
     def read(cls, path: Path) -> PhraseRows | None:
         """The file's rows, None where there is no file. Raises ConfigError for anything but a whole file."""
         try:
+            if is_special(path):
+                raise ConfigError(f"{path}: not a file; remove it and run: edge-label labels build")
             if path.stat().st_size > MAX_BYTES:
                 raise ConfigError(f"{path}: more than {MAX_BYTES >> 20} MB; remove it and run: edge-label labels build")
             head, _, array = path.read_bytes().partition(b"\n")

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from edge_runtime import child
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError, DataError, NoInputError, first_line
-from edge_runtime.model.bundle import read_verified
+from edge_runtime.model.bundle import checkout_models, read_verified
 from edge_runtime.model.npy import read_embeddings
 
 SCHEMA = "edge-label-text-encoder/1"
@@ -60,8 +60,7 @@ def find_text_encoder(wanted: str | None = None, bundle: Path | None = None) -> 
     places = [
         *([bundle.absolute().with_name(DEFAULT_NAME)] if bundle else []),
         Path("/var/lib/edge-label") / DEFAULT_NAME,
-        Path("models") / DEFAULT_NAME,
-        Path(__file__).resolve().parents[2] / "models" / DEFAULT_NAME,  # a source checkout
+        *checkout_models(DEFAULT_NAME),
         Path("/usr/share/edge-label/models") / DEFAULT_NAME,
     ]
     for place in places:

@@ -28,6 +28,7 @@ from pathlib import Path
 from edge_runtime.config import parse_listen
 from edge_runtime.digest import same_bytes
 from edge_runtime.errors import ConfigError
+from edge_runtime.files import read_capped
 
 log = logging.getLogger("edge_label.http")
 
@@ -40,6 +41,7 @@ HEAD_S = 5.0
 IDLE_S = 30.0
 SEND_S = 10.0
 MIN_TOKEN = 16
+_TOKEN_BYTES = 4096
 _IP_FREEBIND = 15  # <linux/in.h>; the socket module does not name it
 
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.([01])")
@@ -321,8 +323,8 @@ def read_token(path: str | None) -> str | None:
     try:
         if Path(path).stat().st_mode & 0o007:
             raise ConfigError(f"{path}: every user may read this token; chmod 640 it, group video for the service")
-        token = Path(path).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        token = read_capped(Path(path), _TOKEN_BYTES).decode("ascii").strip()
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not ASCII"
         advice = "; the service's group is video" if isinstance(error, PermissionError) else ""
         raise ConfigError(f"{path}: cannot read the token: {reason}{advice}") from None

@@ -152,9 +152,7 @@ def test_a_store_that_is_closed_to_this_user_is_passed_over(tmp_path: Path, monk
     monkeypatch.delenv("EDGE_LABEL_BUNDLE", raising=False)
     monkeypatch.delenv("EDGE_LABEL_TEXT_ENCODER", raising=False)
     monkeypatch.chdir(tmp_path)
-    write_tiny_bundle(tmp_path / "models" / "edge-clip")
-    (tmp_path / "models" / "text-encoder").mkdir()
-    (tmp_path / "models" / "text-encoder" / "manifest.json").touch()
+    write_checkout(tmp_path)
     monkeypatch.setattr(Path, "stat", closed)
     assert find_bundle() == Path("models/edge-clip")
     assert find_text_encoder() == "models/text-encoder"
@@ -164,6 +162,36 @@ def test_a_store_that_is_closed_to_this_user_is_passed_over(tmp_path: Path, monk
 def test_a_file_name_with_a_nul_byte_is_one_line(tmp_path: Path):
     with pytest.raises(BundleError, match="NUL byte"):
         read_verified(tmp_path, "a\0b", "", 0)
+
+
+def write_checkout(folder: Path) -> None:
+    """What tells a clone of this repository from any folder that has one named models."""
+    write_models(folder)
+    (folder / "pyproject.toml").write_text('[project]\nname = "edge-label"\n')
+    (folder / "edge_runtime").mkdir()
+    (folder / "edge_runtime" / "cli.py").touch()
+
+
+def write_models(folder: Path) -> None:
+    write_tiny_bundle(folder / "models" / "edge-clip")
+    (folder / "models" / "text-encoder").mkdir()
+    (folder / "models" / "text-encoder" / "manifest.json").touch()
+
+
+@pytest.mark.fault("P15")
+def test_a_folder_that_is_no_checkout_of_ours_gives_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Who stands in a stranger's folder, a stick say, must not run the model that lies in it."""
+    monkeypatch.delenv("EDGE_LABEL_BUNDLE", raising=False)
+    monkeypatch.delenv("EDGE_LABEL_TEXT_ENCODER", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_models(tmp_path)
+    for find in (find_bundle, find_text_encoder):
+        try:
+            found = Path(find())
+        except NoInputError:
+            continue
+        assert found.is_absolute(), found
+        assert not found.resolve().is_relative_to(tmp_path)
 
 
 def test_versions_sort_as_numbers():
