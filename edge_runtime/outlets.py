@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edge_runtime.config import Config
-from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.labels import CompiledLabels
 from edge_runtime.records import CameraState
 from edge_runtime.sinks import InlineSink, Outlet, SinkThread
@@ -31,7 +30,7 @@ def optional_outlets(config: Config, running: Running, labels: CompiledLabels, *
     try:
         for outlet in _outlets(config, running, labels, live=live):
             outlets.append(outlet)  # noqa: PERF402 - one by one, so that those made are known when the next one fails
-    except EdgeLabelError:
+    except BaseException:
         for outlet in outlets:
             outlet.close()
         raise

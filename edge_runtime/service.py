@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
-from edge_runtime.camera import open_source
+from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import CameraConfig, Config, ConsensusConfig, ModelConfig, PrivacyConfig, ThermalConfig
-from edge_runtime.errors import EdgeLabelError
+from edge_runtime.errors import StuckError, one_line
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, load_labels
 from edge_runtime.model.self_test import self_test
@@ -24,6 +23,7 @@ from edge_runtime.notify import Notifier
 from edge_runtime.outlets import Running, optional_outlets
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.signals import Signals
 from edge_runtime.sinks import Outlet, Sink, SinkThread
 from edge_runtime.sinks.console import ConsoleSink, live_line
 from edge_runtime.sinks.jsonl import JsonlFileSink, JsonlStdoutSink
@@ -33,7 +33,6 @@ from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb, release_memory
 log = logging.getLogger("edge_label")
 
 _POLL_S = 1.0  # a second without a frame gets a record that says why
-_NAP_S = 0.2  # how late a sleep may notice that the end was asked for
 _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM to exit stays under 5 s
 
 
@@ -65,10 +64,10 @@ def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
         if store.on_trial():
             self_test(load_bundle(path.resolve()))
         engine = load_engine(config, old)
-    except EdgeLabelError as error:
+    except Exception as error:
         if not store.roll_back():
             raise
-        log.warning("new bundle rolled back: %s", error)
+        log.warning("new bundle rolled back: %s", one_line(error))
         if old is not None:
             raise  # a reload: what runs goes on running
         return load_engine(config)
@@ -93,49 +92,66 @@ def frame_interval_s(camera: CameraConfig, slowed: int) -> float:
     return max(asked, slowed / camera.fps if slowed > 1 else 0.0)
 
 
-class Signals:
-    """SIGTERM and SIGINT ask for the end, SIGHUP for a reload. The handlers set flags and nothing else.
+class ThreadDeaths:
+    """Notices a thread that an exception ended, whoever started it: a sink, its server, a library's own.
 
-    Plain attributes: a handler runs in the middle of whatever the main thread does, and ``threading.Event`` has a lock
-    that it would wait for without end where the main thread holds it.
+    Nothing would ever be heard of such a sink again. A new process starts all of them, so ``check`` ends this one.
     """
 
     def __init__(self) -> None:
-        self.stop = False
-        self.reload = False
-        for number, handler in (
-            (signal.SIGTERM, self._stop),
-            (signal.SIGINT, self._stop),
-            (signal.SIGHUP, self._reload),
-        ):
-            signal.signal(number, handler)
+        self.first = ""
+        self._hook_before = threading.excepthook
+        threading.excepthook = self._note
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop = True
+    def check(self) -> None:
+        """Raise StuckError once a thread has died."""
+        if self.first:
+            raise StuckError(f"{self.first}; only a new process can help, and a report of this line would help us")
 
-    def _reload(self, _number: int, _frame: FrameType | None) -> None:
-        self.reload = True
+    def close(self) -> None:
+        """Leave threads to whoever looked after them before."""
+        threading.excepthook = self._hook_before
 
-    def sleep_until(self, moment_s: float) -> None:
-        """Wait until monotonic ``moment_s``, or until the end is asked for."""
-        while not self.stop and (left_s := moment_s - time.monotonic()) > 0:
-            time.sleep(min(left_s, _NAP_S))
+    def _note(self, died: threading.ExceptHookArgs) -> None:
+        error = died.exc_value or died.exc_type()
+        name = died.thread.name if died.thread else "unknown"
+        self.first = self.first or f"thread {name} died of {type(error).__name__}: {one_line(error)}"
+        log.debug("where thread %s died", name, exc_info=error)
 
 
-def run(config: Config, limits: Limits, read_again: Callable[[], Config] | None = None) -> None:
+def run(
+    config: Config,
+    limits: Limits,
+    read_again: Callable[[], Config] | None = None,
+    signals: Signals | None = None,
+) -> None:
     """Label until the source ends, a limit is reached, or SIGTERM or SIGINT arrives; all sinks flushed.
 
-    ``read_again`` reads the configuration anew for SIGHUP. Raises EdgeLabelError for what stops a start.
+    ``read_again`` reads the configuration anew for SIGHUP. ``signals`` are those that stand already, and perhaps have
+    heard something. Raises EdgeLabelError for what stops a start.
     """
-    signals = Signals()
+    signals = signals or Signals()
+    deaths = ThreadDeaths()
     notifier = Notifier()
     daemon = Daemon(config)
     try:
         notifier.ready("loaded, opening the camera")
-        daemon.loop(limits, signals, notifier, read_again or (lambda: config))
+        daemon.loop(limits, signals, notifier, read_again or (lambda: config), deaths)
     finally:
         notifier.stopping("writing what is queued")
         daemon.close()
+        deaths.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a reload exchanges, built and ready. Parts that stay the same are the old ones."""
+
+    config: Config
+    engine: Engine
+    source: Source
+    sinks: list[Outlet]
+    privacy: Privacy | None
 
 
 class Daemon:
@@ -156,20 +172,36 @@ class Daemon:
         self.sinks = self._start_sinks(config, engine, live=self.source.live)
         self.summary = Summary()
         self._lost_before = self._deleted_before = 0  # by sinks that a reload has closed
+        self._before: Config | None = None  # what a reload replaced, until the first frame of the new source
 
-    def loop(self, limits: Limits, signals: Signals, notifier: Notifier, read_again: Callable[[], Config]) -> None:
+    def loop(
+        self,
+        limits: Limits,
+        signals: Signals,
+        notifier: Notifier,
+        read_again: Callable[[], Config],
+        deaths: ThreadDeaths | None = None,
+    ) -> None:
         """Frame by frame until the end. Everything happens between frames, so a reload never meets an inference."""
         deadline = time.monotonic() + limits.seconds if limits.seconds else float("inf")
         while not signals.stop and time.monotonic() < deadline:
+            if deaths:
+                deaths.check()
             if signals.reload:
                 signals.reload = False
                 self._reload(read_again, notifier)
             start = time.monotonic()
-            frame = self.source.read(self._patience_s)
-            if frame is None and self.source.ended:
-                return
-            taken = time.monotonic()
-            record = self._label(frame, taken - start)
+            try:
+                frame = self.source.read(self._patience_s)
+                if frame is None and self.source.ended:
+                    return
+                taken = time.monotonic()
+                record = self._label(frame, taken - start)
+            except Exception as error:
+                self._go_back(error, notifier)
+                continue
+            if frame is not None:
+                self._before = None  # what a reload brought has proved itself
             notifier.alive(self._status(record))
             if limits.frames and self.summary.records >= limits.frames:
                 return
@@ -215,30 +247,65 @@ class Daemon:
             log.info("%s", self.summary.text(lost))
 
     def _reload(self, read_again: Callable[[], Config], notifier: Notifier) -> None:
+        """Take the new configuration if all of it can be built; else say why not, and go on with the old one."""
         notifier.reloading()
         try:
-            self._switch_to(read_again())
-        except EdgeLabelError as error:
-            log.warning("reload refused, the old configuration stays: %s", error)
-            notifier.ready(f"reload refused: {error}")
-        else:
-            log.info("reloaded")
-            notifier.ready("reloaded")
+            parts = self._build(read_again())
+        except Exception as error:  # a file may hold anything; labelling goes on whatever it is
+            why = one_line(error)
+            log.warning("reload refused, the old configuration stays: %s", why)
+            log.debug("where that was", exc_info=True)
+            notifier.ready(f"reload refused: {why}")
+            return
+        self._before = self._before or self.config
+        self._switch_to(parts)
+        log.info("reloaded")
+        notifier.ready("reloaded")
 
-    def _switch_to(self, config: Config) -> None:
-        """Build everything new first; what can fail fails here, before anything old is touched."""
+    def _go_back(self, error: Exception, notifier: Notifier) -> None:
+        """A source can be opened and still give no frame that can be labelled: then the old configuration returns.
+
+        Raises ``error`` itself where no reload is to blame, or where the old configuration cannot be built any more.
+        """
+        before = self._before
+        if before is None or isinstance(error, StuckError):
+            raise error
+        try:
+            parts = self._build(before)
+        except Exception:
+            raise error from None
+        self._before = None
+        self._switch_to(parts)
+        why = one_line(error)
+        log.warning("reload taken back, the old configuration is in use again: %s", why)
+        notifier.ready(f"reload taken back: {why}")
+
+    def _build(self, config: Config) -> Parts:
+        """Everything new, beside the old: what can fail fails here, and leaves nothing open behind it."""
         old = self.config
         engine = start_engine(config.model, self.pipeline.engine)
+        privacy = Privacy.of(config.privacy)
         source = self.source if config.camera == old.camera else open_source(config.camera)
-        sinks = self.sinks if _outputs(config) == _outputs(old) else self._start_sinks(config, engine, live=source.live)
-        if source is not self.source:
+        try:
+            same = _outputs(config) == _outputs(old)
+            sinks = self.sinks if same else self._start_sinks(config, engine, live=source.live)
+        except BaseException:
+            if source is not self.source:
+                source.close()
+            raise
+        return Parts(config, engine, source, sinks, privacy)
+
+    def _switch_to(self, parts: Parts) -> None:
+        """Close what is replaced, and go on with the new parts."""
+        if parts.source is not self.source:
             self.source.close()  # the new one opens its device at the first read
-        if sinks is not self.sinks:
+        if parts.sinks is not self.sinks:
             self._lost_before += _close_sinks(self.sinks)
             self._deleted_before += _deleted(self.sinks)
-        self.config, self.source, self.sinks = config, source, sinks
-        privacy = Privacy.of(config.privacy)
-        self.pipeline.switch(engine, source.name, Path(config.thermal.zones), privacy, config.consensus)
+        config = parts.config
+        self.config, self.source, self.sinks = config, parts.source, parts.sinks
+        zones = Path(config.thermal.zones)
+        self.pipeline.switch(parts.engine, parts.source.name, zones, parts.privacy, config.consensus)
         self._governor = ThermalGovernor(config.thermal.limit_c)
 
     def _start_sinks(self, config: Config, engine: Engine, *, live: bool) -> list[Outlet]:
@@ -248,10 +315,12 @@ class Daemon:
         )
         outlets = optional_outlets(config, running, engine.score.labels, live=live)
         try:
-            return [SinkThread(sink, lossless=not live) for sink in _make_sinks(config, live=live)] + outlets
-        except EdgeLabelError:
+            for sink in _make_sinks(config, live=live):
+                outlets.insert(0, SinkThread(sink, lossless=not live))
+        except BaseException:
             _close_sinks(outlets)
             raise
+        return outlets
 
 
 def _outputs(config: Config) -> Config:
@@ -266,17 +335,15 @@ def _outputs(config: Config) -> Config:
     )
 
 
-def _make_sinks(config: Config, *, live: bool) -> list[Sink]:
+def _make_sinks(config: Config, *, live: bool) -> Iterator[Sink]:
     """Where the records themselves go: a file, stdout, or for a person at a terminal a line that keeps changing."""
     output = config.output
-    sinks: list[Sink] = []
     if output.file:
         rotate_s = output.rotate_hours * 3600
         caps = Caps(output.max_mb * 1_000_000, output.rotate_mb * 1_000_000, rotate_s, output.sync_s)
-        sinks.append(JsonlFileSink(Path(output.file), caps if live else None))
+        yield JsonlFileSink(Path(output.file), caps if live else None)
     if output.stdout or not output.file:
-        sinks.append(ConsoleSink() if sys.stdout.isatty() else JsonlStdoutSink())
-    return sinks
+        yield ConsoleSink() if sys.stdout.isatty() else JsonlStdoutSink()
 
 
 def _deleted(sinks: list[Outlet]) -> int:

@@ -150,14 +150,21 @@ class LiveSource:
 
     def _back_off(self, seconds: float) -> float:
         """Wait, but not once the camera shows itself; returns how long to wait next time."""
-        before = self._presence()
+        before = self._look()
         until = time.monotonic() + seconds
         while not self._stop.wait(min(LOOK_S, max(0.0, until - time.monotonic()))):
-            if self._presence() != before:
+            if self._look() != before:
                 return BACKOFF_FIRST_S
             if time.monotonic() >= until:
                 break
         return min(2 * seconds, BACKOFF_MAX_S)
+
+    def _look(self) -> object:
+        """What ``presence`` says; None where a name is such that even the question fails (too long, no host at all)."""
+        try:
+            return self._presence()
+        except Exception:  # whatever a library makes of such a name
+            return None
 
     def _publish(self, frame: Frame) -> None:
         start = time.monotonic()

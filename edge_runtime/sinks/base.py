@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from edge_runtime.errors import StuckError, one_line
 from edge_runtime.records import Frame, LabelRecord
 
 log = logging.getLogger("edge_label.sinks")
 
 CAPACITY = 256
 SETTLED_S = 5.0
+_LOOK_S = 1.0  # how long to wait for room before looking whether anybody is still making some
 PICTURES_CAPACITY = 4  # a raw 640x480 frame is 0.9 MB
 
 
@@ -81,8 +83,11 @@ class SinkThread:
         item = (record, frame if self._pictures else None)
         while True:
             try:
-                self._queue.put(item, block=self._lossless)
+                self._queue.put(item, self._lossless, _LOOK_S)
             except queue.Full:
+                if self._lossless:
+                    self._refuse_to_wait_for_the_dead()
+                    continue
                 try:
                     self._queue.get_nowait()
                     self.lost += 1
@@ -90,6 +95,10 @@ class SinkThread:
                     pass
             else:
                 return
+
+    def _refuse_to_wait_for_the_dead(self) -> None:
+        if not self._thread.is_alive():
+            raise StuckError(f"{self.sink.name}: its thread has died; only a new process can help")
 
     def close(self, timeout_s: float = 3.0) -> None:
         """Write what is queued, close the sink, and give up after ``timeout_s``."""
@@ -137,8 +146,17 @@ class InlineSink:
 
     def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Let the sink take its note, here and now."""
-        self.sink.write(record, frame)
+        try:
+            self.sink.write(record, frame)
+        except Exception as error:  # no page is worth a frame
+            if not self.lost:
+                log.warning("%s: %s; labelling goes on without it", self.sink.name, one_line(error))
+                log.debug("where that was", exc_info=True)
+            self.lost += 1
 
     def close(self, timeout_s: float = 3.0) -> None:
         """Close the sink."""
-        self.sink.close()
+        try:
+            self.sink.close()
+        except Exception as error:
+            log.warning("%s: cannot be closed: %s", self.sink.name, one_line(error))
