@@ -23,6 +23,7 @@ from edge_runtime.errors import DeviceError
 from edge_runtime.opencv import cv2
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import CameraState, Encoding, Frame
+from edge_runtime.secrecy import shown
 from edge_runtime.service import load_engine
 from edge_runtime.telemetry import anonymous_rss_mb, peak_rss_mb, pss_mb, release_memory, rss_mb
 
@@ -173,7 +174,8 @@ def run_bench(
     """
     release_memory()
     before = rss_mb()
-    pipeline = Pipeline(load_engine(config.model), camera=source or "built-in", privacy=Privacy.of(config.privacy))
+    camera = shown(source or "built-in")
+    pipeline = Pipeline(load_engine(config.model), camera=camera, privacy=Privacy.of(config.privacy))
     loaded = rss_mb()
     frames: Source = open_source(config.camera) if source else BuiltinSource(builtin)
     release_memory()  # of drawing the frame

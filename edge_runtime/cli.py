@@ -21,8 +21,11 @@ from edge_runtime.errors import (
     one_line,
     printable,
 )
+from edge_runtime.secrecy import forbid_looking_in, hide_arguments, masked, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edge_runtime.config import Config
 
 log = logging.getLogger("edge_label")
@@ -53,6 +56,8 @@ input, 69 camera unavailable (with --exit-on-device-error), 70 stuck, 78 configu
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code. The console script and ``python -m edge_runtime``."""
     streams.mend()
+    if argv is None:
+        hide_arguments(sys.argv[1:])
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     finally:
@@ -76,7 +81,7 @@ def _main(arguments: list[str]) -> int:
         problem, code = _explain(error)
         error.__suppress_context__ = False  # --verbose shows what lay behind the line, too
         log.debug("where that was", exc_info=error)
-    print(f"edge-label: {problem}", file=sys.stderr)  # noqa: T201
+    print(f"edge-label: {masked(problem)}", file=sys.stderr)  # noqa: T201
     return code
 
 
@@ -121,7 +126,10 @@ def _flush() -> None:
 
 
 class _LogLine(logging.Formatter):
-    """``edge-label: what happened``, on a terminal over the live line. Names from outside are shown, not obeyed."""
+    """``edge-label: what happened``, on a terminal over the live line. Names from outside are shown, not obeyed.
+
+    No line holds a password, wherever it came from, nor does a traceback.
+    """
 
     def __init__(self) -> None:
         clear = "\r\x1b[K" if sys.stderr.isatty() else ""
@@ -130,6 +138,9 @@ class _LogLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging calls it so
         record.message = printable(record.message)
         return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -142,14 +153,16 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=text)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UsageError.exit_code, f"edge-label: {printable(message)}; see {self.prog} --help\n")
+        self.exit(UsageError.exit_code, f"edge-label: {printable(masked(message))}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
             known = re.findall(r"--[a-z-]+", self.format_help())
             near = difflib.get_close_matches(unknown[0], known, n=1)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
+            # Only what they are called: --password hunter2 is a mistake that people make.
+            named = [shown(word).partition("=")[0] for word in unknown if word.startswith("-")] or [shown(unknown[0])]
+            self.error(f"unrecognized arguments: {' '.join(named)}" + (f"; did you mean {near[0]}?" if near else ""))
         return options, unknown
 
 
@@ -310,6 +323,8 @@ def _config(options: argparse.Namespace) -> Config:
     from edge_runtime.config import Config, PreviewConfig, load_config
 
     config = load_config(Path(options.config)) if getattr(options, "config", None) else Config()
+    if getattr(options, "config", None) and shown(config.camera.source) != config.camera.source:
+        _advise_to_close(Path(options.config))
     given = {name: value for name, value in vars(options).items() if value not in (None, False)}
 
     def pick(**names: str) -> dict[str, Any]:
@@ -324,7 +339,7 @@ def _config(options: argparse.Namespace) -> Config:
         except ValueError as error:
             raise ConfigError(f"--preview: {error}") from None
     try:
-        return replace(
+        config = replace(
             config,
             camera=replace(config.camera, **camera),
             model=replace(config.model, **model),
@@ -332,6 +347,24 @@ def _config(options: argparse.Namespace) -> Config:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if _holds_secrets(config):
+        forbid_looking_in()
+    return config
+
+
+def _advise_to_close(path: Path) -> None:
+    if path.stat().st_mode & 0o004:
+        log.warning("%s: every user may read the camera's password; chmod 640 it, group video for the service", path)
+
+
+def _holds_secrets(config: Config) -> bool:
+    """Whether this process knows, or will read, a password, a token or a private key."""
+    files = (
+        config.mqtt and (config.mqtt.credentials_file or config.mqtt.key_file),
+        config.prometheus and config.prometheus.token_file,
+        config.preview and config.preview.token_file,
+    )
+    return any(files) or shown(config.camera.source) != config.camera.source
 
 
 def _show(text: str, options: argparse.Namespace) -> None:

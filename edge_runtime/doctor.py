@@ -21,6 +21,7 @@ from typing import Literal
 
 from edge_runtime import child
 from edge_runtime.errors import DeviceError, EdgeLabelError
+from edge_runtime.secrecy import masked, shown
 
 TIMEOUT_S = 60
 NEEDED_MB = 256
@@ -54,7 +55,7 @@ class Options:
 
 def examine(options: Options) -> list[Finding]:
     """Run every check, each in its own process."""
-    return [finding for name in CHECKS for finding in run_check(name, _command(name, options))]
+    return [finding for name in CHECKS for finding in run_check(name, _command(name), options)]
 
 
 def to_text(findings: Sequence[Finding]) -> str:
@@ -75,11 +76,15 @@ def to_json(findings: Sequence[Finding]) -> str:
     return json.dumps({"schema": "edge-label-doctor/1", "ok": ok, "findings": [asdict(f) for f in findings]}, indent=2)
 
 
-def run_check(name: str, command: Sequence[str]) -> list[Finding]:
-    """What a check's process said, or, if it died, what its death means."""
+def run_check(name: str, command: Sequence[str], options: Options | None = None) -> list[Finding]:
+    """What a check's process said, or, if it died, what its death means.
+
+    It reads ``options`` from a pipe: a camera's password is among them, and ``ps`` shows arguments to everybody.
+    """
+    given = json.dumps(asdict(options or Options()))
     try:
         done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
+            command, input=given, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
         return [Finding(name, "fail", f"no answer within {TIMEOUT_S} s", "a driver or a disk hangs; see dmesg")]
@@ -89,7 +94,7 @@ def run_check(name: str, command: Sequence[str]) -> list[Finding]:
         return [Finding(name, **finding) for finding in json.loads(done.stdout)]
     except (ValueError, TypeError):
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return [Finding(name, "fail", last, _reinstall(name))]
+        return [Finding(name, "fail", masked(last), _reinstall(name))]
 
 
 def _death(name: str, number: int) -> Finding:
@@ -109,8 +114,8 @@ def _reinstall(name: str) -> str:
     return f"{sys.executable} -m pip install --force-reinstall {_PACKAGES.get(name, 'edge-label')}"
 
 
-def _command(name: str, options: Options) -> list[str]:
-    return child.command("edge_runtime.doctor", name, json.dumps(asdict(options)))
+def _command(name: str) -> list[str]:
+    return child.command("edge_runtime.doctor", name)
 
 
 # The checks. Each returns (level, text, advice) triples and may import whatever it looks at.
@@ -187,9 +192,7 @@ def check_labels(options: Options) -> Said:
 def check_camera(options: Options) -> Said:
     """The configured camera: is it there, may we, and is it free?"""
     if not (options.camera.isdecimal() or options.camera.startswith("/dev/")):
-        return [
-            ("ok", f"{options.camera.split('://')[0]}: not a local camera, nothing to check before it is opened", "")
-        ]
+        return [("ok", f"{shown(options.camera)}: not a local camera, nothing to check before it is opened", "")]
     from edge_runtime.camera.v4l2 import V4l2Path, check_access
 
     path = f"/dev/video{options.camera}" if options.camera.isdecimal() else options.camera
@@ -349,4 +352,4 @@ def _main(name: str, options: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:3])
+    _main(sys.argv[1], sys.stdin.read())

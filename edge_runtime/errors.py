@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edge_runtime.secrecy import masked
+
 
 def printable(text: str) -> str:
     """``text`` with every control character escaped: names and file contents end up on terminals and in logs."""
@@ -38,12 +40,12 @@ def one_line(error: BaseException) -> str:
 
 
 class EdgeLabelError(Exception):
-    """Base of all errors a user may see; ``str(error)`` is one printable line."""
+    """Base of all errors a user may see; ``str(error)`` is one printable line, and it holds no password."""
 
     exit_code = 70
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(masked(super().__str__()))
 
 
 class UsageError(EdgeLabelError):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 PIPE_S = 2.0  # what a shell's <(command) gets for each piece of its output
 
 
@@ -51,18 +52,24 @@ def is_special(path: Path) -> bool:
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int | None = None, durable: bool = True) -> None:
+
+def write_atomically(
+    path: Path, data: bytes, *, mode: int | None = None, at_most: int = 0o666, durable: bool = True
+) -> None:
     """Write beside ``path``, flush to disk, rename over it. Raises DataError; what stood there is then unchanged.
 
-    ``mode`` overrides the umask. Without ``durable`` nothing is forced to disk: for what is soon written again.
+    ``mode`` overrides the umask, ``at_most`` only takes from what it allows. Nobody may read the file before its mode
+    is right. Without ``durable`` nothing is forced to disk: for what is soon written again.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(data)
+        partial.unlink(missing_ok=True)  # of a process of the same number that was killed; its mode would stay
+        first_mode = at_most if mode is None else 0o600
+        with os.fdopen(os.open(partial, _NEW, first_mode), "wb") as stream:
             if mode is not None:
                 os.fchmod(stream.fileno(), mode)
+            stream.write(data)
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())

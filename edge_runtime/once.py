@@ -15,6 +15,7 @@ from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.progress import Progress
 from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.secrecy import shown
 from edge_runtime.service import load_engine
 from edge_runtime.tables import open_table, picture_name
 
@@ -80,7 +81,7 @@ def _pictures(given: Path) -> list[Path]:
     if given.is_dir():
         return PictureFolder.below(given)
     if not given.exists():
-        raise NoInputError(f"{given}: no such file or folder")
+        raise NoInputError(f"{shown(str(given))}: no such file or folder")
     if not PictureFolder.is_picture(given):
         raise DataError(f"{given}: not a picture; for a video use: edge-label --camera {given}")
     return [given]

@@ -11,13 +11,18 @@ _SETTINGS = {
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "3",
     # 64 megapixels: a picture whose header promises more is refused before a byte of it is decoded.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),
-    # OpenCV and FFmpeg print pages about a missing camera; edge-label says it in one line.
+}
+# OpenCV and FFmpeg print pages about a missing camera, its password in the midst of them; edge-label says it in one
+# line. Not to be overridden: a level that was set for another program would print this one's passwords.
+_SILENCE = {
     "OPENCV_LOG_LEVEL": "SILENT",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
     "OPENCV_VIDEOIO_DEBUG": "0",
 }
 for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
+os.environ.update(_SILENCE)
+os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
 
 import cv2  # noqa: E402 - reads the settings above when it loads
 

@@ -10,6 +10,7 @@ import base64
 import html
 import json
 import math
+import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.files import is_special, read_capped, write_atomically
 from edge_runtime.records import SCHEMA
+from edge_runtime.secrecy import shown
 
 WIDTH, LEFT, RIGHT = 1000, 150, 70
 COLUMNS = WIDTH - LEFT - RIGHT
@@ -449,10 +451,11 @@ def _style() -> str:
 def to_html(run: Run, thumbnails: dict[int, str] | None = None) -> str:
     """One self-contained page. ``thumbnails`` maps an index into ``run.spans`` to a data: URL."""
     first, last = run.first, run.last
-    title = f"{first['camera']}, {first['time'][:19].replace('T', ' ')} UTC"
+    camera = shown(str(first["camera"]))  # records of an older version may hold a password
+    title = f"{camera}, {first['time'][:19].replace('T', ' ')} UTC"
     total = run.column("total")
     facts = [
-        ("Camera", f"{first['camera']} ({first['modality']})"),
+        ("Camera", f"{camera} ({first['modality']})"),
         ("Bundle", str(first["bundle"])),
         ("From, to", f"{first['time']} to {last['time']}"),
         ("Records", f"{len(run.t)} in {_clock(round(run.duration_s, 1))}, {_mean_fps(run):.1f} FPS"),
@@ -587,12 +590,27 @@ def write_report(runs: list[str], output: str | None, png: str | None, spool: st
         if file is not None and file.exists() and any(file.samefile(path) for path in paths):
             raise DataError(f"{file}: would overwrite the run itself; give another {option}")
     thumbnails = find_thumbnails(run, Path(spool)) if spool else {}
-    write_atomically(target, to_html(run, thumbnails).encode())
+    shows = [*paths, *Path(spool).iterdir()] if spool and thumbnails else paths
+    write_atomically(target, to_html(run, thumbnails).encode(), at_most=_strictest_mode(shows))
     written = [str(target)]
     if png:
-        write_atomically(Path(png), chart(run).to_png())
+        write_atomically(Path(png), chart(run).to_png(), at_most=_strictest_mode(paths))
         written.append(png)
     return f"{len(run.t)} records, {_clock(round(run.duration_s, 1))}: {', '.join(written)}"
+
+
+def _strictest_mode(paths: list[Path]) -> int:
+    """Who may read every one of these files; captures are kept from others, and so is a page that shows them."""
+    mode = 0o666
+    for path in paths:
+        try:
+            facts = path.stat()
+        except OSError:  # a capture that gave way to a newer one meanwhile
+            return 0o600
+        mode &= facts.st_mode | 0o600
+        if facts.st_gid != os.getegid():  # the page's group is another one
+            mode &= ~0o070
+    return mode
 
 
 def _lines(paths: list[Path]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, Union
 
 from edge_runtime.errors import ConfigError, NoInputError
 from edge_runtime.files import read_capped
+from edge_runtime.secrecy import shown
 
 MAX_BYTES = 8 << 20  # 10,000 labels with prompts are about 1 MB
 MAX_DEPTH = 12
@@ -82,7 +83,8 @@ def _compose(text: str, where: str) -> Any:
                 raise ConfigError(f"{where}:{line}: YAML aliases (*name) are not used here; write the value out")
             tag = getattr(event, "tag", None)
             if tag is not None and not isinstance(event, (yaml.DocumentStartEvent, yaml.StreamStartEvent)):
-                raise ConfigError(f"{where}:{line}: YAML tag {tag!r} is not allowed; remove it")
+                # Not repeated: a password that begins with ! is taken for one.
+                raise ConfigError(f"{where}:{line}: a YAML tag (!name) is not allowed; put quotes around such a value")
             if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 depth += 1
                 if depth > MAX_DEPTH:
@@ -285,11 +287,12 @@ def _scalar(node: Any, hint: Any, where: str, path: str) -> Any:
         if number is not None:
             return number
 
-    shown = text if len(text) <= 40 else text[:37] + "..."
+    said = shown(text)
+    said = said if len(said) <= 40 else said[:37] + "..."
     hint_text = ""
     if hint in (int, float) and re.fullmatch(r"[-+]?0[0-9_]+", text):
         hint_text = f"; a leading zero means octal in YAML, write {text.lstrip('-+0') or '0'}"
-    raise ConfigError(f"{_at(node, where)}: {path} must be {kind}, not '{shown}'{hint_text}")
+    raise ConfigError(f"{_at(node, where)}: {path} must be {kind}, not '{said}'{hint_text}")
 
 
 def _number(text: str, kind: type) -> int | float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_runtime.camera.source import Source
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import NoInputError
+from edge_runtime.secrecy import shown
 
 __all__ = ["Source", "open_source"]
 
@@ -34,14 +35,14 @@ def open_source(config: CameraConfig) -> Source:
         return LiveSource(wanted, lambda: V4l2Camera(path, config), config, path.presence)
     if "://" in wanted:
         from edge_runtime.camera.live import LiveSource
-        from edge_runtime.camera.stream import StreamCamera, answers, hide_password
+        from edge_runtime.camera.stream import StreamCamera, answers
 
-        return LiveSource(hide_password(wanted), lambda: StreamCamera(wanted), config, lambda: answers(wanted))
+        return LiveSource(shown(wanted), lambda: StreamCamera(wanted), config, lambda: answers(wanted))
     from edge_runtime.camera.replay import PictureFolder, VideoFile
 
     path_ = Path(wanted)
     if path_.is_dir():
         return PictureFolder(path_, config)
     if not os.path.lexists(path_):
-        raise NoInputError(f"{wanted}: no such file, folder or camera; try /dev/video0, a video file, or demo")
+        raise NoInputError(f"{shown(wanted)}: no such file, folder or camera; try /dev/video0, a video file, or demo")
     return PictureFolder.of_one(path_, config) if PictureFolder.is_picture(path_) else VideoFile(path_, config)

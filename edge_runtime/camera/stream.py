@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from edge_runtime.errors import DeviceError
 from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
+from edge_runtime.secrecy import shown
 
 OPEN_TIMEOUT_MS = 4000
 READ_TIMEOUT_MS = 4000  # both together stay under camera.stuck_s
@@ -17,7 +17,7 @@ class StreamCamera:
     """An open stream. FFmpeg decodes inside ``grab``, so its frames arrive as BGR."""
 
     def __init__(self, url: str) -> None:
-        self._shown = hide_password(url)
+        self._shown = shown(url)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
         self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
         if not self._capture.isOpened():
@@ -52,8 +52,3 @@ def answers(url: str) -> bool | None:
     except (OSError, ValueError):
         return False
     return True
-
-
-def hide_password(url: str) -> str:
-    """The URL without its password, for logs and records. FFmpeg takes an ``@`` in a password as one."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)

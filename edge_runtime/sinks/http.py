@@ -29,6 +29,7 @@ from edge_runtime.config import parse_listen
 from edge_runtime.digest import same_bytes
 from edge_runtime.errors import ConfigError
 from edge_runtime.files import read_capped
+from edge_runtime.secrecy import shown_file
 
 log = logging.getLogger("edge_label.http")
 
@@ -327,7 +328,7 @@ def read_token(path: str | None) -> str | None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not ASCII"
         advice = "; the service's group is video" if isinstance(error, PermissionError) else ""
-        raise ConfigError(f"{path}: cannot read the token: {reason}{advice}") from None
+        raise ConfigError(f"{shown_file(path)}: cannot read the token: {reason}{advice}") from None
     if len(token) < MIN_TOKEN or not token.isprintable() or " " in token:
         raise ConfigError(f"{path}: a token has at least {MIN_TOKEN} characters, no spaces; try: openssl rand -hex 16")
     return token

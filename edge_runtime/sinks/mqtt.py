@@ -26,6 +26,7 @@ from edge_runtime.config import MqttConfig, plain_name
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.secrecy import shown, shown_file
 
 log = logging.getLogger("edge_label.mqtt")
 
@@ -58,7 +59,7 @@ class MqttSink:
         self._refused = ""
         self._client = self._make_client()
         self._port = config.port or (8883 if config.tls else 1883)
-        self._broker = f"{config.host}:{self._port}"
+        self._broker = shown(f"{config.host}:{self._port}")
         self._started = False
 
     def _make_client(self) -> Any:
@@ -79,7 +80,9 @@ class MqttSink:
             for key in ("ca_file", "cert_file", "key_file"):  # the library does not say which
                 path = getattr(config, key)
                 if path and not os.access(path, os.R_OK):
-                    raise ConfigError(f"mqtt.{key}: {path} is not there, or may not be read; check path and rights")
+                    raise ConfigError(
+                        f"mqtt.{key}: {shown_file(path)} is not there, or may not be read; check path and rights"
+                    )
             try:
                 client.tls_set(config.ca_file, config.cert_file, config.key_file)
             except (OSError, ValueError) as error:
@@ -265,7 +268,7 @@ def read_credentials(path: Path) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         advice = "; the service's group is video" if isinstance(error, PermissionError) else ""
-        raise ConfigError(f"{path}: cannot read mqtt credentials: {reason}{advice}") from None
+        raise ConfigError(f"{shown_file(str(path))}: cannot read mqtt credentials: {reason}{advice}") from None
     if not colon or not user or "\n" in password:
         raise ConfigError(f"{path}: must be one line, user:password")
     return user, password

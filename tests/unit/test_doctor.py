@@ -80,7 +80,7 @@ def test_every_check_speaks_here(tiny_bundle: Path, tmp_path: Path):
 
 def test_a_damaged_bundle_is_found(tiny_bundle: Path):
     (tiny_bundle / "encoder.onnx").write_bytes(b"x")
-    (finding,) = run_check("bundle", doctor._command("bundle", Options(bundle=str(tiny_bundle))))
+    (finding,) = run_check("bundle", doctor._command("bundle"), Options(bundle=str(tiny_bundle)))
     assert finding.level == "fail"
     assert "reinstall" in finding.advice
 
@@ -104,7 +104,8 @@ def test_what_this_user_may_not_look_at_is_said_as_such(tmp_path: Path, monkeypa
 
 def test_the_label_set_of_a_configuration_is_looked_at(tiny_bundle: Path, tmp_path: Path):
     def labels(wanted: str) -> Finding:
-        (finding,) = run_check("labels", doctor._command("labels", Options(bundle=str(tiny_bundle), labels=wanted)))
+        options = Options(bundle=str(tiny_bundle), labels=wanted)
+        (finding,) = run_check("labels", doctor._command("labels"), options)
         return finding
 
     (tmp_path / "my.yaml").write_text("labels: [{name: overturned lorry}]")

@@ -25,3 +25,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_part_behind(tmp_path, monkeyp
 def test_the_parent_folder_is_made(tmp_path):
     write_atomically(tmp_path / "a" / "b", b"x")
     assert (tmp_path / "a" / "b").read_bytes() == b"x"
+
+
+def test_nobody_may_read_a_private_file_before_it_is_whole(tmp_path, monkeypatch):
+    """Not even for the moment between the first byte and a chmod."""
+    seen = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append(os.fstat(fd).st_mode & 0o777) or fsync(fd))
+    created = []
+    really_open = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, flags, mode=0o777: created.append(mode) or really_open(path, flags, mode)
+    )
+    write_atomically(tmp_path / "a", b"x", at_most=0o600)
+    write_atomically(tmp_path / "b", b"x", mode=0o640)
+    assert created == [0o600, 0o600]
+    assert seen == [0o600, 0o640]
