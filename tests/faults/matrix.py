@@ -90,6 +90,8 @@ ROWS = tuple(
         ("N4", "hostile label text", "control characters refused; escaped in every output"),
         ("N5", "telemetry of a dependency", "switched off before the import; traced by strace"),
         ("K1", "more viewers than places", "16 places, kept while used; the next one gets 503 with Retry-After"),
+        ("K2", "passwords on their way out", "one module masks addresses for log, errors, records; children get pipes"),
+        ("K3", "passwords in a core dump", "no core and no debugger for a process that knows a secret; LimitCORE=0"),
         ("G1", "config typo, bomb, tag", "strict loader: line, nearest key, caps"),
         ("G2", "picture bomb", "pixel limit before decoding"),
         ("G3", "privacy", "frame rewritten before anything looks at it; no pixel on disk by default"),

@@ -135,6 +135,25 @@ def test_events_show_the_picture_that_was_kept_of_them(tmp_path: Path):
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.fault("K2")
+def test_a_page_is_as_private_as_the_most_private_file_that_it_shows(tmp_path: Path):
+    test_events_show_the_picture_that_was_kept_of_them(tmp_path)
+    run, page = tmp_path / "run.jsonl", tmp_path / "run.html"
+    assert page.stat().st_mode & 0o777 == 0o600, "it shows captures, which are"
+    run.chmod(0o644)
+    main(["report", str(run)])
+    assert page.stat().st_mode & 0o777 == 0o644
+    run.chmod(0o640)
+    main(["report", str(run), "--png", str(tmp_path / "run.png")])
+    assert page.stat().st_mode & 0o777 == (tmp_path / "run.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_password_of_an_older_record_is_not_shown():
+    text = to_html(read_run([line(0, "snow", camera="rtsp://admin:hunter2@10.0.0.7/s")], "x"))
+    assert "hunter2" not in text
+    assert "10.0.0.7" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

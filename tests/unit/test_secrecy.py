@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime import cli
 from edge_runtime.errors import DataError
 from edge_runtime.secrecy import masked, shown, shown_file
 
@@ -126,14 +128,32 @@ def test_a_token_written_in_place_of_its_file_is_not_repeated(tmp_path):
     assert shown_file(str(tmp_path / "token")) == str(tmp_path / "token")
 
 
+@pytest.mark.fault("K2")
+def test_the_log_masks_what_a_library_says_also_in_a_traceback(capsys: pytest.CaptureFixture[str]):
+    try:
+        raise ValueError("cannot open rtsp://admin:hunter2@10.0.0.7/s")
+    except ValueError as error:
+        caught = (ValueError, error, error.__traceback__)
+    line = logging.LogRecord("x", logging.ERROR, "x.py", 1, "no %s", ("http://H/?pwd=hunter2",), caught)
+    told = cli._Formatter("%(message)s").format(line)
+    cli._tell_masked(*caught)
+    for text in (told, capsys.readouterr().err):
+        assert "Traceback" in text
+        assert "rtsp://***@10.0.0.7/s" in text
+        assert "hunter2@" not in text
+    assert told.startswith("no http://H/?pwd=***\n")
+
+
 LOOKED_INTO = """
 import ctypes, os, resource, sys
 import edge_runtime.telemetry as telemetry
 from edge_runtime.secrecy import forbid_looking_in
+pr_get_dumpable = 3
+assert ctypes.CDLL(None).prctl(pr_get_dumpable, 0, 0, 0, 0) == 1
 forbid_looking_in()
+assert ctypes.CDLL(None).prctl(pr_get_dumpable, 0, 0, 0, 0) == 0
 if os.geteuid() == 0:
-    os.setuid(65534)
-assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0, "dumpable"
+    os.setuid(65534)  # root may read everything anyway
 assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
 assert telemetry.rss_mb() > 1 and telemetry.pss_mb() > 1 and telemetry.peak_rss_mb() > 1
 assert os.listdir("/proc/self/fd")
