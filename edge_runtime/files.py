@@ -52,7 +52,6 @@ def is_special(path: Path) -> bool:
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
 
 
-
 def write_atomically(
     path: Path, data: bytes, *, mode: int | None = None, at_most: int = 0o666, durable: bool = True
 ) -> None:

@@ -107,7 +107,7 @@ MUTANTS = tuple(
         ("K2", "edge_runtime/secrecy.py", "hiding = True", "pass"),
         ("K2", "edge_runtime/errors.py", "masked(super().__str__())", "super().__str__()"),
         ("K2", "edge_runtime/cli.py", "masked(super().format(record))", "super().format(record)"),
-        ("K2", "edge_runtime/cli.py", "        hide_arguments(arguments)", "        pass"),
+        ("K2", "edge_runtime/cli.py", "        hide_arguments(sys.argv[1:])", "        pass"),
         ("K2", CAMERA + "__init__.py", "LiveSource(shown(wanted),", "LiveSource(wanted,"),
         ("K2", "edge_runtime/doctor.py", "command, input=given,", "[*command, given], input=given,"),
         ("K2", "edge_runtime/opencv.py", "os.environ.update(_SILENCE)", "pass"),

@@ -18,8 +18,8 @@ import pytest
 import edge_runtime
 from tests.commands import need
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
-from tools.mjpeg_camera import MjpegCamera
-from tools.mosquitto import Broker, free_port
+from tests.doubles.mjpeg_camera import MjpegCamera
+from tests.doubles.mosquitto import Broker, free_port
 
 # Letters only, or the rule for strings drawn by lot would hide it; another one each time, so that nothing else has it.
 SECRET = "".join(random.choices(string.ascii_lowercase, k=12))
