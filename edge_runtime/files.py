@@ -1,8 +1,9 @@
-"""Reading files that may be anything, and writing so that a crash or a full disk leaves the old one whole."""
+"""Reading files that may be anything; writing so that the old one stays whole and only one program writes."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -10,8 +11,15 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+FULL = {errno.ENOSPC, errno.EDQUOT}  # the errors that room on the disk would heal
 PIPE_S = 2.0  # what a shell's <(command) gets for each piece of its output
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_mine: set[tuple[int, int]] = set()  # device and inode of what this process has claimed
+
+
+class TakenError(OSError):
+    """Another process writes there; ``strerror`` says which."""
 
 
 def read_capped(path: Path, most: int) -> bytes:
@@ -82,3 +90,61 @@ def write_atomically(
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    if durable:
+        try:
+            sync_folder(path.parent)
+        except OSError as error:
+            raise DataError(f"{path}: written, but the disk does not confirm it: {error.strerror}") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk: a file that was synced can still be without its name."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # one may write into a folder that one may not list
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(fd)
+
+
+def claim(fd: int) -> None:
+    """Make an open file or folder this process's alone, until ``let_go(fd)`` or the end of the process.
+
+    Raises TakenError when another process has it, and BlockingIOError while an older sink of our own does, as during a
+    reload. On a file system without locks it does nothing.
+    """
+    facts = os.fstat(fd)
+    inode = (facts.st_dev, facts.st_ino)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if inode in _mine:
+            raise
+        raise TakenError(errno.EBUSY, f"{_holder(facts)} writes there already") from None
+    except OSError:
+        return
+    _mine.add(inode)
+
+
+def let_go(fd: int) -> None:
+    """Close what was opened, claimed or not."""
+    facts = os.fstat(fd)
+    _mine.discard((facts.st_dev, facts.st_ino))
+    os.close(fd)
+
+
+def _holder(facts: os.stat_result) -> str:
+    """Who holds the lock, as the kernel lists it: ``process 4711 (edge-label)``."""
+    inode = f":{facts.st_ino}"
+    try:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        # Not the device: of a layered file system, the kernel lists another one than stat tells.
+        pid = next(fields[4] for fields in locks if fields[1] == "FLOCK" and fields[5].endswith(inode))
+        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    except (OSError, StopIteration, IndexError):  # of another user, or in another container
+        return "another process"

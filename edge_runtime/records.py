@@ -120,7 +120,7 @@ class LabelRecord:
     camera_state: CameraState | None = _optional("what the camera is doing, where that is not ok")
     corrupt: int | None = _optional("frames that did not decode since start, once there are any", minimum=1)
     lost: int | None = _optional("records some sink could not take since start, once there are any", minimum=1)
-    deleted: int | None = _optional("record files deleted to keep the byte cap, once there are any", minimum=1)
+    deleted: int | None = _optional("record files and captures deleted for room, once there are any", minimum=1)
     slowed: int | None = _optional("the CPU is hot: one of so many camera frames is labelled", minimum=2)
     clock_unsynced: bool | None = _optional("true while nothing has set the wall clock: trust seq and mono_s, not time")
 

@@ -141,6 +141,7 @@ def run(
         notifier.stopping("writing what is queued")
         daemon.close()
         deaths.close()
+    daemon.check_sinks()  # again: the last records are only written now
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Daemon:
             consensus=config.consensus,
         )
         self._governor = ThermalGovernor(config.thermal.limit_c)
-        self.sinks = self._start_sinks(config, engine, live=self.source.live)
+        self.sinks = self._start_sinks(config, engine, self.source)
         self.summary = Summary()
         self._lost_before = self._deleted_before = 0  # by sinks that a reload has closed
         self._before: Config | None = None  # what a reload replaced, until the first frame of the new source
@@ -202,6 +203,7 @@ class Daemon:
                 continue
             if frame is not None:
                 self._before = None  # what a reload brought has proved itself
+            self.check_sinks()
             notifier.alive(self._status(record))
             if limits.frames and self.summary.records >= limits.frames:
                 return
@@ -221,6 +223,12 @@ class Daemon:
         for sink in self.sinks:
             sink.put(record, frame)
         return record
+
+    def check_sinks(self) -> None:
+        """Raise what makes it pointless to go on: a run over a file whose records cannot be stored."""
+        for sink in self.sinks:
+            if sink.failure is not None:
+                raise sink.failure
 
     def _pause_s(self, record: LabelRecord) -> float:
         """From one labelled camera frame to the next, in seconds; says when a hot CPU changes it."""
@@ -287,8 +295,8 @@ class Daemon:
         privacy = Privacy.of(config.privacy)
         source = self.source if config.camera == old.camera else open_source(config.camera)
         try:
-            same = _outputs(config) == _outputs(old)
-            sinks = self.sinks if same else self._start_sinks(config, engine, live=source.live)
+            same = _outputs(config) == _outputs(old) and _kind(source, config.camera) == _kind(self.source, old.camera)
+            sinks = self.sinks if same else self._start_sinks(config, engine, source)
         except BaseException:
             if source is not self.source:
                 source.close()
@@ -308,15 +316,16 @@ class Daemon:
         self.pipeline.switch(parts.engine, parts.source.name, zones, parts.privacy, config.consensus)
         self._governor = ThermalGovernor(config.thermal.limit_c)
 
-    def _start_sinks(self, config: Config, engine: Engine, *, live: bool) -> list[Outlet]:
+    def _start_sinks(self, config: Config, engine: Engine, source: Source) -> list[Outlet]:
+        live, finite = _kind(source, config.camera)
         running = Running(
             labels=lambda: self.pipeline.engine.score.labels,
             camera_state=lambda: self.source.state,
         )
         outlets = optional_outlets(config, running, engine.score.labels, live=live)
         try:
-            for sink in _make_sinks(config, live=live):
-                outlets.insert(0, SinkThread(sink, lossless=not live))
+            for sink in _make_sinks(config, finite=finite):
+                outlets.insert(0, SinkThread(sink, lossless=not live, vital=finite))
         except BaseException:
             _close_sinks(outlets)
             raise
@@ -335,19 +344,29 @@ def _outputs(config: Config) -> Config:
     )
 
 
-def _make_sinks(config: Config, *, live: bool) -> Iterator[Sink]:
-    """Where the records themselves go: a file, stdout, or for a person at a terminal a line that keeps changing."""
+def _kind(source: Source, camera: CameraConfig) -> tuple[bool, bool]:
+    """(live, finite). Only a file or folder that is read once ends by itself; a pipe of that name may never end."""
+    path = Path(camera.source)
+    return source.live, not source.live and not camera.loop and (path.is_file() or path.is_dir())
+
+
+def _make_sinks(config: Config, *, finite: bool) -> Iterator[Sink]:
+    """Where the records themselves go: a file, stdout, or for a person at a terminal a line that keeps changing.
+
+    The file has its cap unless the run is ``finite``: what is labelled once is to be there whole.
+    """
     output = config.output
     if output.file:
         rotate_s = output.rotate_hours * 3600
         caps = Caps(output.max_mb * 1_000_000, output.rotate_mb * 1_000_000, rotate_s, output.sync_s)
-        yield JsonlFileSink(Path(output.file), caps if live else None)
+        yield JsonlFileSink(Path(output.file), None if finite else caps)
     if output.stdout or not output.file:
         yield ConsoleSink() if sys.stdout.isatty() else JsonlStdoutSink()
 
 
 def _deleted(sinks: list[Outlet]) -> int:
-    return sum(outlet.sink.deleted for outlet in sinks if isinstance(outlet.sink, JsonlFileSink))
+    """Record files and captures that made room for newer ones."""
+    return sum(getattr(outlet.sink, "deleted", 0) for outlet in sinks)
 
 
 def _close_sinks(sinks: list[Outlet]) -> int:

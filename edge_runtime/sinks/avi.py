@@ -6,7 +6,9 @@ LIST movi { 00dc ... }, idx1 }. Sizes and the frame rate are filled in at the en
 
 from __future__ import annotations
 
+import os
 import struct
+from pathlib import Path
 from typing import BinaryIO
 
 from edge_runtime.jpeg_bytes import jpeg_size
@@ -75,6 +77,14 @@ class AviWriter:
         self._stream.seek(0)
         self._stream.write(_FOUR.pack(b"RIFF", self.size - 8) + head[8:])
         self._stream.write(_FOUR.pack(b"LIST", self._at - self._movi) + b"movi")
+
+
+def is_whole_avi(path: Path) -> bool:
+    """Whether a file has the header of an AVI that was finished, and the size the header says. Raises OSError."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+        size = stream.seek(0, os.SEEK_END)
+    return head[:4] == b"RIFF" and head[8:] == b"AVI " and int.from_bytes(head[4:8], "little") + 8 == size
 
 
 def _headers(shape: tuple[int, int], fps: float, frames: int, largest: int) -> bytes:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from edge_runtime.errors import StuckError, one_line
+from edge_runtime.errors import DataError, EdgeLabelError, StuckError, one_line
 from edge_runtime.records import Frame, LabelRecord
 
 log = logging.getLogger("edge_label.sinks")
@@ -37,10 +37,11 @@ class Sink(Protocol):
 
 
 class Outlet(Protocol):
-    """How the pipeline's loop sees a sink, whichever way it runs."""
+    """How the pipeline's loop sees a sink, whichever way it runs. A run ends when one has a ``failure``."""
 
     sink: Sink
     lost: int
+    failure: EdgeLabelError | None
 
     def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Hand a record over without waiting."""
@@ -54,6 +55,7 @@ class SinkThread:
     counted. For files (``lossless``) it waits, because there every frame is to be labelled and written.
 
     Only with ``pictures`` does the queue hold the frames' pixels: 256 raw frames would be more than all our memory.
+    With ``vital`` the run is for nothing without this sink: the first record that it cannot take becomes ``failure``.
     ``wants`` is asked first, in the pipeline's thread, and takes microseconds: a record it declines wakes no thread.
     """
 
@@ -62,13 +64,17 @@ class SinkThread:
         sink: Sink,
         *,
         lossless: bool,
+        vital: bool = False,
         pictures: bool = False,
         capacity: int | None = None,
         wants: Callable[[LabelRecord, Frame | None], bool] | None = None,
     ) -> None:
         self.sink = sink
         self._wants = wants
+        self._vital = vital
+        self._written = 0
         self.lost = 0
+        self.failure: EdgeLabelError | None = None
         self._lossless = lossless
         self._pictures = pictures
         default = PICTURES_CAPACITY if pictures else CAPACITY
@@ -109,16 +115,24 @@ class SinkThread:
             pass
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
+            if self._vital and self.failure is None:
+                self.failure = self._ends("takes no more records")
             log.warning("%s: still stuck, up to %d records not written", self.sink.name, self._queue.qsize() + 1)
 
     def _run(self) -> None:
         failed_at: float | None = None
         while (item := self._queue.get()) is not None:
+            if self.failure is not None:
+                self.lost += 1
+                continue
             try:
                 self.sink.write(*item)
+                self._written += 1
             except Exception as error:  # a thread that ends would hold up a file's frames for ever, and say nothing
                 self.lost += 1
-                if failed_at is None:
+                if self._vital and isinstance(error, OSError):
+                    self.failure = self._ends(error.strerror or str(error))
+                elif failed_at is None:
                     self._warn(error, "labelling goes on, records are lost")
                 failed_at = time.monotonic()
             else:
@@ -130,6 +144,10 @@ class SinkThread:
             self.sink.close()
         except Exception as error:
             self._warn(error, "what it held back is lost")
+
+    def _ends(self, why: str) -> EdgeLabelError:
+        whole = f"the first {self._written} records of this run are written whole"
+        return DataError(f"{self.sink.name}: {why}; {whole}; make room and run it again, or choose another output")
 
     def _warn(self, error: Exception, consequence: str) -> None:
         why = (isinstance(error, OSError) and error.strerror) or error
@@ -143,6 +161,7 @@ class InlineSink:
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.lost = 0
+        self.failure: EdgeLabelError | None = None
 
     def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Let the sink take its note, here and now."""

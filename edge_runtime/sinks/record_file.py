@@ -1,4 +1,4 @@
-"""Lines on disk that survive: a byte cap, rotation, a torn tail repaired, a full disk waited out.
+"""Lines on disk that survive: a byte cap, rotation, a torn tail repaired, a full disk that keeps the newest.
 
 ``run.jsonl`` is written; the older ones beside it are ``run.000001.jsonl``, ``run.000002.jsonl`` ..., numbered and not
 dated, because a clock that boots in 1970 sorts nothing.
@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.files import FULL, TakenError, claim, let_go, sync_folder
+from edge_runtime.sinks import room
 
 log = logging.getLogger("edge_label.sinks")
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-_LONGEST_LINE = 1 << 20
+_BLOCK = 1 << 16
+_SMALLEST = 1 << 14  # bytes: a file takes a block of the disk and an inode however little it holds
 _OURS = b'{"schema"'
 # A person's mistake: it will not go away by itself. All other errors (read-only, full, I/O) may, and are waited out.
 _MISTAKES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENXIO}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class RecordFile:
     """Appends whole lines. With ``caps`` None (a finite run over a file) nothing is rotated, nothing deleted.
 
     ``append`` raises OSError when the line could not be stored; the file then ends with the line before it.
-    Raises ConfigError for a path that can never be written.
+    Raises ConfigError for a path that can never be written, or that another process writes to.
     """
 
     def __init__(self, path: Path, caps: Caps | None) -> None:
@@ -51,64 +53,72 @@ class RecordFile:
         self._fd: int | None = None
         self._size = 0
         self._older = 0  # bytes in the rotated files
-        self._torn = False
+        self._rotated_s: dict[str, float] = {}  # by name: when this run gave the file its number
+        self._torn = True
+        self._unsynced = False
         self._opened_s = self._synced_s = 0.0
         try:
-            os.close(os.open(path, _FLAGS, 0o644))
+            self._fd = _claimed(path)
+        except TakenError as error:
+            raise ConfigError(f"{path}: {error.strerror}; stop that, or give another output.file") from None
+        except BlockingIOError:  # by the sink that a reload replaces: it is closed before this one gets a record
+            pass
         except OSError as error:
             if error.errno in _MISTAKES:
                 advice = f"make the folder {path.parent}" if error.errno == errno.ENOENT else "choose another file"
                 raise ConfigError(f"{path}: cannot write there: {error.strerror}; {advice}") from None
             log.warning("%s: %s; records are lost until that is over", path, error.strerror)
+        if caps:
+            room.join(self)
 
     def append(self, line: bytes) -> None:
         """Store one line, its newline included."""
         fd = self._open()
         if self._caps:
-            if self._size and self._is_time_to_rotate(len(line), self._caps):
+            if self._size and self._is_time_to_rotate(fd, len(line), self._caps):
                 fd = self._rotate(fd)
-            self._keep_cap(len(line), self._caps)
+            self._keep_cap(fd, len(line), self._caps)
+
         while True:
             try:
                 self._write_whole(fd, line)
                 break
-            except OSError as error:  # others filled the disk: give our oldest records for the newest one
-                if error.errno not in _FULL or self._caps is None or not self._delete_oldest():
+            except OSError as error:  # our oldest records and captures for the newest one
+                if error.errno not in FULL or self._caps is None or not self._make_room(fd):
                     raise
         self._sync(fd)
 
     def close(self) -> None:
         """Flush to the disk and let go."""
+        room.leave(self)
         if self._fd is not None:
             self._sync(self._fd, at_once=True)
-            os.close(self._fd)
-            self._fd = None
+            self._let_go(self._fd)
 
     def _open(self) -> int:
         """The descriptor to write to: a new one at the start, and after somebody rotated the file under us."""
-        if self._fd is not None:
-            facts = os.fstat(self._fd)
-            try:
-                now = self.path.stat()
-                same = (now.st_dev, now.st_ino) == (facts.st_dev, facts.st_ino)
-            except FileNotFoundError:
-                same = False
-            if same and not self._torn:
-                self._size = facts.st_size
-                return self._fd
-            os.close(self._fd)
-            self._fd = None
-        fd = os.open(self.path, _FLAGS, 0o644)
-        try:
-            self._size = _repair(fd)
-        except OSError:
-            os.close(fd)
-            raise
+        if self._fd is not None and not _is_at(self._fd, self.path):
+            self._let_go(self._fd)
+        if self._fd is None:
+            self._fd = _claimed(self.path)
+            self._torn = True
+        if not self._torn:
+            self._size = os.fstat(self._fd).st_size
+            return self._fd
+
+        self._size = _repair(self._fd, self.path)
         self._torn = False
-        self._fd = fd
-        self._older = sum(_size_of(path) for path in self._rotated())
+        self._begun()
+        return self._fd
+
+    def _begun(self) -> None:
         self._opened_s = time.monotonic()
-        return fd
+        with room.lock:
+            self._older = sum(_size_of(path) for path in self._rotated())
+
+    def _let_go(self, fd: int) -> None:
+        self._fd = None
+        let_go(fd)
 
     def _write_whole(self, fd: int, line: bytes) -> None:
         """All of the line or nothing of it."""
@@ -124,30 +134,68 @@ class RecordFile:
             raise
         self._size += len(line)
 
-    def _is_time_to_rotate(self, coming: int, caps: Caps) -> bool:
-        return self._size + coming > caps.rotate or time.monotonic() - self._opened_s > caps.rotate_s
+    def _is_time_to_rotate(self, fd: int, coming: int, caps: Caps) -> bool:
+        # Early on a small disk, and on one that others fill: what is given up for room is then an eighth of what
+        # fits there, not all of it.
+        disk = os.fstatvfs(fd)
+        fits = disk.f_bavail * disk.f_frsize + self._older + self._size
+        full = min(caps.rotate, max(_SMALLEST, fits // 8))
+        return self._size + coming > full or time.monotonic() - self._opened_s > caps.rotate_s
 
     def _rotate(self, fd: int) -> int:
         """Give the full file a number and begin a new one; if the disk refuses, go on in the old."""
-        last = max(self._rotated().values(), default=0)
+        last = max(self._numbered().values(), default=0)
+        older = self.path.with_name(f"{self.path.stem}.{last + 1:06d}{self.path.suffix}")
+        fresh = self.path.with_name(f".{self.path.name}.new")
         try:
             self._sync(fd, at_once=True)
-            self.path.rename(self.path.with_name(f"{self.path.stem}.{last + 1:06d}{self.path.suffix}"))
+            new = _claimed(fresh)  # before it has its name: a program that starts just now must not get it first
         except OSError:
             return fd
-        os.close(fd)
-        self._fd = None
-        return self._open()
+        try:
+            self.path.rename(older)
+            self._rotated_s[older.name] = time.monotonic()
+            fresh.rename(self.path)
+        except OSError:
+            let_go(new)
+            fresh.unlink(missing_ok=True)
+            return self._open()
 
-    def _keep_cap(self, coming: int, caps: Caps) -> None:
+        self._let_go(fd)
+        self._fd = new
+        self._size = 0
+        self._begun()
+        return new
+
+    def _keep_cap(self, fd: int, coming: int, caps: Caps) -> None:
         if self._older + self._size + coming <= caps.total:
             return
-        self._older = sum(_size_of(path) for path in self._rotated())  # somebody else may have tidied up
-        while self._older + self._size + coming > caps.total:
-            if not self._delete_oldest():
-                raise OSError(errno.EFBIG, f"over the cap of {caps.total / 1e6:.0f} MB and nothing older to delete")
+        with room.lock:
+            self._older = sum(_size_of(path) for path in self._rotated())  # somebody else may have tidied up
+            while self._older + self._size + coming > caps.total:
+                if not (self.give_up_oldest() or self._give_up_all(fd)):
+                    raise OSError(errno.EFBIG, f"over the cap of {caps.total / 1e6:.0f} MB and nothing older to delete")
 
-    def _delete_oldest(self) -> bool:
+    def _make_room(self, fd: int) -> bool:
+        """Have the disk give up something older than the line that is to be written."""
+        return room.make_room(self.folder) or self._give_up_all(fd)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.path.parent
+
+    def oldest(self) -> tuple[float, float] | None:
+        """When the oldest rotated file was written; see room.py. The live file is not for others to give up."""
+        for path in self._rotated():
+            try:
+                return self._rotated_s.get(path.name, 0.0), path.stat().st_mtime
+            except OSError:  # somebody else may have tidied up
+                continue
+        return None
+
+    def give_up_oldest(self) -> bool:
+        """Delete the oldest rotated file that can be deleted; False where there is none."""
         for path in self._rotated():
             size = _size_of(path)
             try:
@@ -155,15 +203,30 @@ class RecordFile:
             except OSError:
                 continue
             self._older -= size
+            self._rotated_s.pop(path.name, None)
             self.deleted += 1
             return True
         return False
 
-    def _rotated(self) -> dict[Path, int]:
-        """The older files and their numbers, oldest first."""
+    def _give_up_all(self, fd: int) -> bool:
+        """Empty the live file where there is nothing else to give up; False if it is not ours."""
+        if not self._size or os.pread(fd, len(_OURS), 0) != _OURS:
+            return False
+        os.ftruncate(fd, 0)
+        self._size = 0
+        self.deleted += 1
+        return True
+
+    def _rotated(self) -> list[Path]:
+        """The older files, oldest first. What has such a name and was not written by us is not ours to delete."""
+        numbered = self._numbered()
+        return sorted((path for path in numbered if _is_ours(path)), key=lambda path: numbered[path])
+
+    def _numbered(self) -> dict[Path, int]:
+        """Every file with the name of an older one, and its number."""
         shape = re.compile(re.escape(self.path.stem) + r"\.(\d{6,})" + re.escape(self.path.suffix))
-        found = {path: int(match[1]) for path in self.path.parent.iterdir() if (match := shape.fullmatch(path.name))}
-        return dict(sorted(found.items(), key=lambda item: item[1]))
+        found = ((path, shape.fullmatch(path.name)) for path in self.folder.iterdir())
+        return {path: int(match[1]) for path, match in found if match}
 
     def _sync(self, fd: int, *, at_once: bool = False) -> None:
         """A power cut may cost ``sync_s`` seconds of records; syncing each would wear an SD card out."""
@@ -172,26 +235,88 @@ class RecordFile:
             self._synced_s = now
             try:
                 os.fdatasync(fd)
-            except OSError:
-                pass  # a pipe, or a disk that will say so at the next write
+            except OSError as error:
+                if error.errno != errno.EINVAL and not self._unsynced:  # a pipe has nothing to sync
+                    self._unsynced = True
+                    log.warning("%s: the disk does not confirm what was written: %s", self.path, error.strerror)
 
 
-def _repair(fd: int) -> int:
-    """Cut off a last line that a kill or a power cut left unfinished; returns the size of the file then."""
+def _claimed(path: Path) -> int:
+    """A descriptor to append with, claimed for this process. Raises OSError, TakenError, BlockingIOError."""
+    while True:
+        fd = os.open(path, _FLAGS, 0o644)
+        try:
+            facts = os.fstat(fd)
+            if not stat.S_ISREG(facts.st_mode):
+                return fd  # a pipe or a device, which any number of programs may share
+            claim(fd)
+            if not facts.st_size:
+                _sync_name(path)
+            if _is_at(fd, path):
+                return fd
+        except OSError:
+            os.close(fd)
+            raise
+        let_go(fd)  # its owner rotated it before we had it
+
+
+def _sync_name(path: Path) -> None:
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        pass  # a disk that will say so at the next write
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether the open file is still the one at ``path``."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
+
+
+def _repair(fd: int, path: Path) -> int:
+    """Cut off a last line that a kill or a power cut left unfinished; returns the size of the file then.
+
+    ext4 and FAT may leave zeros, megabytes of them, where the size of a file reached the disk before its data.
+    """
     facts = os.fstat(fd)
     if not stat.S_ISREG(facts.st_mode):
         return 0  # a pipe or a device has no tail to read
     size = facts.st_size
-    tail = os.pread(fd, _LONGEST_LINE, max(0, size - _LONGEST_LINE))
-    if not tail or tail.endswith(b"\n"):
+    whole, end = _tail(fd, size)
+    if whole == size:
         return size
-    whole, torn = tail.rfind(b"\n") + 1, tail[tail.rfind(b"\n") + 1 :].rstrip(b"\0")
-    if torn.startswith(_OURS) or _OURS.startswith(torn):
-        size -= len(tail) - whole
-        os.ftruncate(fd, size)
-    else:  # not ours to cut: keep it as a line of its own
-        size += os.write(fd, b"\n")
-    return size
+    torn = os.pread(fd, min(len(_OURS), end - whole), whole)
+    if _OURS.startswith(torn):
+        os.ftruncate(fd, whole)
+        log.warning("%s: its last %d bytes are no whole record and are cut off", path, size - whole)
+        return whole
+    return size + os.write(fd, b"\n")  # not ours to cut: keep it as a line of its own
+
+
+def _tail(fd: int, size: int) -> tuple[int, int]:
+    """(where the unfinished last line begins, where it ends if its trailing zeros are left out)."""
+    end = at = size
+    while at:
+        start = max(0, at - _BLOCK)
+        block = os.pread(fd, at - start, start)
+        if end == at:  # nothing but zeros so far
+            end = start + len(block.rstrip(b"\0"))
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1, end
+        at = start
+    return 0, end
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_OURS)) == _OURS
+    except OSError:
+        return False
 
 
 def _size_of(path: Path) -> int:

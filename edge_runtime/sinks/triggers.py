@@ -24,7 +24,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.records import Frame, LabelRecord, LabelScore
 from edge_runtime.sinks import avi
 from edge_runtime.sinks.avi import AviWriter
-from edge_runtime.sinks.hook import Hook
+from edge_runtime.sinks.hook import WAITING, Hook
 from edge_runtime.sinks.spool import Draft, Spool
 
 log = logging.getLogger("edge_label.triggers")
@@ -153,7 +153,6 @@ class TriggerSink:
         self._to_jpeg = to_jpeg
         self._to_clip_jpeg = to_clip_jpeg or to_jpeg
         self._rules = [Rule(rule) for rule in config.rules]
-        self._spool = Spool(Path(config.spool), int(config.max_mb * 1e6))
         self._interval_s = 1 / config.clip_fps
         self._next_s = float("-inf")
         self._looks_back = max((rule.pre_s for rule in config.rules if rule.save == "clip"), default=0.0)
@@ -161,9 +160,20 @@ class TriggerSink:
         self._open: list[_Clip] = []
         self._chosen: dict[int, tuple[bool, list[Rule]]] = {}  # by record: what ``wants`` found for ``write`` to do
         self._hook = Hook(config.hook, config.hook_timeout_s, delete=config.delete_after_hook) if config.hook else None
+        try:
+            self._spool = Spool(Path(config.spool), int(config.max_mb * 1e6))
+        except BaseException:
+            if self._hook:
+                self._hook.close()
+            raise
         self._hand_on_again = config.delete_after_hook
         self._opened = False
         self.kept = 0
+
+    @property
+    def deleted(self) -> int:
+        """Captures deleted to make room for newer ones."""
+        return self._spool.deleted
 
     def wants(self, record: LabelRecord, frame: Frame | None) -> bool:
         """Ask every rule, in the pipeline's thread; True when this frame is to be kept, or to go through the ring."""
@@ -187,7 +197,7 @@ class TriggerSink:
             self._spool.open()
             self._opened = True
             if self._hook and self._hand_on_again:  # what is still there was not handed on before the last stop
-                self._hook.extend(self._spool.captures())
+                self._hook.extend(self._spool.captures(newest=WAITING))
         sampled, fired = self._chosen.pop(record.seq, (False, []))
         now_s = record.mono_s if frame is None else frame.captured_s
         try:
@@ -216,6 +226,7 @@ class TriggerSink:
         try:
             self._finish_clips(float("inf"))
         finally:  # on a full disk they cannot be finished
+            self._spool.close()
             if self._hook:
                 self._hook.close()
             if self.kept or self._spool.deleted:

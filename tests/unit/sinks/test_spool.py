@@ -15,6 +15,15 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.sinks.spool import Spool
 from tests.daemon import wait_until
 
+NAME = "rule-20260502T091307Z"
+
+
+def jpeg(size: int) -> bytes:
+    """What looks like a whole JPEG of ``size`` bytes."""
+    frame_header = bytes.fromhex("ffc0 0011 08 0030 0040 03 012200 021101 031101")
+    padding = bytes(max(64, size) - 4 - len(frame_header))
+    return b"\xff\xd8" + frame_header + padding + b"\xff\xd9"
+
 
 def opened(folder: Path, max_bytes: int = 10_000) -> Spool:
     spool = Spool(folder, max_bytes)
@@ -22,7 +31,7 @@ def opened(folder: Path, max_bytes: int = 10_000) -> Spool:
     return spool
 
 
-def put(spool: Spool, data: bytes, name: str = "rule", suffix: str = ".jpg"):
+def put(spool: Spool, data: bytes, name: str = NAME, suffix: str = ".jpg"):
     draft = spool.start(name, suffix)
     if not draft.reserve(len(data)):
         draft.abandon()
@@ -69,7 +78,7 @@ def test_what_can_never_fit_deletes_nothing(tmp_path: Path):
 
 def test_drafts_count_against_the_cap(tmp_path: Path):
     spool = opened(tmp_path)
-    clip = spool.start("clip", ".avi")
+    clip = spool.start("clip-20260502T091307Z", ".avi")
     for _ in range(8):
         assert clip.reserve(1000)
         clip.stream.write(bytes(1000))
@@ -84,12 +93,14 @@ def test_drafts_count_against_the_cap(tmp_path: Path):
 
 
 def test_numbering_goes_on_after_a_restart_and_leftovers_are_taken_away(tmp_path: Path):
-    put(opened(tmp_path), b"1")
-    (tmp_path / ".00000002-rule.jpg.part").write_bytes(b"half")
+    spool = opened(tmp_path)
+    put(spool, jpeg(100))
+    spool.close()
+    (tmp_path / f".00000002-{NAME}.jpg.part").write_bytes(b"half")
     (tmp_path / "somebody-elses.txt").write_text("stays")
     spool = opened(tmp_path)
-    assert put(spool, b"2").media.name.startswith("00000002-")
-    assert [c.media.name for c in spool.captures()] == ["00000001-rule.jpg", "00000002-rule.jpg"]
+    assert put(spool, jpeg(100)).media.name.startswith("00000002-")
+    assert [c.media.name for c in spool.captures()] == [f"00000001-{NAME}.jpg", f"00000002-{NAME}.jpg"]
     assert (tmp_path / "somebody-elses.txt").exists()
     assert not list(tmp_path.glob(".*"))
 
@@ -128,7 +139,7 @@ def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
             Spool(wrong, 1000)
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "fdopen"])
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
 def test_a_call_that_fails_leaves_nothing_behind_and_the_next_capture_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ):
@@ -137,11 +148,11 @@ def test_a_call_that_fails_leaves_nothing_behind_and_the_next_capture_works(
     target = Path if call == "replace" else os
 
     def fails(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(target, call, fails)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="Input/output"):
             put(spool, b"fails")
     assert len(list(tmp_path.glob("[0-9]*"))) == 2
     assert put(spool, b"after")
@@ -156,7 +167,7 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_captures(tmp_path: Pat
     script = (
         "import sys; from tests.unit.sinks.test_spool import *\n"
         "spool = opened(Path(sys.argv[1]), 200_000)\n"
-        "while True: put(spool, bytes(3000))\n"
+        "while True: put(spool, jpeg(3000))\n"
     )
     for delay in (0.02, 0.05, 0.11):
         before = newest(tmp_path)
@@ -174,3 +185,4 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_captures(tmp_path: Pat
         assert len(spool.captures()) == len(list(tmp_path.glob("*.json")))
         assert used(tmp_path) <= 200_000
         assert not list(tmp_path.glob(".*.part"))
+        spool.close()
