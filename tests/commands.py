@@ -16,3 +16,9 @@ def need(command: str, package: str) -> str:
             pytest.fail(f"{command} is missing in CI")
         pytest.skip(f"needs {command} (apt-get install {package})")
     return path
+
+
+def need_mosquitto() -> None:
+    """The broker and its clients, which are two Debian packages: a machine may well have only one of them."""
+    need("mosquitto", "mosquitto")
+    need("mosquitto_sub", "mosquitto-clients")

@@ -58,7 +58,7 @@ def mounted_image(image: Path, place: Path) -> Iterator[Path]:
 
 
 def _mount(*arguments: str | Path) -> None:
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    done = subprocess.run([need("mount", "mount"), *arguments], capture_output=True, text=True)
     if done.returncode:
         why = f"cannot mount: {done.stderr.strip()}"
         if os.environ.get("CI"):

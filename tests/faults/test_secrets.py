@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
-from tests.commands import need
+from tests.commands import need, need_mosquitto
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.doubles.mjpeg_camera import MjpegCamera
 from tests.doubles.mosquitto import Broker, free_port
@@ -84,7 +84,7 @@ def ask(port: int, path: str, token: str) -> bytes:
 @pytest.mark.fault("K2")
 def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path, tmp_path: Path):
     """Real broker, real network camera, every sink; a camera that goes and returns, a reload that is refused."""
-    need("mosquitto", "mosquitto")
+    need_mosquitto()
     given, out = tmp_path / "given", tmp_path / "out"
     given.mkdir()
     out.mkdir()

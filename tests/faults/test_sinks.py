@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import disks
-from tests.commands import need
+from tests.commands import need_mosquitto
 from tests.daemon import Daemon, records_of
 from tests.doubles.mosquitto import Broker, free_port
 
@@ -113,7 +113,7 @@ def started(run: Run) -> None:
 
 
 def test_a_broker_that_is_killed_frozen_and_back_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_path: Path):
-    need("mosquitto", "mosquitto")
+    need_mosquitto()
     with Broker(tmp_path) as broker:
         run = Run(tmp_path, tiny_bundle, broker, tmp_path / "spool", 50)
         with run:
@@ -132,7 +132,7 @@ def test_a_broker_that_is_killed_frozen_and_back_costs_no_record_and_no_frame(ti
 
 
 def test_a_spool_at_its_cap_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_path: Path):
-    need("mosquitto", "mosquitto")
+    need_mosquitto()
     spool = tmp_path / "spool"
     with Broker(tmp_path) as broker:
         run = Run(tmp_path, tiny_bundle, broker, spool, 1.0)
@@ -146,7 +146,7 @@ def test_a_spool_at_its_cap_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_
 
 
 def test_a_full_disk_under_the_spool_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_path: Path, small_disk: Path):
-    need("mosquitto", "mosquitto")
+    need_mosquitto()
     with Broker(tmp_path) as broker:
         run = Run(tmp_path, tiny_bundle, broker, small_disk / "spool", 50)
         with run:

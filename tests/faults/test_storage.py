@@ -21,7 +21,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.jsonl import JsonlFileSink
 from edge_runtime.sinks.record_file import Caps, RecordFile
-from tests.commands import need
+from tests.commands import need_mosquitto
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.disks import fill, small_disk
 from tests.doubles.mosquitto import Broker
@@ -325,7 +325,7 @@ def test_a_read_only_disk_costs_the_file_and_nothing_else(tmpfs: Path, tmp_path:
 
 @pytest.mark.fault("S5")
 def test_labels_still_reach_mqtt_from_a_read_only_disk(tmpfs: Path, tmp_path: Path, tiny_bundle: Path):
-    need("mosquitto", "mosquitto")
+    need_mosquitto()
     subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
     with Broker(tmp_path) as broker:
         mqtt = {"host": "127.0.0.1", "port": broker.port, "device": "cam", "every_s": 0.1}

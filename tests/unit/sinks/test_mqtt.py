@@ -19,7 +19,7 @@ from edge_runtime.records import LabelScore
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks import mqtt as mqtt_module
 from edge_runtime.sinks.mqtt import MqttSink, read_credentials, topic_level
-from tests.commands import need
+from tests.commands import need, need_mosquitto
 from tests.daemon import REPOSITORY, wait_until
 from tests.doubles.mosquitto import Broker, free_port
 from tests.unit.test_records import record
@@ -46,8 +46,7 @@ def connected(sink: MqttSink) -> bool:
 
 @pytest.fixture(autouse=True)
 def _programs():
-    need("mosquitto", "mosquitto")
-    need("mosquitto_sub", "mosquitto-clients")
+    need_mosquitto()
 
 
 @pytest.fixture
