@@ -237,9 +237,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     install = bundle_actions.add_parser("install", help="check a .tar and make it the bundle in use")
     install.add_argument("archive", metavar="FILE", help="plain tar archive of a bundle directory")
-    install.add_argument("--store", metavar="DIR", help="where bundles live (default /var/lib/edge-label/bundles)")
+    install.add_argument("--store", metavar="DIR", help="where bundles live (default /var/lib/edge-label-bundles)")
     install.add_argument("--key", metavar="PEM", help="Ed25519 public key it must be signed with")
-    install.add_argument("--allow-downgrade", action="store_true", help="take an older version too")
+    install.add_argument(
+        "--allow-downgrade", action="store_true", help="also take an older version, another name, or other content"
+    )
     install.set_defaults(command=_bundle_install)
 
     labels = commands.add_parser("labels", help="work with label sets")

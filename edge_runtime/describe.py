@@ -8,18 +8,22 @@ from itertools import groupby
 from edge_runtime.model.bundle import find_bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import LabelSpec, TextBank, load_label_set
+from edge_runtime.model.store import CURRENT, BundleStore
+from edge_runtime.model.trial import failures
 
 
 def bundle_info(path: str | None, *, as_json: bool) -> str:
     """The manifest's facts. Reads no weights."""
     bundle = load_bundle(find_bundle(path))
     raw = bundle.manifest.raw
+    store = BundleStore.of(bundle.path)
     if as_json:
         return json.dumps(raw, indent=2, ensure_ascii=False)
     size = sum(size for _, size in bundle.manifest.files.values())
     height, width = bundle.manifest.input.size
     lines = [f"{bundle.manifest.id} in {bundle.path}, {size / 1e6:.1f} MB in {len(bundle.manifest.files)} files"]
     facts = {
+        "trial": _trial(store) if store else None,
         "input": f"{width}x{height} {bundle.manifest.input.layout} uint8, {bundle.manifest.input.resize}, "
         f"{'/'.join(bundle.manifest.input.modalities)}",
         "text space": bundle.manifest.text_space,
@@ -36,6 +40,12 @@ def bundle_info(path: str | None, *, as_json: bool) -> str:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             lines.append(f"  {name:<15}{text}")
     return "\n".join(lines)
+
+
+def _trial(store: BundleStore) -> str | None:
+    """What a service says that could not start with the store's current bundle."""
+    said = failures(store.root, store.target(CURRENT) or "")
+    return f"failed, and the previous one is used, says {said[0]}" if said else None
 
 
 def bundle_verify(path: str | None, *, as_json: bool) -> str:

@@ -14,7 +14,8 @@ from edge_runtime.errors import DataError
 FULL = {errno.ENOSPC, errno.EDQUOT}  # the errors that room on the disk would heal
 PIPE_S = 2.0  # what a shell's <(command) gets for each piece of its output
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+# A new file, never one that is there, and never through a link: the folder may be another user's.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _mine: set[tuple[int, int]] = set()  # device and inode of what this process has claimed
 
 
@@ -68,12 +69,13 @@ def write_atomically(
     ``mode`` overrides the umask, ``at_most`` only takes from what it allows. Nobody may read the file before its mode
     is right. Without ``durable`` nothing is forced to disk: for what is soon written again.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
+    made = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # of a process of the same number that was killed; its mode would stay
         first_mode = at_most if mode is None else 0o600
         with os.fdopen(os.open(partial, _NEW, first_mode), "wb") as stream:
+            made = True
             if mode is not None:
                 os.fchmod(stream.fileno(), mode)
             stream.write(data)
@@ -82,19 +84,24 @@ def write_atomically(
                 os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        try:
-            partial.unlink(missing_ok=True)
-        except OSError:  # where a folder of the path is a file, there is nothing to take away either
-            pass
+        _forget(partial, made)
         raise DataError(f"{path}: cannot write: {error.strerror}; what stood there before is unchanged") from None
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _forget(partial, made)
         raise
     if durable:
         try:
             sync_folder(path.parent)
         except OSError as error:
             raise DataError(f"{path}: written, but the disk does not confirm it: {error.strerror}") from None
+
+
+def _forget(partial: Path, made: bool) -> None:
+    try:
+        if made:
+            partial.unlink(missing_ok=True)
+    except OSError:
+        pass
 
 
 def sync_folder(folder: Path) -> None:

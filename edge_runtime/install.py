@@ -1,84 +1,144 @@
-"""``edge-label bundle install``: a new bundle takes the old one's place whole and checked, or not at all."""
+"""``edge-label bundle install``: a new bundle takes the old one's place whole and checked, or not at all.
+
+Every decision fails closed: what cannot be read, compared or verified is refused.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, ConfigError, NoInputError
-from edge_runtime.model.archive import unpack
-from edge_runtime.model.bundle import Bundle, load_bundle
+from edge_runtime.model.archive import open_archive, unpack
+from edge_runtime.model.bundle import DEFAULT_STORE, FORMER_STORE, Bundle, load_bundle
 from edge_runtime.model.self_test import self_test_in_child
-from edge_runtime.model.store import BundleStore, refuse_downgrade
+from edge_runtime.model.store import CURRENT, PREVIOUS, BundleStore
+from edge_runtime.model.trial import failures
+from edge_runtime.model.versions import precedence
+from edge_runtime.model.writable_store import WritableStore, bundle_name, extra_files, opened
+from edge_runtime.ownership import path_that_only_root_can_change
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 DEFAULT_KEY = Path("/etc/edge-label/bundle-key.pem")
 SIGNATURE = "manifest.sig"
-_BESIDE = {"manifest.json", "MODEL_CARD.md", SIGNATURE}  # files that the manifest does not list
+_LONGEST_KEY = 1 << 16
 
 
 def install_bundle(archive: Path, store_root: Path, *, key: Path | None, allow_downgrade: bool) -> str:
     """Unpack, check, test and switch; returns what to tell the user.
 
     With a ``key`` (an Ed25519 public key in PEM; the default one if it is there) the bundle must be signed with it.
-    Raises NoInputError or BundleError; the bundle that was in use is then untouched.
+    Raises NoInputError, ConfigError or BundleError; the bundle that was in use is then untouched.
     """
-    store = BundleStore(store_root)
-    staging = store_root / f".incoming.{os.getpid()}"
-    try:
-        store_root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{store_root}: cannot write there: {error.strerror}; run as root, or give --store") from None
-    try:
-        folder = unpack(archive, staging)
-        bundle = load_bundle(folder)
-        signed = _check_signature(folder, key or (DEFAULT_KEY if DEFAULT_KEY.exists() else None))
-        _refuse_extra_files(bundle)
-        bundle.verify()
-        old = store.current()
-        if old is not None:
-            if old.manifest == bundle.manifest and _is_whole(old):
+    key = key or _default_key()
+    public = _public_key(key) if key else None
+    open_archive(archive).close()  # before a store is made for nothing
+
+    with _readable_by_all(), opened(store_root) as store:
+        staging = store.stage() / "bundle"
+        try:
+            folder = unpack(archive, staging)
+            bundle = load_bundle(folder)
+            signed = _check_signature(folder, key, public)
+            _refuse_extra_files(bundle)
+            bundle.verify()
+
+            old = _in_use(store, former=FORMER_STORE if store_root == DEFAULT_STORE else None)
+            if old is not None and old.good and old.holds(bundle):
                 return f"{bundle.manifest.id} is installed already"
-            if not allow_downgrade:
-                refuse_downgrade(bundle, old)
-        self_test_in_child(folder)
-        digest = sha256_hex((folder / "manifest.json").read_bytes())[:8]
-        store.add(folder, f"{bundle.manifest.id}-{digest}")
-    except BundleError as error:
-        raise BundleError(str(error).replace(str(staging), str(archive))) from None
-    except OSError as error:
-        raise BundleError(f"{store_root}: cannot install there: {error.strerror}; the old bundle stays") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    kept = f"{old.manifest.id} is kept as previous" if old else "there was none before"
-    return (
-        f"{bundle.manifest.id} installed in {store_root}, {signed}; {kept}. "
-        "It is used from the next start or `systemctl reload edge-label`, and rolled back if that fails."
-    )
+            if old is not None and not allow_downgrade:
+                _refuse_what_is_no_update(bundle, old)
+
+            self_test_in_child(folder)
+            left = store.add(bundle, current_good=old is not None and old.good)
+        except BundleError as error:
+            raise BundleError(str(error).replace(str(staging), str(archive))) from None
+        except OSError as error:
+            raise BundleError(f"{store.root}: cannot install there: {error.strerror}; the old bundle stays") from None
+        finally:
+            store.sweep()
+
+    previous = store.target(PREVIOUS)
+    told = [
+        f"{bundle.manifest.id} installed in {store.root}, {signed};",
+        f"{previous} is kept as previous." if previous else "there was none before.",
+        "It is used from the next start or `systemctl reload edge-label`, and if that fails, the previous one is.",
+        *(f"{line}." for line in left),
+    ]
+    if store.taken_over:
+        told.append("The store was made by a former version and has been taken over.")
+    if store_root == DEFAULT_STORE and os.path.lexists(FORMER_STORE / CURRENT):
+        told.append(f"{FORMER_STORE}, the store of a former version, is not used any more; remove it.")
+    return " ".join(told)
 
 
-def _check_signature(folder: Path, key: Path | None) -> str:
-    """Ed25519 over the bytes of manifest.json, which holds the hash of every other file. Raises BundleError."""
-    signature = folder / SIGNATURE
-    if key is None:
-        return "signature not checked (no key)" if signature.exists() else "not signed"
-    if not signature.exists():
-        raise BundleError(f"{folder.name}: not signed, and {key} asks for a signature; get a signed bundle")
+@contextmanager
+def _readable_by_all() -> Iterator[None]:
+    """The service runs as another user than root, whatever root's umask is."""
+    before = os.umask(0o022)
     try:
-        from cryptography.exceptions import InvalidSignature
+        yield
+    finally:
+        os.umask(before)
+
+
+def _default_key() -> Path | None:
+    """The key that is there for every install; None only where there surely is none."""
+    folder = DEFAULT_KEY.parent
+    try:
+        DEFAULT_KEY.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ConfigError(
+                f"{folder}: is not a folder, so nobody knows whether a key is asked for; mend it"
+            ) from None
+        return None
+    except OSError as error:
+        raise ConfigError(
+            f"{DEFAULT_KEY}: cannot be looked for: {error.strerror}; give --key, or run as root"
+        ) from None
+    return DEFAULT_KEY  # also a link that leads nowhere: reading it fails then
+
+
+def _public_key(key: Path) -> Ed25519PublicKey:
+    try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError:
         raise ConfigError(f"{key}: checking signatures needs: pip install 'edge-label[sign]'") from None
+
+    place = path_that_only_root_can_change(key)
     try:
-        public = load_pem_public_key(key.read_bytes())
+        fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as stream:
+            public = load_pem_public_key(stream.read(_LONGEST_KEY) or b"")
     except FileNotFoundError:
-        raise NoInputError(f"{key}: no such key; check --key") from None
-    except (OSError, ValueError):
+        raise NoInputError(f"{key}: no such key, or a link that leads nowhere; mend it, or check --key") from None
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read: {error.strerror}; run as a user who may") from None
+    except ValueError:
         public = None
     if not isinstance(public, Ed25519PublicKey):
         raise ConfigError(f"{key}: not an Ed25519 public key in PEM; openssl pkey -pubout writes one")
+    return public
+
+
+def _check_signature(folder: Path, key: Path | None, public: Ed25519PublicKey | None) -> str:
+    """Ed25519 over the bytes of manifest.json, which holds the hash of every other file. Raises BundleError."""
+    signature = folder / SIGNATURE
+    if public is None:
+        return "signature not checked (no key)" if signature.exists() else "not signed"
+    if not signature.exists():
+        raise BundleError(f"{folder.name}: not signed, and {key} asks for a signature; get a signed bundle")
+    from cryptography.exceptions import InvalidSignature
+
     try:
         public.verify(signature.read_bytes()[:1024], (folder / "manifest.json").read_bytes())
     except InvalidSignature:
@@ -86,17 +146,70 @@ def _check_signature(folder: Path, key: Path | None) -> str:
     return f"signature good ({key})"
 
 
-def _is_whole(bundle: Bundle) -> bool:
-    """False for one that a bad card or a power cut has damaged: installing it again mends it."""
-    try:
-        bundle.verify()
-    except BundleError:
-        return False
-    return True
-
-
 def _refuse_extra_files(bundle: Bundle) -> None:
-    here = {str(path.relative_to(bundle.path)) for path in bundle.path.rglob("*") if path.is_file()}
-    extra = sorted(here - set(bundle.manifest.files) - _BESIDE)
+    extra = extra_files(bundle)
     if extra:
         raise BundleError(f"{extra[0]}: in the archive but not in the manifest; this bundle was tampered with")
+
+
+@dataclass(frozen=True, slots=True)
+class _Installed:
+    """The bundle that ``current`` points to. ``bundle`` is None where its manifest cannot be read."""
+
+    name: str
+    bundle: Bundle | None
+    good: bool  # every file is whole, and no service says that it failed
+
+    def holds(self, other: Bundle) -> bool:
+        """Is it the same as ``other``? A name with the same version and digest must do where the manifest is lost."""
+        if self.bundle is None:
+            return re.fullmatch(rf"{re.escape(bundle_name(other))}(\.\d+)?", self.name) is not None
+        return self.bundle.manifest == other.manifest
+
+
+def _in_use(store: WritableStore, *, former: Path | None) -> _Installed | None:
+    """What the new bundle must be newer than. A store that is empty begins with what the ``former`` one holds."""
+    where: BundleStore = store
+    if store.target(CURRENT) is None and former is not None:
+        where = BundleStore(former)
+    name = where.target(CURRENT)
+    if name is None:
+        return None
+    try:
+        bundle = load_bundle(where.root / name)
+    except (BundleError, NoInputError):
+        return _Installed(name, None, good=False)
+    try:
+        bundle.verify()
+        whole = True
+    except BundleError:  # a bad card, a power cut: installing it again mends it
+        whole = False
+    return _Installed(name, bundle, good=whole and not failures(where.root, name))
+
+
+def _refuse_what_is_no_update(new: Bundle, old: _Installed) -> None:
+    """Raises BundleError unless ``new`` has the name of what is installed and a higher version, or mends it."""
+    if old.holds(new):
+        return
+    insist = "--allow-downgrade insists"
+    if old.bundle is None:
+        raise BundleError(
+            f"{old.name}: the installed bundle is damaged, and without its manifest nobody knows whether "
+            f"{new.manifest.id} is newer; install {old.name} again, or {insist}"
+        )
+    installed = old.bundle.manifest
+    if new.manifest.name != installed.name:
+        raise BundleError(
+            f"{new.manifest.id} is no update of the installed {installed.id}; give it a --store of its own, or {insist}"
+        )
+    ours, theirs = precedence(new.manifest.version), precedence(installed.version)
+    if ours is None or theirs is None:
+        strange = new.manifest.id if ours is None else installed.id
+        raise BundleError(f"{strange}: its version is not like 1.2.3 and cannot be compared; {insist}")
+    if ours < theirs:
+        raise BundleError(f"{new.manifest.id} is older than the installed {installed.id}; {insist}")
+    if ours == theirs:
+        raise BundleError(
+            f"{new.manifest.id}: the installed {installed.id} has other content; give the new one a higher version, "
+            f"or {insist}"
+        )

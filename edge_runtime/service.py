@@ -14,11 +14,12 @@ from pathlib import Path
 from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import CameraConfig, Config, ConsensusConfig, ModelConfig, PrivacyConfig, ThermalConfig
-from edge_runtime.errors import StuckError, one_line
-from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
+from edge_runtime.errors import BundleError, StuckError, one_line
+from edge_runtime.model.bundle import FORMER_STORE, Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, load_labels
 from edge_runtime.model.self_test import self_test
-from edge_runtime.model.store import BundleStore
+from edge_runtime.model.store import CURRENT, PREVIOUS, BundleStore
+from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
 from edge_runtime.notify import Notifier
 from edge_runtime.outlets import Running, optional_outlets
 from edge_runtime.pipeline import Engine, Pipeline
@@ -53,25 +54,55 @@ def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
 
 
 def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
-    """``load_engine``, and the trial of a bundle that was just installed: if it fails, the previous one is back."""
-    path = find_bundle(config.bundle)
-    store = BundleStore.of(path)
-    if store is None:
+    """``load_engine``, and the trial of a bundle that was just installed: if it fails, the previous one is used."""
+    store = BundleStore.of(find_bundle(config.bundle))
+    bundle = store.target(CURRENT) if store else None
+    if store is None or bundle is None:
         return load_engine(config, old)
-    if store.begin():
-        log.warning("%s: the last start died on a new bundle; the previous one is back", store.root)
+    if store.root == FORMER_STORE:
+        log.warning("%s: the service can write in this store of a former version; install a bundle anew", store.root)
+
+    chosen = replace(config, bundle=str(store.root / bundle))  # an install may switch the link meanwhile
+    trial = Trial.of(store.root)
+    verdict = trial.verdict(bundle)
+    if verdict == PASSED:
+        return load_engine(chosen, old)
+    if verdict == STARTED:
+        log.warning("%s: the last start with it died; it will not be tried again", bundle)
+        trial.note(FAILED, bundle)
+    if verdict in (STARTED, FAILED):
+        return _load_previous(store, config, old, f"{bundle} failed its first start")
+
+    trial.note(STARTED, bundle)
     try:
-        if store.on_trial():
-            self_test(load_bundle(path.resolve()))
-        engine = load_engine(config, old)
+        self_test(load_bundle(store.root / bundle))
+        engine = load_engine(chosen, old)
     except Exception as error:
-        if not store.roll_back():
-            raise
-        log.warning("new bundle rolled back: %s", one_line(error))
+        # At a reload what runs goes on running. A mistake in the configuration says nothing about the bundle.
         if old is not None:
-            raise  # a reload: what runs goes on running
-        return load_engine(config)
-    store.passed()
+            trial.note(FAILED if isinstance(error, BundleError) else UNTRIED, bundle)
+            raise
+        trial.note(UNTRIED, bundle)
+        engine = _load_previous(store, config, None, f"{bundle} is not used: {one_line(error)}", error)
+        trial.note(FAILED, bundle)
+        return engine
+    trial.note(PASSED, bundle)
+    return engine
+
+
+def _load_previous(
+    store: BundleStore, config: ModelConfig, old: Engine | None, why: str, error: Exception | None = None
+) -> Engine:
+    """The engine of the bundle before, or of the one that ships where none was installed before."""
+    name = store.target(PREVIOUS)
+    try:
+        path = store.root / name if name else find_bundle(config.bundle, besides=store.root)
+        engine = load_engine(replace(config, bundle=str(path)), old)
+    except Exception as second:
+        if error is not None:
+            raise error from None
+        raise BundleError(f"{store.root}: {why}, and the one before: {one_line(second)}; install another") from None
+    log.warning("%s; %s is used instead", why, path)
     return engine
 
 

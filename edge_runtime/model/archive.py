@@ -8,6 +8,7 @@ compress. Nothing is written before its name and size are judged, and never over
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -25,13 +26,29 @@ _FILE, _DIRECTORY, _NOTES = b"0\0", b"5", b"xg"  # pax notes are passed over: ev
 _REFUSED = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"6": "pipe", b"S": "sparse file"}
 
 
+def open_archive(archive: Path) -> BinaryIO:
+    """The archive's stream. Raises NoInputError, BundleError; a pipe or a device is refused and not waited for."""
+    try:
+        fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NoInputError(f"{archive}: no such file; give the bundle's .tar") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{archive}: cannot read: {getattr(error, 'strerror', error)}; give the bundle's .tar"
+        ) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise BundleError(f"{archive}: is not a file; give the bundle's .tar")
+    return os.fdopen(fd, "rb")
+
+
 def unpack(archive: Path, into: Path) -> Path:
     """Unpack into the new directory ``into``; returns the directory in it that holds manifest.json.
 
     Raises BundleError for anything but a harmless archive; ``into`` may then hold a part of it, remove it.
     """
     try:
-        with archive.open("rb") as stream:
+        with open_archive(archive) as stream:
             total = os.fstat(stream.fileno()).st_size
             kind = _COMPRESSED.get(stream.read(2))
             if kind:
@@ -40,8 +57,6 @@ def unpack(archive: Path, into: Path) -> Path:
             into.mkdir(parents=True)
             for name, size, is_file in _members(stream, total, str(archive)):
                 _write(stream, into / name, size, is_file, f"{archive}: {name}")
-    except FileNotFoundError:
-        raise NoInputError(f"{archive}: no such file; give the bundle's .tar") from None
     except FileExistsError as error:
         raise BundleError(f"{archive}: holds {error.filename} twice; make it anew") from None
     except OSError as error:

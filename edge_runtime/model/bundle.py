@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,15 +17,16 @@ from typing import Any
 from edge_runtime import __version__
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, NoInputError
-from edge_runtime.files import is_special
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.records import Modality
 
 SCHEMA = "edge-label-bundle/1"
 DEFAULT_NAME = "edge-clip"
-DEFAULT_STORE = Path("/var/lib/edge-label/bundles")  # what `bundle install` fills
+DEFAULT_STORE = Path("/var/lib/edge-label-bundles")  # what `bundle install` fills; root's own
+FORMER_STORE = Path("/var/lib/edge-label/bundles")  # where it was until 0.1: the service could write there
 MAX_FILE_BYTES = 512 << 20  # a CLIP ViT-B/32 tower in float32 is 350 MB
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_DIM = 8192
 REQUIRED_FILES = ("encoder.onnx", "text_bank.npy", "text_bank.json")
 
 
@@ -113,23 +115,29 @@ def read_verified(folder: Path, name: str, expected: str, size: int) -> bytes:
     return data
 
 
-def find_bundle(wanted: str | None = None) -> Path:
+def find_bundle(wanted: str | None = None, *, besides: Path | None = None) -> Path:
     """The bundle directory: as given, else $EDGE_LABEL_BUNDLE, else the first of the usual places.
 
+    ``besides`` leaves out the store of that folder, also where it was given by name.
     Raises NoInputError with the places looked at.
     """
     given = wanted or os.environ.get("EDGE_LABEL_BUNDLE")
     if given:
+        if besides is not None and Path(given).parent == besides:
+            raise NoInputError(f"{besides}: it is the first one in this store")
         if not Path(given).is_dir():
             raise NoInputError(f"{given}: no such bundle directory; check --bundle")
         return Path(given)
     places = [
         DEFAULT_STORE / "current",
+        FORMER_STORE / "current",
         *checkout_models(DEFAULT_NAME),
         Path("/usr/share/edge-label/models") / DEFAULT_NAME,
     ]
     for place in places:
-        if os.access(place / "manifest.json", os.R_OK):  # the service's own store is closed to other users
+        if place.parent == besides:
+            continue
+        if os.access(place / "manifest.json", os.R_OK):  # the former store is closed to all users but the service's
             return place
     raise NoInputError(
         f"no model bundle found in {', '.join(str(p) for p in places)}; "
@@ -161,7 +169,7 @@ def load_bundle(path: Path) -> Bundle:
     where = path / "manifest.json"
     data = _read_capped(where, None)
     try:
-        raw = json.loads(data)
+        raw = json.loads(data, parse_constant=_refuse_constant)
         manifest = _manifest(raw)
         _check_runtime(str(raw.get("minimum_runtime", "0")), where)
     except KeyError as error:
@@ -171,10 +179,17 @@ def load_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest)
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
 def _manifest(raw: dict[str, Any]) -> Manifest:
     if raw["schema"] != SCHEMA:
         raise ValueError(f"schema {raw['schema']!r} is not {SCHEMA}")
-    files = {str(name): (str(entry["sha256"]), int(entry["size"])) for name, entry in dict(raw["files"]).items()}
+    files = {
+        str(name): (str(entry["sha256"]), _whole(f"size of {name}", entry["size"], 0, MAX_FILE_BYTES))
+        for name, entry in dict(raw["files"]).items()
+    }
     for name in files:
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "\\" in name or not name.isprintable():
@@ -187,31 +202,39 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         raise ValueError(f"input {spec['layout']} {spec['dtype']} is not uint8 NHWC or NCHW")
     if spec["resize"] not in ("squash", "crop"):
         raise ValueError(f"input resize {spec['resize']!r} is not squash or crop")
-    height, width = (int(side) for side in spec["size"])
-    if not (16 <= height <= 1024 and 16 <= width <= 1024):
-        raise ValueError(f"input size {height}x{width} is out of range")
+    height, width = (_whole("input size", side, 16, 1024) for side in spec["size"])
     modalities = tuple(spec["modalities"])
     if not modalities or not set(modalities) <= {"rgb", "ir", "depth"}:
         raise ValueError(f"input modalities {modalities} are not of rgb, ir, depth")
     templates = tuple(str(t) for t in raw["templates"])
     if not templates or any(t.count("{}") != 1 for t in templates):
         raise ValueError("every template must hold {} once")
-    scale = float(raw["logit_scale"])
-    if not 0 < scale <= 1000:
-        raise ValueError(f"logit_scale {scale} is out of range")
     return Manifest(
         name=_word(raw["name"]),
         version=_word(raw["version"]),
         input=InputSpec(str(spec["name"]), spec["layout"], (height, width), spec["resize"], modalities),
         embedding_name=str(raw["embedding"]["name"]),
-        dim=int(raw["embedding"]["dim"]),
-        logit_scale=scale,
+        dim=_whole("embedding dim", raw["embedding"]["dim"], 1, MAX_DIM),
+        logit_scale=_number("logit_scale", raw["logit_scale"], 0.1, 1000),
         text_space=str(raw["text_space"]),
         templates=templates,
-        threshold=float(raw.get("threshold", 0.35)),
+        threshold=_number("threshold", raw.get("threshold", 0.35), 0, 1),
         files=files,
         raw=raw,
     )
+
+
+def _number(name: str, value: object, low: float, high: float) -> float:
+    """A number from ``low`` to ``high``. NaN is in no range."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} {value!r} is not a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} {value!r} is not a whole number from {low} to {high}")
+    return value
 
 
 def _word(value: object) -> str:
@@ -227,6 +250,8 @@ def version_tuple(version: str) -> tuple[int, ...]:
 
 
 def _check_runtime(minimum: str, where: Path) -> None:
+    if not minimum[:1].isdigit():
+        raise ValueError(f"minimum_runtime {minimum!r} is not a version")
     if version_tuple(minimum) > version_tuple(__version__):
         raise BundleError(f"{where}: needs edge-label {minimum}, this is {__version__}; upgrade edge-label")
 
@@ -234,10 +259,12 @@ def _check_runtime(minimum: str, where: Path) -> None:
 def _read_capped(path: Path, expected: int | None) -> bytes:
     cap = MAX_MANIFEST_BYTES if expected is None else MAX_FILE_BYTES
     try:
-        if is_special(path):
-            raise BundleError(f"{path}: not a file; reinstall the bundle")
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place is not waited for
+        with os.fdopen(fd, "rb") as file:
+            facts = os.fstat(fd)
+            if not stat.S_ISREG(facts.st_mode):
+                raise BundleError(f"{path}: is not a file; reinstall the bundle")
+            size = facts.st_size
             if expected is not None and size != expected:
                 raise BundleError(f"{path}: {size} bytes, the manifest says {expected}; reinstall the bundle")
             if size > cap:

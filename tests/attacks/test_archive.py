@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import subprocess
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edge_runtime.config import ModelConfig
 from edge_runtime.errors import BundleError, ConfigError, EdgeLabelError, NoInputError
 from edge_runtime.install import install_bundle
 from edge_runtime.model.archive import _members, unpack
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.store import BundleStore
+from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
+from edge_runtime.model.writable_store import opened
+from edge_runtime.service import start_engine
 from tests.commands import need
 from tests.daemon import Daemon, records_of, wait_until
 from tests.tiny import DIM, SPACE, npy_bytes, text_rows, write_tiny_bundle
@@ -49,9 +53,25 @@ def tree(root: Path) -> set[str]:
 def store(tmp_path: Path) -> Path:
     """A store with version 1.0.0 in use, its trial passed."""
     root = tmp_path / "state" / "bundles"
-    BundleStore(root).add(write_tiny_bundle(root / ".staged"), "tiny-1.0.0-first")
-    BundleStore(root).passed()
+    add(root, "1.0.0")
     return root
+
+
+def add(root: Path, version: str) -> None:
+    """What an install does after its checks, and a first start that succeeded."""
+    with opened(root) as store:
+        staged = write_tiny_bundle(store.stage() / "bundle", {"version": version})
+        store.add(load_bundle(staged), current_good=True)
+        store.sweep()
+    judge(root, PASSED)
+
+
+def judge(root: Path, verdict: str) -> None:
+    Trial(root / "trial").note(verdict, BundleStore(root).target("current"))
+
+
+def verdict(root: Path) -> str | None:
+    return Trial(root / "trial").verdict(BundleStore(root).target("current"))
 
 
 def version(store: Path, link: str = "current") -> str:
@@ -211,7 +231,7 @@ def test_the_same_bundle_again_is_no_error(tmp_path: Path, store: Path):
 def test_installing_again_mends_a_damaged_bundle_and_keeps_the_previous_one(tmp_path: Path, store: Path):
     second = bundle_tar(tmp_path, "second", manifest={"version": "2.0.0"})
     install(second, store)
-    BundleStore(store).passed()
+    judge(store, PASSED)
     spoil(store)
     assert "2.0.0 installed" in install(second, store)
     assert load_bundle(store / "current").verify() > 0
@@ -276,7 +296,7 @@ def test_a_bundle_that_cannot_run_never_replaces_one_that_can(tmp_path: Path, st
     with pytest.raises(BundleError, match=says):
         install(bundle_tar(tmp_path, "bad", **change), store)
     assert version(store) == "1.0.0"
-    assert not BundleStore(store).on_trial()
+    assert verdict(store) == PASSED
     assert not list(store.glob(".incoming*"))
 
 
@@ -340,35 +360,67 @@ def test_a_bundle_that_fails_its_first_start_is_rolled_back(tmp_path: Path, stor
     spoil(store)
     output = tmp_path / "out.jsonl"
     arguments = ("--camera", "demo", "--bundle", store / "current", "--labels", "colours", "--output", output)
-    with Daemon(tmp_path, *arguments) as daemon:
-        wait_until(lambda: records_of(output))
-        assert daemon.stop() == 0
-    assert "new bundle rolled back" in daemon.log
+    for _ in range(2):  # at the next start too
+        with Daemon(tmp_path, *arguments) as daemon:
+            seen = len(records_of(output))
+            wait_until(lambda seen=seen: len(records_of(output)) > seen)
+            assert daemon.stop() == 0
+        assert "1.0.0" in daemon.log
+        assert verdict(store) == FAILED
     assert {r["bundle"] for r in records_of(output)} == {"tiny-1.0.0"}
-    assert version(store) == "1.0.0"
 
 
 @pytest.mark.fault("M10")
-def test_a_roll_back_that_this_user_may_not_do_is_one_line(tmp_path: Path, store: Path, monkeypatch):
-    install(bundle_tar(tmp_path, manifest={"version": "2.0.0"}), store)
+def test_a_bundle_after_a_failed_one_goes_back_to_the_last_good_one(tmp_path: Path, store: Path):
+    for number in (2, 3, 4):
+        install(bundle_tar(tmp_path, f"v{number}", manifest={"version": f"{number}.0.0"}), store)
+        assert (version(store), version(store, "previous")) == (f"{number}.0.0", "1.0.0")
+        judge(store, FAILED)
+    folders = [path.name for path in store.iterdir() if path.is_dir() and not path.is_symlink()]
+    assert sorted(name.split("-")[1] for name in folders) == ["1.0.0", "4.0.0"]
 
-    def refused(*_: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "symlink_to", refused)
-    with pytest.raises(BundleError, match="cannot be rolled back: Permission denied"):
-        BundleStore(store).roll_back()
-    assert BundleStore(store).on_trial()
+@pytest.mark.fault("M10")
+def test_a_bundle_that_failed_gets_a_new_trial_when_it_is_installed_again(tmp_path: Path, store: Path):
+    archive = bundle_tar(tmp_path, manifest={"version": "2.0.0"})
+    install(archive, store)
+    judge(store, FAILED)
+    assert "tiny-2.0.0 installed" in install(archive, store)
+    assert verdict(store) is None
+    assert (version(store), version(store, "previous")) == ("2.0.0", "1.0.0")
+    judge(store, PASSED)
+    assert "installed already" in install(archive, store)
+
+
+def config_of(store: Path) -> ModelConfig:
+    return ModelConfig(bundle=str(store / "current"), labels="colours")
 
 
 @pytest.mark.fault("M10")
 def test_a_first_start_that_dies_is_rolled_back_at_the_next(tmp_path: Path, store: Path):
     install(bundle_tar(tmp_path, manifest={"version": "2.0.0"}), store)
-    assert BundleStore(store).begin() is False
-    # The process was killed here, by SIGILL or by the kernel's memory killer.
-    assert BundleStore(store).begin() is True
-    assert version(store) == "1.0.0"
-    assert not BundleStore(store).on_trial()
+    judge(store, STARTED)  # the process was killed there, by SIGILL or by the kernel's memory killer
+    assert start_engine(config_of(store)).manifest.version == "1.0.0"
+    assert verdict(store) == FAILED
+
+
+@pytest.mark.fault("M10")
+def test_a_first_bundle_that_fails_with_none_before_it_is_one_line(tmp_path: Path):
+    store = tmp_path / "store"
+    install(bundle_tar(tmp_path), store)
+    judge(store, FAILED)
+    with pytest.raises(BundleError, match=r"failed its first start.*install another"):
+        start_engine(config_of(store))
+
+
+@pytest.mark.fault("M10")
+def test_a_mistake_in_the_configuration_is_not_blamed_on_a_new_bundle(tmp_path: Path, store: Path):
+    install(bundle_tar(tmp_path, manifest={"version": "2.0.0"}), store)
+    with pytest.raises(EdgeLabelError, match="no such label set"):
+        start_engine(replace(config_of(store), labels="none"))
+    assert verdict(store) == UNTRIED
+    assert start_engine(config_of(store)).manifest.version == "2.0.0"
+    assert verdict(store) == PASSED
 
 
 @pytest.mark.fault("M10")
@@ -381,7 +433,7 @@ def test_a_reload_takes_the_new_bundle_or_keeps_the_old_one_running(tmp_path: Pa
         daemon.process.send_signal(1)
         daemon.wait_for("STATUS=reloaded")
         wait_until(lambda: records_of(output)[-1]["bundle"] == "tiny-2.0.0")
-        assert not BundleStore(store).on_trial()
+        assert verdict(store) == PASSED
         install(bundle_tar(tmp_path, "three", manifest={"version": "3.0.0"}), store)
         spoil(store)
         daemon.process.send_signal(1)
@@ -390,13 +442,13 @@ def test_a_reload_takes_the_new_bundle_or_keeps_the_old_one_running(tmp_path: Pa
         wait_until(lambda: len(records_of(output)) > seen + 5)
         assert daemon.stop() == 0
     assert records_of(output)[-1]["bundle"] == "tiny-2.0.0"
-    assert version(store) == "2.0.0"
+    assert verdict(store) == FAILED
+    assert version(store, "previous") == "2.0.0"
 
 
-def test_only_the_current_and_the_previous_bundle_are_kept(tmp_path: Path, store: Path):
-    for n in range(2, 6):
-        BundleStore(store).add(write_tiny_bundle(store / ".staged", {"version": f"{n}.0.0"}), f"tiny-{n}.0.0-x")
-        BundleStore(store).passed()
+def test_only_the_current_and_the_previous_bundle_are_kept(store: Path):
+    for number in range(2, 6):
+        add(store, f"{number}.0.0")
     assert (version(store), version(store, "previous")) == ("5.0.0", "4.0.0")
     assert len([p for p in store.iterdir() if p.is_dir() and not p.is_symlink()]) == 2
 

@@ -31,6 +31,7 @@ class Mutant:
 
 
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
+STORE = MODEL + "writable_store.py"
 SERVICE, PIPELINE, FILE = "edge_runtime/service.py", "edge_runtime/pipeline.py", SINKS + "record_file.py"
 # The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
 TIMER = "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)"
@@ -59,11 +60,33 @@ MUTANTS = tuple(
         ("M8", MODEL + "onnx_bytes.py", "if number == 13 or (number == 14 and value == 1):", "if False:"),
         ("M9", MODEL + "archive.py", 'or ".." in path.parts', ""),
         ("M9", MODEL + "archive.py", "elif kind not in _NOTES:", "elif False:"),
-        ("M10", "edge_runtime/install.py", "refuse_downgrade(bundle, old)", "pass"),
+        ("M10", "edge_runtime/install.py", "_refuse_what_is_no_update(bundle, old)", "pass"),
         ("M10", "edge_runtime/install.py", "        public.verify(", "        str("),
-        ("M10", SERVICE, "if not store.roll_back():", "if True:"),
+        ("M10", SERVICE, "if verdict in (STARTED, FAILED):", "if False:"),
         ("M11", SERVICE, 'notifier.ready(f"reload refused: {why}")', "raise"),
         ("M12", "edge_runtime/install.py", "self_test_in_child(folder)", "pass"),
+        ("U1", STORE, "        if foreign:", "        if False:"),
+        ("U1", STORE, "if stranger is None:", "if True:"),
+        ("U2", "edge_runtime/ownership.py", "if facts.st_uid != 0:", "if False:"),
+        ("U2", "edge_runtime/ownership.py", "if facts.st_mode & writers and not sticky:", "if False:"),
+        ("U3", "edge_runtime/install.py", "DEFAULT_KEY.lstat()", "DEFAULT_KEY.stat()"),
+        ("U3", "edge_runtime/install.py", "    if new.manifest.name != installed.name:", "    if False:"),
+        ("U3", "edge_runtime/install.py", "return _Installed(name, None, good=False)", "return None"),
+        ("U3", MODEL + "versions.py", ", not identifiers, ranks", ", True, ranks"),
+        ("U4", MODEL + "bundle.py", " or not low <= value <= high", ""),
+        ("U4", MODEL + "bundle.py", ", parse_constant=_refuse_constant", ""),
+        ("U4", MODEL + "self_test.py", "load_label_set(name, bundle)", "pass"),
+        ("U5", STORE, "fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+        ("U5", STORE, "        store.sweep()", "        pass"),
+        ("U6", MODEL + "trial.py", "os.O_NOFOLLOW | ", ""),
+        ("U6", MODEL + "trial.py", "        if state:", "        if False:"),
+        ("U7", MODEL + "self_test.py", "os.setresuid(NOBODY, NOBODY, NOBODY)", "pass"),
+        ("U8", "edge_runtime/files.py", "os.O_EXCL | os.O_NOFOLLOW", "os.O_TRUNC"),
+        ("U8", SINKS + "spool.py", r"-\d{8}T\d{6}Z\.", r"\."),
+        ("U8", FILE, r"(\d{6}|[1-9]\d{6})", r"(\d{6,})"),
+        ("U8", "edge_runtime/tables.py", "    if not head.startswith(beginning):", "    if False:"),
+        ("U9", STORE, "if not _former_version_made(folder, name)", "if True"),
+        ("U9", "edge_runtime/install.py", "where = BundleStore(former)", "pass"),
         ("M13", "edge_runtime/doctor.py", "if done.returncode < 0:", "if False:"),
         ("S1", FILE, "if self._older + self._size + coming <= caps.total:", "if True:"),
         ("S2", FILE, "os.ftruncate(fd, self._size)", "pass"),
