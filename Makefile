@@ -96,20 +96,26 @@ STATEDIR ?= /var/lib/edge-label
 EDGE_LABEL ?= $(PREFIX)/bin/edge-label
 
 install:  ## unit, configuration, state directory (DESTDIR, PREFIX honoured); an edited configuration stays
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/edge-label
+	install -d "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSCONFDIR)/edge-label"
 	sed -e 's|/usr/local/bin/edge-label|$(EDGE_LABEL)|' -e 's|/etc/edge-label|$(SYSCONFDIR)/edge-label|' \
-		systemd/edge-label.service > $(DESTDIR)$(UNITDIR)/edge-label.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/edge-label.service
-	test -e $(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml || \
-		install -m 644 systemd/edge-label.yaml $(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml
-	test -e $(DESTDIR)$(STATEDIR) || install -d -m 750 $(DESTDIR)$(STATEDIR)
+		systemd/edge-label.service > "$(DESTDIR)$(UNITDIR)/edge-label.service"
+	chmod 644 "$(DESTDIR)$(UNITDIR)/edge-label.service"
+	test -e "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml" || \
+		install -m 644 systemd/edge-label.yaml "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml"
+	test -e "$(DESTDIR)$(STATEDIR)" || install -d -m 750 "$(DESTDIR)$(STATEDIR)"
 	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl daemon-reload || true
 	@echo "next: edge-label doctor, then systemctl enable --now edge-label"
 
-uninstall:  ## take all of that away again, recordings included
+# Only what `make install` made and nobody changed. A variable that points to the wrong place must cost nobody a file.
+uninstall:  ## take the service away; recordings, bundles and what you edited stay and are named
 	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl disable --now edge-label || true
-	rm -rf $(DESTDIR)$(UNITDIR)/edge-label.service $(DESTDIR)$(SYSCONFDIR)/edge-label \
-		$(DESTDIR)$(STATEDIR) $(DESTDIR)$(dir $(STATEDIR))private/$(notdir $(STATEDIR))
+	rm -f "$(DESTDIR)$(UNITDIR)/edge-label.service"
+	@! cmp -s systemd/edge-label.yaml "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml" || \
+		rm -f "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml"
+	@for folder in "$(DESTDIR)$(SYSCONFDIR)/edge-label" "$(DESTDIR)$(STATEDIR)" "$(DESTDIR)$(STATEDIR)-bundles"; do \
+		rmdir "$$folder" 2>/dev/null || ! test -e "$$folder" || \
+			echo "stays, delete it yourself if you want to: $$(readlink -f "$$folder")"; \
+	done
 
-clean:  ## remove what make made
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## remove what make made in this folder; a VENV elsewhere stays
+	rm -rf .venv dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -105,15 +105,57 @@ def test_private_devices_would_hide_the_camera():
     assert not re.search(r"^PrivateDevices=(yes|true|1)", UNIT.read_text(), re.MULTILINE)
 
 
-def test_install_and_uninstall_are_inverse(tmp_path: Path):
-    make("install", tmp_path)
-    unit = tmp_path / "etc/systemd/system/edge-label.service"
+@pytest.mark.parametrize("folder", ["root", "a folder with spaces"])
+def test_install_and_uninstall_are_inverse(tmp_path: Path, folder: str):
+    root = tmp_path / folder
+    make("install", root)
+    unit = root / "etc/systemd/system/edge-label.service"
     assert "ExecStart=/usr/local/bin/edge-label run --config /etc/edge-label/edge-label.yaml" in unit.read_text()
-    assert (tmp_path / "var/lib/edge-label").is_dir()
-    assert files(tmp_path) == {"etc/systemd/system/edge-label.service", "etc/edge-label/edge-label.yaml"}
-    make("uninstall", tmp_path)
-    assert files(tmp_path) == set()
-    assert not (tmp_path / "var/lib/edge-label").exists()
+    assert (root / "var/lib/edge-label").is_dir()
+    assert files(root) == {"etc/systemd/system/edge-label.service", "etc/edge-label/edge-label.yaml"}
+    make("uninstall", root)
+    assert files(root) == set()
+    assert not (root / "var/lib/edge-label").exists()
+    assert not (root / "etc/edge-label").exists()
+
+
+@pytest.mark.fault("U8")
+@pytest.mark.parametrize("variable", [None, "STATEDIR=/var/lib/", "STATEDIR=/home/me", "SYSCONFDIR="])
+def test_uninstall_deletes_nothing_that_install_did_not_make(tmp_path: Path, variable: str | None):
+    make("install", tmp_path)
+    (tmp_path / "etc/edge-label/edge-label.yaml").write_text("camera: {source: demo}\n")
+    mine = [
+        "etc/edge-label/my.yaml",
+        "var/lib/edge-label/labels.jsonl",
+        "var/lib/private/edge-label/labels.jsonl",
+        "var/lib/other/database",
+        "var/lib/edge-label-bundles/current/manifest.json",
+        "home/me/photo.jpg",
+        "edge-label/edge-label.yaml",
+    ]
+    for name in mine:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    done = subprocess.run(
+        ["make", "-s", "uninstall", f"DESTDIR={tmp_path}", *([variable] if variable else [])],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    left = {"etc/edge-label/edge-label.yaml", *mine}
+    assert files(tmp_path) - {"etc/systemd/system/edge-label.service"} == left
+    if variable is None:
+        assert not (tmp_path / "etc/systemd/system/edge-label.service").exists()
+        assert f"delete it yourself if you want to: {tmp_path}/var/lib/edge-label" in done.stdout
+
+
+@pytest.mark.fault("U8")
+def test_make_deletes_whole_folders_only_by_a_name_that_is_written_out():
+    lines = [line for line in (REPOSITORY / "Makefile").read_text().splitlines() if "rm -r" in line]
+    assert lines
+    assert not [line for line in lines if "$(" in line]
 
 
 def test_installing_again_keeps_an_edited_configuration(tmp_path: Path):
