@@ -23,7 +23,7 @@ from edge_runtime.model.labels import (
     load_label_set,
     with_built_rows,
 )
-from edge_runtime.model.phrase_rows import PhraseRows, rows_path
+from edge_runtime.model.phrase_rows import PhraseRows, remove_rows, rows_path
 from edge_runtime.model.phrases import bare, normalise
 from edge_runtime.model.text_encoder import encode_phrases, encoder_hash, find_text_encoder
 
@@ -53,7 +53,7 @@ def build(path: str, bundle_path: str | None, text_encoder: str | None, *, force
         if pictured:
             pictured.write(target)
         else:
-            target.unlink(missing_ok=True)
+            remove_rows(target)
         guesses = sum(bank.find(phrase) in bank.approximate for phrase in wanted.values())
         note = f", {guesses} of them approximately" if guesses else ""
         outcome = f"{path}: the text bank holds every phrase{note}; nothing to build"
@@ -87,7 +87,7 @@ def _encode_missing(
     # Where both are estimates, the bank's own stays: the same phrase then scores the same with and without a build.
     kept = [i for i, phrase in enumerate(wanted.values()) if not encoded.approximate or bank.find(phrase) is None]
     if not kept and not pictured:
-        target.unlink(missing_ok=True)
+        remove_rows(target)
         return f"{target}: not needed; the text bank holds every phrase, and {encoded.encoder} only estimates"
     names = list(wanted)
     rows = encoded.rows[kept].astype(np.float16)

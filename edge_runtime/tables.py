@@ -84,7 +84,7 @@ class JsonlTable(_TextTable):
     """One record a line, exactly as a run writes it."""
 
     def __init__(self, path: Path) -> None:
-        cut_torn_line(path)
+        cut_torn_line(path, b'{"schema"')
         self.done = set(self._names(path))
         super().__init__(path)
 
@@ -108,7 +108,7 @@ class CsvTable(_TextTable):
     """One row a picture: its best label, and in ``on`` all that are on, separated by semicolons."""
 
     def __init__(self, path: Path) -> None:
-        cut_torn_line(path)
+        cut_torn_line(path, ",".join(CSV_COLUMNS).encode())
         self.done = set(self._names(path))
         new = not path.exists() or not path.stat().st_size
         super().__init__(path)
@@ -158,7 +158,7 @@ class ParquetTable:
         self._schema = pyarrow.schema(fields)
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.glob(".*.part"):
+        for partial in folder.glob(".part-*.parquet.part"):
             partial.unlink()
         parts = sorted(folder.glob("part-*.parquet"))
         self.done = set()
@@ -210,11 +210,14 @@ def picture_name(given: str, file: str) -> str:
     return "".join(printable(c) if unicodedata.category(c) in _NOT_TEXT else c for c in name)
 
 
-def cut_torn_line(path: Path) -> None:
-    """Take away what a killed process left after the last newline."""
+def cut_torn_line(path: Path, head: bytes = b"") -> None:
+    """Take away what a killed process left after the last newline of a file that begins as ours do, with ``head``."""
     if not path.exists():
         return
     with path.open("r+b") as stream:
+        beginning = stream.read(len(head))
+        if not head.startswith(beginning):
+            return  # somebody's own file: whoever reads it says so
         end = stream.seek(0, os.SEEK_END)
         keep = end
         while keep:

@@ -23,6 +23,9 @@ SCHEMA = "edge-label-phrases/1"
 MAX_BYTES = 256 << 20
 
 
+_BEGINNING = f'{{"schema": "{SCHEMA}"'.encode()
+
+
 @dataclass(frozen=True, slots=True)
 class PhraseRows:
     """``rows`` is float16 (phrases, dim), unit norm; ``encoder`` made all of them, ``approximate`` or exactly.
@@ -82,6 +85,23 @@ class PhraseRows:
             return cls(phrases, rows, encoder, bool(meta["approximate"]), space, request, pictured)
         except (ValueError, KeyError, TypeError, RecursionError, BundleError) as error:
             raise ConfigError(f"{path}: damaged ({error}); run: edge-label labels build {_yaml_of(path)}") from None
+
+
+def remove_rows(path: Path) -> None:
+    """Remove a file that an earlier build made. Raises ConfigError for one that no build made."""
+    refuse_other_file(path)
+    path.unlink(missing_ok=True)
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raises ConfigError for a file that is there and does not begin as ours do, damaged ones included."""
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(len(_BEGINNING))
+    except FileNotFoundError:
+        return
+    if not _BEGINNING.startswith(beginning):
+        raise ConfigError(f"{path}: was not made by edge-label labels build; move it away, its place is needed")
 
 
 def rows_path(label_set: Path) -> Path:

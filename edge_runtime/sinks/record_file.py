@@ -223,8 +223,8 @@ class RecordFile:
         return sorted((path for path in numbered if _is_ours(path)), key=lambda path: numbered[path])
 
     def _numbered(self) -> dict[Path, int]:
-        """Every file with the name of an older one, and its number."""
-        shape = re.compile(re.escape(self.path.stem) + r"\.(\d{6,})" + re.escape(self.path.suffix))
+        """Every file with the name of an older one, and its number. Eight digits are a date: that copy is not ours."""
+        shape = re.compile(re.escape(self.path.stem) + r"\.(\d{6}|[1-9]\d{6})" + re.escape(self.path.suffix))
         found = ((path, shape.fullmatch(path.name)) for path in self.folder.iterdir())
         return {path: int(match[1]) for path, match in found if match}
 

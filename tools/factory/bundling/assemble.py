@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_runtime.errors import ConfigError, NoInputError
 from edge_runtime.model.bundle import SCHEMA
 from tools.factory.bundling.card import model_card
-from tools.factory.bundling.files import check_bundle, read_json, replace_folder, write_manifest
+from tools.factory.bundling.files import check_bundle, read_json, refuse_other_folder, replace_folder, write_manifest
 from tools.factory.bundling.text_bank import TEMPLATES
 from tools.factory.evaluation.labelled import labelled_sets, open_data
 from tools.factory.evaluation.report import score_table
@@ -84,6 +84,7 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
 
 def make_bundle(run: Path, bank: Path, labels: list[Path], output: Path, logit_scale: float, data: Path | None) -> None:
     """Assemble, check, score, describe, and only then replace `output`."""
+    refuse_other_folder(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as parent:
         scratch = Path(parent) / "bundle"

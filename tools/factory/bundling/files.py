@@ -47,8 +47,18 @@ def check_bundle(folder: Path) -> None:
         compile_labels(load_label_set(name, bundle), bundle, bank)
 
 
+def refuse_other_folder(output: Path) -> None:
+    """Raises DataError for a folder that is there and is no bundle: it would be replaced with all that it holds."""
+    if output.exists() and not (output / "manifest.json").is_file():
+        raise DataError(f"{output}: is there and is no bundle; give --output a bundle or a new folder")
+
+
 def replace_folder(new: Path, output: Path) -> None:
-    """Put `new` (beside it on the same disk) in the place of `output`; what was there goes only when all is well."""
+    """Put `new` (beside it on the same disk) in the place of `output`; what was there goes only when all is well.
+
+    Raises DataError where `output` is no bundle.
+    """
+    refuse_other_folder(output)
     old = output.with_name(f".{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():
