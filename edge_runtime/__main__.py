@@ -1,7 +1,17 @@
-"""``python -m edge_runtime`` is ``edge-label``."""
+"""``edge-label``, and ``python -m edge_runtime``."""
 
 import sys
 
-from edge_runtime.cli import main
+from edge_runtime.signals import Signals
 
-sys.exit(main())
+
+def main() -> int:
+    """Listen for signals, and only then load anything: a service manager does not wait for Python."""
+    heard = Signals()
+    from edge_runtime import cli
+
+    return cli.main(heard=heard)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

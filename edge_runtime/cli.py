@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_runtime.config import Config
+    from edge_runtime.signals import Signals
 
 log = logging.getLogger("edge_label")
 
@@ -53,19 +54,22 @@ input, 69 camera unavailable (with --exit-on-device-error), 70 stuck, 78 configu
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code. The console script and ``python -m edge_runtime``."""
+def main(argv: Sequence[str] | None = None, heard: Signals | None = None) -> int:
+    """Run a command; returns its exit code. ``heard`` are the signals that the program listens to already."""
     streams.mend()
     if argv is None:
         hide_arguments(sys.argv[1:])
     try:
-        return _main(list(sys.argv[1:] if argv is None else argv))
+        return _main(list(sys.argv[1:] if argv is None else argv), heard)
     finally:
         _flush()
 
 
-def _main(arguments: list[str]) -> int:
+def _main(arguments: list[str], heard: Signals | None) -> int:
     command, options = _parse(arguments)
+    options.heard = heard
+    if heard and command is not _run:
+        heard.forget()
     verbose = bool(getattr(options, "verbose", False))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LogLine())
@@ -374,13 +378,10 @@ def _show(text: str, options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge_runtime.signals import Signals
-
-    signals = Signals()  # before anything that takes long: what comes from now on is remembered
     config = _config(options)
     from edge_runtime.service import Limits, run
 
-    run(config, Limits(options.frames, options.seconds), lambda: _config(options), signals)
+    run(config, Limits(options.frames, options.seconds), lambda: _config(options), options.heard)
     return 0
 
 

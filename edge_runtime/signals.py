@@ -32,6 +32,15 @@ class Signals:
     def _reload(self, _number: int, _frame: FrameType | None) -> None:
         self.reload = True
 
+    def forget(self) -> None:
+        """Let the signals do again what they do to any program, those that came meanwhile too."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, came in ((signal.SIGTERM, self.stop), (signal.SIGHUP, self.reload)):
+            if came:
+                signal.raise_signal(number)
+
     def sleep_until(self, moment_s: float) -> None:
         """Wait until monotonic ``moment_s``, or until the end is asked for."""
         while not self.stop and (left_s := moment_s - time.monotonic()) > 0:
