@@ -121,6 +121,7 @@ MUTANTS = tuple(
         ("P6", SERVICE, "if before is None or isinstance(error, StuckError):", "if True:"),
         ("P6", CAMERA + "live.py", "except Exception:  # whatever", "except StuckError:  #"),
         ("P7", SERVICE, "threading.excepthook = self._note", "pass"),
+        ("P7", SINKS + "base.py", "if not self._thread.is_alive():", "if False:"),
         ("P8", "edge_runtime/__main__.py", "heard = Signals()", "heard = None"),
         ("P9", "edge_runtime/streams.py", "if _is_closed(number):", "if False:"),
         ("P9", "edge_runtime/streams.py", 'sys.stdout.reconfigure(errors="backslashreplace")', "pass"),

@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
+from edge_runtime.errors import StuckError
 from edge_runtime.records import Frame
-from edge_runtime.sinks import SinkThread, base
+from edge_runtime.sinks import InlineSink, SinkThread, base
 from tests.unit.test_records import record
 
 
@@ -146,3 +147,40 @@ def test_closing_gives_up_on_a_stuck_sink(caplog: pytest.LogCaptureFixture):
         thread.close(timeout_s=0.05)
     assert "still stuck" in caplog.text
     sink.gate.set()
+
+
+@pytest.mark.fault("P7")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_file_is_not_held_up_for_ever_by_a_thread_that_is_dead(monkeypatch: pytest.MonkeyPatch):
+    class Deadly(Held):
+        def write(self, item, frame) -> None:
+            raise SystemExit
+
+    monkeypatch.setattr(base, "_LOOK_S", 0.01)
+    thread = SinkThread(Deadly(), lossless=True, capacity=1)
+    thread.put(record(), None)
+    thread._thread.join(10)
+    thread.put(record(), None)
+    with pytest.raises(StuckError, match="held: its thread has died"):
+        thread.put(record(), None)
+
+
+@pytest.mark.fault("P7")
+def test_a_mistake_in_a_sink_without_a_thread_costs_no_frame(caplog: pytest.LogCaptureFixture):
+    class Mistaken(Held):
+        def write(self, item, frame) -> None:
+            raise ValueError("of ours")
+
+        def close(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    outlet = InlineSink(Mistaken())
+    with caplog.at_level(logging.WARNING):
+        for seq in range(3):
+            outlet.put(record(seq=seq), None)
+        outlet.close()
+    assert outlet.lost == 3
+    assert caplog.messages == [
+        "held: of ours; labelling goes on without it",
+        "held: cannot be closed: Input/output error",
+    ]
