@@ -14,6 +14,7 @@ from edge_runtime.camera.live import LiveSource
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, NoInputError
 from edge_runtime.records import Frame
+from tests.daemon import wait_until
 
 
 class StepCamera:
@@ -136,4 +137,24 @@ def test_what_no_retry_can_help_is_an_error_at_once():
     source = LiveSource("demo", wrong, CameraConfig())
     with pytest.raises(NoInputError):
         source.read(5)
+    source.close()
+
+
+@pytest.mark.fault("P6")
+def test_a_camera_that_cannot_even_be_looked_for_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    """A name may be such that the question alone fails; the capture thread goes on all the same."""
+
+    def looks() -> object:
+        raise UnicodeError("label empty or too long")
+
+    def opens() -> StepCamera:
+        tries.append(time.monotonic())
+        raise DeviceError("not there", "no_device")
+
+    tries: list[float] = []
+    monkeypatch.setattr(live, "LOOK_S", 0.01)
+    monkeypatch.setattr(live, "BACKOFF_FIRST_S", 0.02)
+    source = LiveSource("x", opens, CameraConfig(), presence=looks)
+    source.start()
+    wait_until(lambda: len(tries) > 2)
     source.close()
