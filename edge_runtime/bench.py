@@ -19,7 +19,7 @@ from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.live import RepeatCounter
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Config
-from edge_runtime.errors import DeviceError
+from edge_runtime.errors import DeviceError, EdgeLabelError
 from edge_runtime.opencv import cv2
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import CameraState, Encoding, Frame
@@ -40,6 +40,7 @@ class BuiltinSource:
     live = False
     state: CameraState = "ok"
     ended = False
+    patience_s = 1.0
 
     def __init__(self, encoding: Literal["mjpg", "yuyv"] = "mjpg") -> None:
         self.name = f"built-in 640x480 {encoding.upper()} frame"
@@ -55,6 +56,9 @@ class BuiltinSource:
         self._repeats(frame.data)
         frame.check_ms = (time.monotonic() - frame.captured_s) * 1e3
         return frame
+
+    def refused(self, frame: Frame, error: EdgeLabelError) -> None:
+        raise error
 
     def close(self) -> None:
         pass

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime import streams
+from edge_runtime.camera.pictures import check_format, is_picture, pictures_below
 from edge_runtime.camera.replay import PictureFolder
 from edge_runtime.config import CameraConfig, ModelConfig
-from edge_runtime.errors import DataError, NoInputError
+from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError, printable
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.progress import Progress
 from edge_runtime.records import Frame, LabelRecord
@@ -35,7 +36,9 @@ def label_pictures(
     With ``output`` (.jsonl, .csv, .parquet) into that table, with ``resume`` only those that it lacks. Raises
     NoInputError, UsageError, or DataError when there is no readable picture at all.
     """
-    found = [_pictures(Path(given)) for given in pictures]
+    found = [_pictures(Path(given), alone=len(pictures) == 1) for given in pictures]
+    if not any(found):
+        raise DataError(f"none of the {len(pictures)} files is a picture that can be read")
     pipeline = Pipeline(load_engine(model), camera="once")  # before the table: what is wrong here leaves no file behind
     table = open_table(Path(output), resume=resume, embeddings=embeddings) if output else None
     done = table.done if table else set()
@@ -48,10 +51,19 @@ def label_pictures(
         log.info("%d of %d pictures are done already", sum(map(len, found)) - total, sum(map(len, found)))
     progress = Progress("pictures", total, quiet=table is None)  # without a table the lines show how far it is
     labelled = 0
+    refused: EdgeLabelError | None = None
     try:
         for given, paths in zip(pictures, todo, strict=True):
             for frame in _frames(given, paths, progress, forgiving=bool(done) or len(pictures) > 1):
-                record = replace(pipeline.process(frame), camera=given)
+                try:
+                    record = replace(pipeline.process(frame), camera=given)
+                except (ConfigError, DataError) as error:  # of another kind than the model takes
+                    if total == 1 and not done:
+                        raise
+                    refused = error
+                    progress.step()
+                    log.warning("%s: %s", printable(picture_name(given, str(frame.file))), error)
+                    continue
                 labelled += 1
                 if table:
                     table.write(picture_name(given, str(record.file)), record, frame)
@@ -63,7 +75,7 @@ def label_pictures(
         if table:
             table.close()
     if total and not labelled and not done:
-        raise DataError(f"none of the {total} pictures can be read")
+        raise refused or DataError(f"none of the {total} pictures can be read")
     if table:
         log.info("%d pictures labelled into %s, %d could not be read", labelled, output, total - labelled)
     return 0
@@ -76,13 +88,20 @@ def _show(record: LabelRecord) -> None:
         streams.say_json(record.to_json())
 
 
-def _pictures(given: Path) -> list[Path]:
-    """All pictures of an argument, sorted."""
+def _pictures(given: Path, *, alone: bool) -> list[Path]:
+    """All pictures of an argument, sorted; beside others, one of a format that nothing here reads is passed over."""
     if given.is_dir():
-        return PictureFolder.below(given)
+        return pictures_below(given)
     if not given.exists():
         raise NoInputError(f"{shown(str(given))}: no such file or folder")
-    if not PictureFolder.is_picture(given):
+    try:
+        check_format(given)
+    except DataError as error:
+        if alone:
+            raise
+        log.warning("%s", error)
+        return []
+    if not is_picture(given):
         raise DataError(f"{given}: not a picture; for a video use: edge-label --camera {given}")
     return [given]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.camera.decode import decode
+from edge_runtime.camera.decode import decode, eight_bits
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import ConsensusConfig, ModelConfig
 from edge_runtime.consensus import Consensus
@@ -16,7 +16,7 @@ from edge_runtime.errors import DataError
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels import CompiledLabels, Scorer, Settle
-from edge_runtime.model.modality import check_trained, resolve
+from edge_runtime.model.modality import check_trained, is_grey_photograph, resolve
 from edge_runtime.model.preprocess import Preprocessor, is_flat
 from edge_runtime.records import (
     CameraState,
@@ -121,6 +121,8 @@ class Pipeline:
             self.counters.corrupt += 1
             decoded = prepared = checked = encoded = clock()
         else:
+            if frame.file is not None and is_grey_photograph(wanted, pixels, engine.manifest):
+                pixels = eight_bits(pixels)
             decoded = clock()
             modality = resolve(wanted, pixels, engine.manifest)
             batch = engine.preprocess(pixels, modality)

@@ -544,7 +544,7 @@ def find_thumbnails(run: Run, spool: Path) -> dict[int, str]:
 
     Raises DataError for a spool whose path is not UTF-8.
     """
-    from edge_runtime.camera.replay import utf8_name
+    from edge_runtime.camera.replay import ffmpeg_name
     from edge_runtime.opencv import cv2
 
     found: dict[int, str] = {}
@@ -565,7 +565,10 @@ def find_thumbnails(run: Run, spool: Path) -> dict[int, str]:
         ]
         if not during or is_special(media):
             continue
-        ok, picture = cv2.VideoCapture(utf8_name(media), cv2.CAP_FFMPEG).read()
+        name = ffmpeg_name(media)
+        if not media.is_file():  # a pipe would be waited for
+            continue
+        ok, picture = cv2.VideoCapture(name, cv2.CAP_FFMPEG).read()
         if not ok:
             continue
         height = max(1, round(320 * picture.shape[0] / picture.shape[1]))

@@ -33,7 +33,8 @@ from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb, release_memory
 
 log = logging.getLogger("edge_label")
 
-_POLL_S = 1.0  # a second without a frame gets a record that says why
+_POLL_S = 1.0  # how late a wait for a frame may notice the end
+_PATIENCE_S = 10.0  # at most, until a record says that no frame came: the watchdog waits for one
 _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM to exit stays under 5 s
 
 
@@ -120,7 +121,7 @@ def frame_interval_s(camera: CameraConfig, slowed: int) -> float:
     The longer of both, never their product: a cap has cooled already, and the watchdog waits for the next record.
     """
     asked = 0.0 if camera.max_fps is None else 1 / camera.max_fps
-    return max(asked, slowed / camera.fps if slowed > 1 else 0.0)
+    return max(asked, slowed / max(1.0, camera.fps) if slowed > 1 else 0.0)
 
 
 class ThreadDeaths:
@@ -224,13 +225,15 @@ class Daemon:
                 self._reload(read_again, notifier)
             start = time.monotonic()
             try:
-                frame = self.source.read(self._patience_s)
-                if frame is None and self.source.ended:
+                frame = self._next_frame(signals, deadline)
+                if frame is None and (self.source.ended or signals.stop or time.monotonic() >= deadline):
                     return
                 taken = time.monotonic()
                 record = self._label(frame, taken - start)
             except Exception as error:
                 self._go_back(error, notifier)
+                continue
+            if record is None:
                 continue
             if frame is not None:
                 self._before = None  # what a reload brought has proved itself
@@ -241,15 +244,31 @@ class Daemon:
             if frame is not None and self.source.live:
                 signals.sleep_until(min(deadline, taken + self._pause_s(record)))
 
-    def _label(self, frame: Frame | None, waited_s: float) -> LabelRecord:
-        """Every second has its record: of a frame, or of the reason why there is none."""
+    def _next_frame(self, signals: Signals, deadline: float) -> Frame | None:
+        """None after as long as the camera may be silent, and soon after a signal or the deadline."""
+        until = min(deadline, time.monotonic() + min(self.source.patience_s, _PATIENCE_S))
+        while True:
+            left_s = until - time.monotonic()
+            frame = self.source.read(max(0.0, min(left_s, _POLL_S)))
+            if frame is not None or self.source.ended or signals.stop or left_s <= _POLL_S:
+                return frame
+
+    def _label(self, frame: Frame | None, waited_s: float) -> LabelRecord | None:
+        """Every second has its record: of a frame, or of the reason why there is none.
+
+        None for a picture of a folder that is not what the model takes.
+        """
         counters = self.pipeline.counters
         counters.lost = self._lost_before + sum(sink.lost for sink in self.sinks)
         counters.deleted = self._deleted_before + _deleted(self.sinks)
         if frame is None:
             record = self.pipeline.explain(self.source.state, waited_s)
         else:
-            record = self.pipeline.process(frame)
+            try:
+                record = self.pipeline.process(frame)
+            except EdgeLabelError as error:
+                self.source.refused(frame, error)
+                return None
             self.summary.add(record)
         for sink in self.sinks:
             sink.put(record, frame)
@@ -272,11 +291,6 @@ class Daemon:
     def _status(self, record: LabelRecord) -> str:
         camera = self.source.state
         return live_line(record) if camera == "ok" else f"camera {camera.replace('_', ' ')}"
-
-    @property
-    def _patience_s(self) -> float:
-        """How long a camera may be silent before a record says so: a second, or three of its frames."""
-        return max(_POLL_S, 3 / self.config.camera.fps)
 
     def close(self) -> None:
         """Stop the camera, flush every sink, say in one line what the run was."""

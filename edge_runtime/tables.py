@@ -164,7 +164,8 @@ class ParquetTable:
         self.done = set()
         for part in parts:
             try:
-                table = pyarrow.parquet.read_table(part)
+                with part.open("rb") as stream:  # of a path with a colon Arrow makes a URL
+                    table = pyarrow.parquet.read_table(stream)
                 if table.schema != self._schema:
                     raise DataError(f"{part}: has other columns; give another --output")
                 self.done.update(table.column("file").to_pylist())
@@ -192,7 +193,8 @@ class ParquetTable:
         target = self._folder / f"part-{self._next:06d}.parquet"
         partial = self._folder / f".{target.name}.part"
         try:
-            self._arrow.parquet.write_table(table, partial)
+            with partial.open("wb") as stream:
+                self._arrow.parquet.write_table(table, stream)
             partial.replace(target)
         except OSError as error:
             partial.unlink(missing_ok=True)

@@ -38,11 +38,18 @@ def open_source(config: CameraConfig) -> Source:
         from edge_runtime.camera.stream import StreamCamera, answers
 
         return LiveSource(shown(wanted), lambda: StreamCamera(wanted), config, lambda: answers(wanted))
+    return _open_file(Path(wanted), config)
+
+
+def _open_file(path: Path, config: CameraConfig) -> Source:
+    from edge_runtime.camera.pictures import check_format, is_picture
     from edge_runtime.camera.replay import PictureFolder, VideoFile
 
-    path_ = Path(wanted)
-    if path_.is_dir():
-        return PictureFolder(path_, config)
-    if not os.path.lexists(path_):
-        raise NoInputError(f"{shown(wanted)}: no such file, folder or camera; try /dev/video0, a video file, or demo")
-    return PictureFolder.of_one(path_, config) if PictureFolder.is_picture(path_) else VideoFile(path_, config)
+    if path.is_dir():
+        return PictureFolder(path, config)
+    if not os.path.lexists(path):
+        name = shown(str(path))
+        raise NoInputError(f"{name}: no such file, folder or camera; try /dev/video0, a video file, or demo")
+    check_format(path)
+    moves = path.suffix.lower() == ".gif"  # alone it is a film, among pictures a picture
+    return PictureFolder.of_one(path, config) if is_picture(path) and not moves else VideoFile(path, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
@@ -34,6 +35,13 @@ def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
         bgr: NDArray[Any] = cv2.cvtColor(frame.data, cv2.COLOR_YUV2BGR_YUYV)
         return bgr
     return frame.data
+
+
+def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Readings of any dtype (H, W) as grey levels, its brightest point white; no reading and less than 0 is black."""
+    readings = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0).clip(0)
+    grey: NDArray[np.uint8] = cv2.convertScaleAbs(readings, alpha=255.0 / (float(readings.max()) or 1.0))
+    return grey
 
 
 def encoding_of(pixels: NDArray[Any]) -> Encoding:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.camera.decode import FULL_SIZE, decode
+from edge_runtime.camera.decode import FULL_SIZE, decode, eight_bits
 from edge_runtime.errors import DataError
 from edge_runtime.jpeg_bytes import DHT, jpeg_size, segments
 from edge_runtime.opencv import cv2
@@ -31,9 +31,8 @@ class JpegEncoder:
             jpeg_size(frame.data)  # raises for half a picture
             return with_huffman_tables(frame.data.tobytes().rstrip(b"\0"))
         pixels = decode(frame, FULL_SIZE)
-        if pixels.dtype != np.uint8:  # depth or infrared: as bright as its brightest point
-            readings = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0).clip(0)
-            pixels = cv2.convertScaleAbs(readings, alpha=255.0 / (float(readings.max()) or 1.0))
+        if pixels.dtype != np.uint8:
+            pixels = eight_bits(pixels)
         if self._max_width and pixels.shape[1] > self._max_width:
             pixels = _shrink(pixels, self._max_width)
         ok, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self._quality])

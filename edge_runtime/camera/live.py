@@ -26,7 +26,7 @@ log = logging.getLogger("edge_label.camera")
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0
 LOOK_S = 0.5  # while backing off, how often to look whether the camera is back
-SILENT_S = 3.0  # a camera that was fine and sends nothing for so long is frozen
+SILENT_S = 3.0  # a camera that was fine and sends nothing for so long is frozen; three of its pictures, if it is slow
 FROZEN_REOPENS = 10  # frozen for this many times ``frozen_frames``: open it again, that often helps
 _JOIN_S = 1.0  # a thread stuck in a driver is left behind; it dies with the process
 
@@ -47,13 +47,19 @@ class LiveSource:
         open_device: Callable[[], Device],
         config: CameraConfig,
         presence: Callable[[], object] = lambda: None,
+        *,
+        longest_backoff_s: float | None = None,
     ) -> None:
         self.name = name
         self._open_device = open_device
         self._presence = presence
         self._exit_on_error = config.exit_on_error
         self._frozen_frames = config.frozen_frames
-        self._stuck_s = config.stuck_s
+        self._longest_backoff_s = longest_backoff_s
+        self._usual_silence_s = self._silence_s = SILENT_S / min(1.0, config.fps)  # longer: frozen
+        self._usual_patience_s = self.patience_s = max(1.0, 3 / config.fps)
+        self._stuck_s = max(config.stuck_s, 2 * self._usual_silence_s)
+        self._last_silence = float("-inf")  # when a picture ended one
         self._repeats = RepeatCounter()
         self._state: CameraState = "opening"
         self._left_ok: float | None = None  # when it last stopped delivering
@@ -109,8 +115,8 @@ class LiveSource:
         silent_s = time.monotonic() - called
         if silent_s > self._stuck_s:
             raise StuckError(f"{self.name}: has not answered for {silent_s:.0f} s; only a new process can help")
-        if silent_s > SILENT_S and self._state == "ok":
-            self._change("frozen", f"{self.name}: no frame for {SILENT_S:.0f} s")
+        if silent_s > self._silence_s and self._state == "ok":
+            self._change("frozen", f"{self.name}: no frame for {self._silence_s:.0f} s")
 
     def _run(self) -> None:
         backoff = BACKOFF_FIRST_S
@@ -144,7 +150,9 @@ class LiveSource:
         try:
             while not self._stop.is_set():
                 self._called = time.monotonic()
-                self._publish(device.grab())
+                frame = device.grab()
+                if frame is not None:
+                    self._publish(frame)
         finally:
             device.close()
 
@@ -157,7 +165,7 @@ class LiveSource:
                 return BACKOFF_FIRST_S
             if time.monotonic() >= until:
                 break
-        return min(2 * seconds, BACKOFF_MAX_S)
+        return min(2 * seconds, self._longest_backoff_s or BACKOFF_MAX_S)
 
     def _look(self) -> object:
         """What ``presence`` says; None where a name is such that even the question fails (too long, no host at all)."""
@@ -173,7 +181,8 @@ class LiveSource:
         frame.frozen = 0 < self._frozen_frames <= repeats
         if frame.frozen:
             self._change("frozen", f"{self.name}: the same picture {repeats} times")
-        else:
+        elif self._state != "ok":
+            self._learn_pace(start)
             self._change("ok", f"{self.name}: delivering frames")
         with self._fresh:
             if self._newest is not None:
@@ -184,6 +193,24 @@ class LiveSource:
         if frame.frozen and repeats >= FROZEN_REOPENS * self._frozen_frames:
             self._repeats = RepeatCounter()
             raise DeviceError(f"{self.name}: still the same picture", "frozen")
+
+    def _learn_pace(self, now: float) -> None:
+        """A picture came after a silence. Where the next silence follows at once, the camera is not frozen but slow: it
+        is given twice the time, so that its state does not change with every picture."""
+        silent_s = now - (self._called or now)
+        if silent_s <= self._silence_s:
+            return
+        again = now - self._last_silence < 3 * silent_s
+        self._last_silence = now
+        self._silence_s = self._usual_silence_s
+        self.patience_s = self._usual_patience_s
+        if again:
+            self._silence_s = self.patience_s = min(2 * silent_s, 0.8 * self._stuck_s)
+            log.info("%s: a picture every %.0f s; that is its pace", self.name, silent_s)
+
+    def refused(self, frame: Frame, error: EdgeLabelError) -> None:
+        """Its frames are all alike: what the pipeline cannot take of one it can take of none."""
+        raise error
 
     def _fail(self, error: EdgeLabelError) -> None:
         with self._fresh:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.camera.decode import encoding_of
+from edge_runtime.camera.pictures import check_file, pictures_below, read_picture, utf8_name
 from edge_runtime.config import CameraConfig
-from edge_runtime.errors import DataError
-from edge_runtime.files import is_special
-from edge_runtime.jpeg_bytes import JPEG_START, is_cut_off
-from edge_runtime.opencv import MAX_PIXELS, cv2
+from edge_runtime.errors import DataError, EdgeLabelError
+from edge_runtime.opencv import cv2
 from edge_runtime.records import CameraState, Frame
 
 log = logging.getLogger("edge_label.camera")
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+MOST_FPS = 240.0  # who says more has no rate: browsers' WebM says 1000, as it counts milliseconds
+LONGEST_STEP_S = 60.0  # between two frames; more is a break in the recording, not waited for
+PATIENCE_S = 10.0  # for a frame that is not due yet; well below the watchdog's patience
 
 
 class _Replay:
@@ -26,161 +25,195 @@ class _Replay:
 
     live = False
     state: CameraState = "ok"
+    patience_s = PATIENCE_S
 
-    def __init__(self, name: str, fps: float, config: CameraConfig) -> None:
+    def __init__(self, name: str, config: CameraConfig) -> None:
         self.name = name
         self.ended = False
-        self._interval_s = 1 / fps if config.realtime else 0.0
+        self._realtime = config.realtime
         self._loop = config.loop
-        self._due = time.monotonic()
+        self._began: float | None = None  # the moment that second 0 of the recording was due
+        self._waited_ms = 0.0
 
-    def _pace(self) -> float:
-        """Sleep until the next frame is due; returns the milliseconds slept."""
-        start = time.monotonic()
-        if self._interval_s:
-            self._due = max(self._due + self._interval_s, start - self._interval_s)
-            if self._due > start:
-                time.sleep(self._due - start)
-        return (time.monotonic() - start) * 1e3
+    def _is_due(self, time_s: float, step_s: float, timeout_s: float) -> bool:
+        """Wait, at most ``timeout_s``, until the frame of second ``time_s`` is due.
+
+        Whoever is late catches up no more than ``step_s``.
+        """
+        if not self._realtime:
+            return True
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now - time_s
+        self._began = max(self._began, now - time_s - step_s)
+        left_s = self._began + time_s - now
+        if left_s > 0:
+            time.sleep(min(left_s, timeout_s))
+            self._waited_ms += (time.monotonic() - now) * 1e3
+        return left_s <= timeout_s
+
+    def refused(self, frame: Frame, error: EdgeLabelError) -> None:
+        """The frames of a video are all alike: what the pipeline cannot take of one it can take of none."""
+        raise error
+
+    def _take_wait_ms(self) -> float:
+        waited_ms, self._waited_ms = self._waited_ms, 0.0
+        return waited_ms
 
 
 class VideoFile(_Replay):
-    """A video file. Raises DataError when it cannot be opened, and at the first ``read`` when no frame decodes."""
+    """A video file. Raises DataError when it cannot be opened, and at the first ``read`` when no frame decodes.
+
+    A frame's time is the container's, because phones and browsers record frames at no even rate. Where a file has no
+    times, or goes back in time, the rate of its frames counts, and without a believable rate ``config.fps``.
+    """
 
     def __init__(self, path: Path, config: CameraConfig) -> None:
+        check_file(path)
+        super().__init__(str(path), config)
         self._path = path
-        if is_special(path):
-            raise DataError(f"{path}: not a file; give a video file")
-        self._capture = cv2.VideoCapture(utf8_name(path), cv2.CAP_FFMPEG)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        if not self._capture.isOpened() or not fps:
-            self._capture.release()
-            raise DataError(f"{path}: not a video that can be read; ffprobe tells what it is")
-        super().__init__(str(path), fps, config)
-        self._fps = fps
+        self._capture = _open_video(path)
+        self._rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self._step_s = 1 / (self._rate if 0 < self._rate <= MOST_FPS else config.fps)
+        self._offset_s = 0.0  # from the container's times to ours
+        self._time_s = 0.0
         self._frames = 0
+        self._grabbed = False
+        self._grab_ms = 0.0
 
     def read(self, timeout_s: float) -> Frame | None:
-        wait_ms = self._pace()
-        start = time.monotonic()
-        ok, data = self._capture.read()
-        if not ok and self._frames and self._loop:
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-            ok, data = self._capture.read()
-        if not ok:
-            if not self._frames:
-                raise DataError(f"{self._path}: no frame of the video can be decoded; is it damaged?")
-            self.ended = True
-            promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            if not self._loop and self._frames < 0.9 * promised:
-                log.warning("%s: ended after %d of about %d frames; is it cut off?", self._path, self._frames, promised)
+        if not self._grabbed and not self._grab():
+            self._end()
             return None
-        self._frames += 1
+        if not self._is_due(self._time_s, self._step_s, timeout_s):
+            return None
+        self._grabbed = False
+        start = time.monotonic()
+        ok, data = self._capture.retrieve()
+        if not ok:
+            raise DataError(f"{self._path}: frame {self._frames} of the video cannot be decoded; is it damaged?")
         now = time.monotonic()
-        return Frame(data, "bgr", now, time.time(), wait_ms, (now - start) * 1e3, video_s=self._frames / self._fps)
+        decode_ms = self._grab_ms + (now - start) * 1e3
+        return Frame(data, "bgr", now, time.time(), self._take_wait_ms(), decode_ms, video_s=self._time_s)
+
+    def _grab(self) -> bool:
+        """Decode the next frame, or the first again at the end of a loop; False when there is no more."""
+        start = time.monotonic()
+        ok = self._capture.grab()
+        if not ok and self._frames and self._loop:
+            ok = self._grab_first()
+        if ok:
+            self._time_s = self._time()
+            self._frames += 1
+            self._grabbed = True
+            self._grab_ms = (time.monotonic() - start) * 1e3
+        return ok
+
+    def _time(self) -> float:
+        """The time of the frame just grabbed, in seconds, always later than that of the one before."""
+        told_s = self._offset_s + self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        if not self._frames:
+            self._offset_s -= told_s  # a recording begins at 0, whatever its camera's clock said
+            return 0.0
+        if 0 < told_s - self._time_s <= LONGEST_STEP_S:
+            return told_s
+        time_s = self._time_s + self._step_s
+        self._offset_s += time_s - told_s
+        return time_s
+
+    def _grab_first(self) -> bool:
+        """Go back to the start. OpenCV says that it did, also of a saved stream without an index: open that again."""
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+        if self._capture.grab():
+            return True
+        self._capture.release()
+        self._capture = _open_video(self._path)
+        return self._capture.grab()
+
+    def _end(self) -> None:
+        if not self._frames:
+            raise DataError(f"{self._path}: no frame of the video can be decoded; is it damaged?")
+        self.ended = True
+        length_s = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) / self._rate if self._rate > 0 else 0.0
+        there_s = self._time_s + self._step_s
+        if not self._loop and there_s < 0.9 * length_s:
+            promised = length_s / self._step_s
+            log.warning("%s: ended after %d of about %d frames; is it cut off?", self._path, self._frames, promised)
 
     def close(self) -> None:
         self._capture.release()
+
+
+def _open_video(path: Path) -> cv2.VideoCapture:
+    """Raises DataError for what FFmpeg does not take for a video."""
+    capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        capture.release()
+        raise DataError(f"{path}: not a video that can be read; ffprobe tells what it is")
+    return capture
+
+
+def ffmpeg_name(path: Path) -> str:
+    """The path as FFmpeg takes it for a file: else what stands before a colon would name a protocol.
+
+    Raises DataError for a name that is not UTF-8.
+    """
+    return f"file:{utf8_name(path)}"
 
 
 class PictureFolder(_Replay):
     """The pictures of a folder and below, sorted by name. Broken ones are logged, counted and passed over."""
 
     def __init__(self, root: Path, config: CameraConfig, paths: list[Path] | None = None) -> None:
+        super().__init__(str(root), config)
         self._root = root
-        self._paths = paths or self.below(root)
-        super().__init__(str(root), config.fps, config)
+        self._paths = paths or pictures_below(root)
+        self._step_s = 1 / config.fps
+        self._shown = 0
         self._at = 0
         self.broken = 0
+        self._refused: EdgeLabelError | None = None
 
     @classmethod
     def of_one(cls, path: Path, config: CameraConfig) -> PictureFolder:
         """A single picture as a source."""
         return cls(path.parent, config, [path])
 
-    @classmethod
-    def below(cls, root: Path) -> list[Path]:
-        """All pictures of a folder and below, sorted. Raises DataError when there is none, or none to be seen."""
-        if not os.access(root, os.R_OK | os.X_OK):  # rglob passes over what it may not read without a word
-            raise DataError(f"{root}: this user may not look into it; check it with ls -ld")
-        found = sorted(path for path in root.rglob("*") if cls.is_picture(path))
-        if not found:
-            raise DataError(f"{root}: no pictures in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
-        return found
-
-    @staticmethod
-    def is_picture(path: Path) -> bool:
-        """By its suffix."""
-        return path.suffix.lower() in PICTURE_SUFFIXES
-
     def read(self, timeout_s: float) -> Frame | None:
-        wait_ms = self._pace()
+        if not self._is_due(self._shown * self._step_s, self._step_s, timeout_s):
+            return None
         while True:
             if self._at == len(self._paths) and self._loop and self.broken < len(self._paths):
                 self._at = self.broken = 0
             if self._at == len(self._paths):
                 self.ended = True
                 if self.broken == len(self._paths):
-                    raise DataError(f"{self.name}: none of its {self.broken} pictures can be read")
+                    raise self._refused or DataError(f"{self.name}: none of its {self.broken} pictures can be read")
                 return None
             path = self._paths[self._at]
             self._at += 1
             start = time.monotonic()
             try:
-                _refuse_cut_off(path)
                 data = read_picture(path)
             except DataError as error:
-                if len(self._paths) == 1:
-                    raise
-                self.broken += 1
-                log.warning("%s", error)
+                self._pass_over(error)
                 continue
             now = time.monotonic()
+            self._shown += 1
             file = str(path.relative_to(self._root))
+            wait_ms = self._take_wait_ms()
             return Frame(data, encoding_of(data), now, time.time(), wait_ms, (now - start) * 1e3, file=file)
+
+    def refused(self, frame: Frame, error: EdgeLabelError) -> None:
+        """The pipeline cannot take this picture; the others still may be what it wants."""
+        self._refused = error
+        self._pass_over(type(error)(f"{self._root / str(frame.file)}: {error}"))
+
+    def _pass_over(self, error: EdgeLabelError) -> None:
+        if len(self._paths) == 1:
+            raise error
+        self.broken += 1
+        log.warning("%s", error)
 
     def close(self) -> None:
         self._at = len(self._paths)
-
-
-def utf8_name(path: Path) -> str:
-    """The path as OpenCV takes it. Raises DataError for a name that is not UTF-8: on such a one OpenCV crashes."""
-    name = str(path)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{path}: its name is not UTF-8; rename it") from None
-    return name
-
-
-def _refuse_cut_off(path: Path) -> None:
-    """Half a JPEG: libjpeg would fill the rest with grey, and say so without the file's name."""
-    if is_special(path):  # to open a pipe is to wait for ever
-        raise DataError(f"{path}: not a file; take it away")
-    try:
-        with path.open("rb") as file:
-            start = file.read(2)
-            if start == JPEG_START and is_cut_off(start + file.read(MAX_PIXELS)):
-                raise DataError(f"{path}: a JPEG that is cut off; fetch it again")
-    except OSError:
-        pass  # read_picture says it
-
-
-def read_picture(path: Path) -> cv2.typing.MatLike:
-    """Decode one picture: uint8 BGR (H, W, 3), or one channel (H, W) of uint8, uint16 or float. Raises DataError.
-
-    Infrared and depth keep their 16 bits; colour of 16 bits becomes 8.
-    """
-    read: Callable[[str, int], cv2.typing.MatLike | None] = cv2.imread
-    try:
-        data = read(utf8_name(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # over OPENCV_IO_MAX_IMAGE_PIXELS
-        data = None
-    if data is None:
-        reason = "no such file" if not path.exists() else "not a picture that can be decoded, or over 64 megapixels"
-        raise DataError(f"{path}: {reason}")
-    if data.ndim == 3 and data.dtype == "uint16":
-        return (data >> 8).astype("uint8")
-    if data.dtype not in (("uint8",) if data.ndim == 3 else ("uint8", "uint16", "float32", "float64")):
-        raise DataError(f"{path}: pixels of {data.dtype} are not a picture; convert it to 8 or 16 bits")
-    return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edge_runtime.errors import EdgeLabelError
 from edge_runtime.records import CameraState, Frame
 
 
@@ -12,6 +13,10 @@ class Source(Protocol):
 
     name: str
     live: bool
+
+    @property
+    def patience_s(self) -> float:
+        """How long its next frame may take without anything being wrong."""
 
     @property
     def state(self) -> CameraState:
@@ -24,6 +29,9 @@ class Source(Protocol):
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame, or None when none came within ``timeout_s`` or the source has ended."""
 
+    def refused(self, frame: Frame, error: EdgeLabelError) -> None:
+        """The pipeline raised ``error`` for ``frame``. Raises it, unless the next frame may be of another kind."""
+
     def close(self) -> None:
         """Release the device; idempotent."""
 
@@ -31,8 +39,9 @@ class Source(Protocol):
 class Device(Protocol):
     """An open camera, used by the capture thread alone."""
 
-    def grab(self) -> Frame:
-        """Block for the next frame, undecoded. Raises DeviceError when the camera stops delivering."""
+    def grab(self) -> Frame | None:
+        """Block for the next frame, undecoded; None where it is not to come yet. Raises DeviceError when the camera
+        stops delivering."""
 
     def close(self) -> None:
         """Release the descriptor; a held one makes a replugged camera return under another number."""

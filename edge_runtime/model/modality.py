@@ -56,6 +56,16 @@ def resolve(wanted: WantedModality, pixels: NDArray[Any], manifest: Manifest) ->
     return wanted
 
 
+def is_grey_photograph(wanted: WantedModality, pixels: NDArray[Any], manifest: Manifest) -> bool:
+    """Is a picture of 16 bits or floats to be taken for a grey photograph? Where the bundle was trained for rgb and for
+    nothing else that such a picture could be."""
+    if pixels.dtype == np.uint8 or wanted not in ("auto", "rgb"):
+        return False
+    trained = manifest.input.modalities
+    possible = _POSSIBLE.get(_kind(pixels), ())
+    return "rgb" in trained and (wanted == "rgb" or not set(possible) & set(trained))
+
+
 def check_trained(modality: WantedModality, manifest: Manifest, why: str = "--modality") -> None:
     """Raise ConfigError when the bundle was not trained for a modality; ``auto`` always passes."""
     trained = manifest.input.modalities

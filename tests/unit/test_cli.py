@@ -141,7 +141,6 @@ def test_a_depth_picture_and_an_rgb_bundle_are_one_line_and_78(tiny_bundle: Path
     cv2.imwrite(str(tmp_path / "d.png"), np.full((40, 40), 1234, np.uint16))
     model = ("--bundle", str(tiny_bundle), "--labels", "colours")
     for done in (
-        run("once", str(tmp_path / "d.png"), *model),
         run("once", str(tmp_path / "d.png"), *model, "--modality", "depth"),
         run("--camera", str(tmp_path), *model, "--modality", "ir"),
     ):

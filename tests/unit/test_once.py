@@ -20,6 +20,7 @@ import pytest
 from edge_runtime.cli import main
 from edge_runtime.progress import Progress
 from edge_runtime.tables import CSV_COLUMNS, cut_torn_line
+from tests.tiny import write_tiny_bundle
 
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
@@ -52,7 +53,7 @@ def names(output: Path) -> list[str]:
         return [f"{r['camera']}/{r['file']}" for r in records]
     import pyarrow.parquet
 
-    return pyarrow.parquet.read_table(output).column("file").to_pylist()
+    return pyarrow.parquet.read_table(output.absolute()).column("file").to_pylist()
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
@@ -152,6 +153,111 @@ def test_a_broken_picture_among_others_is_named_and_passed_over(tiny_bundle, fol
     assert once(tiny_bundle, *sorted(folder.glob("*.png")), "--output", output) == 0
     assert len(names(output)) == 14
     assert "04-green.png: not a picture" in caplog.text
+
+
+ODD = {
+    "a-deep.png": np.tile(np.linspace(0, 65535, 40).astype(np.uint16), (40, 1)),
+    "b-twelve-bits.png": np.tile(np.linspace(0, 4095, 40).astype(np.uint16), (40, 1)),
+    "c-float.tiff": np.tile(np.linspace(0, 1, 40, dtype=np.float32), (40, 1)),
+    "d-double.tiff": np.tile(np.linspace(-1, 9, 40), (40, 1)),
+    "e-one-point.png": np.full((1, 1, 3), 90, np.uint8),
+    "f-a-line.png": np.random.default_rng(0).integers(0, 255, (1, 5000, 3), np.uint8),
+    "g-alpha.png": np.full((40, 40, 4), 90, np.uint8),
+}
+NONE = {
+    "h-signed.tiff": np.full((40, 40), -3, np.int16),
+    "i-hdr.tiff": np.full((40, 40, 3), 0.5, np.float32),
+    "j-whole.tiff": np.full((40, 40), 70_000, np.int32),
+}
+
+
+@pytest.mark.fault("C14")
+def test_one_odd_picture_never_ends_a_folder_and_is_named_and_counted(
+    tiny_bundle: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    for name, pixels in {**ODD, **NONE}.items():
+        cv2.imwrite(str(folder / name), pixels)
+    output = tmp_path / "out.csv"
+    caplog.set_level(logging.INFO)
+    assert once(tiny_bundle, folder, "--output", output) == 0
+    assert {Path(name).name for name in names(output)} >= set(ODD)
+    assert len(names(output)) == 29 + len(ODD)
+    assert f"{29 + len(ODD)} pictures labelled into {output}, 4 could not be read" in caplog.text
+    for name in NONE:
+        assert f"{folder / name}: pixels of" in caplog.text
+    assert once(tiny_bundle, folder, "--output", output, "--resume") == 0
+    assert len(names(output)) == 29 + len(ODD)
+
+
+@pytest.mark.fault("C14")
+def test_deep_grey_is_labelled_as_grey_where_the_bundle_knows_photographs_only(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Sixteen bits, twelve bits in sixteen, and floats: the same scene has the same embedding."""
+    shades = np.random.default_rng(0).integers(0, 255, (40, 40))
+    shades[0, 0] = 255
+    for name, pixels in {
+        "a.png": shades.astype(np.uint8),
+        "b.png": (shades * 257).astype(np.uint16),
+        "c.png": (shades * 16).astype(np.uint16),
+        "d.tiff": (shades / 255).astype(np.float32),
+    }.items():
+        cv2.imwrite(str(tmp_path / name), pixels)
+    for modality in ("auto", "rgb"):
+        assert (
+            once(tiny_bundle, *(tmp_path / n for n in ("a.png", "b.png", "c.png", "d.tiff")), "--modality", modality)
+            == 0
+        )
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [r["modality"] for r in records] == ["rgb"] * 4
+        scores = [[label["score"] for label in r["labels"]] for r in records]
+        for other in scores[1:]:
+            assert other == pytest.approx(scores[0], abs=0.01)
+
+
+@pytest.mark.fault("C14")
+def test_a_picture_that_is_not_of_the_modality_asked_for_is_passed_over(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    pixels = {"name": "pixels", "layout": "NHWC", "dtype": "uint8", "size": [32, 32], "resize": "squash"}
+    bundle = write_tiny_bundle(tmp_path / "multi", {"input": {**pixels, "modalities": ["rgb", "depth"]}})
+    cv2.imwrite(str(folder / "deep.png"), ODD["a-deep.png"])
+    output = tmp_path / "out.csv"
+    assert once(bundle, folder, "--modality", "depth", "--output", output) == 0
+    assert [Path(name).name for name in names(output)] == ["deep.png"]
+    assert "00-red.png: --modality depth: the frames are 8-bit colour" in caplog.text
+    (folder / "deep.png").unlink()
+    assert once(bundle, folder, "--modality", "depth") == 78
+    assert "--modality depth" in capsys.readouterr().err
+    run = ["--camera", str(folder), "--bundle", str(bundle), "--labels", "colours", "--modality", "depth"]
+    assert main(run) == 78
+    assert "none" not in capsys.readouterr().out
+
+
+def test_a_foreign_format_beside_others_is_passed_over_and_alone_is_one_line(
+    tiny_bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    foreign = folder / "x.heic"
+    foreign.write_bytes(b"\0\0\0\x18ftypheic")
+    assert once(tiny_bundle, foreign, folder / "00-red.png") == 0
+    assert "x.heic: OpenCV does not read .heic pictures; convert them first" in caplog.text
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert once(tiny_bundle, foreign) == 65
+    assert once(tiny_bundle, foreign, foreign) == 65
+
+
+@pytest.mark.fault("C12")
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_tables_name_is_never_taken_for_a_url(
+    tiny_bundle: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+):
+    """Of a relative path with a colon, Arrow makes a URL."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:2026-03-29T02:30").mkdir()
+    output = Path("s3:2026-03-29T02:30") / f"%03d=out{suffix}"
+    for _ in range(2):
+        assert once(tiny_bundle, folder, "--output", output, "--resume") == 0
+        assert len(names(output)) == 29
 
 
 def test_nothing_but_broken_pictures_is_65(tiny_bundle, folder, capsys):

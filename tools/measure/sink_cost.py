@@ -32,6 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.errors import EdgeLabelError
 from edge_runtime.records import CameraState, Frame
 from tests.doubles.mosquitto import Broker, free_port
 
@@ -170,13 +171,14 @@ def _clock_puts(outlets: list[Any]) -> Callable[[], float]:
 class JpegClip:
     """A clip as an MJPG camera would send it: the same frames as JPEG bytes, over and over, never waiting. A Source."""
 
-    name, live, ended = "camera", False, False
+    name, live, ended, patience_s = "camera", False, False, 1.0
     state: CameraState = "ok"
 
     def __init__(self, path: Path) -> None:
+        from edge_runtime.camera.replay import ffmpeg_name
         from edge_runtime.opencv import cv2
 
-        capture = cv2.VideoCapture(str(path))
+        capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
         self._jpegs = []
         while (read := capture.read())[0]:
             self._jpegs.append(cv2.imencode(".jpg", read[1])[1])
@@ -188,6 +190,9 @@ class JpegClip:
         jpeg = self._jpegs[self._next % len(self._jpegs)]
         self._next += 1
         return Frame(jpeg, "mjpg", now, time.time(), video_s=self._next / 25)
+
+    def refused(self, frame: Frame, error: EdgeLabelError) -> None:
+        raise error
 
     def close(self) -> None:
         pass

@@ -80,6 +80,7 @@ def measure_frames(videos: str) -> None:
 
     from edge_runtime.bench import builtin_jpeg
     from edge_runtime.camera.decode import decode
+    from edge_runtime.camera.replay import ffmpeg_name
     from edge_runtime.records import Frame
 
     shown = {"bench": [builtin_jpeg()]}
@@ -87,7 +88,7 @@ def measure_frames(videos: str) -> None:
     if not paths:
         raise NoInputError(f"{videos}: no videos there (.avi, .mp4); give a folder of them")
     for path in paths:
-        video, shown[path.name] = cv2.VideoCapture(str(path)), []
+        video, shown[path.name] = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG), []
         for at in np.linspace(0, video.get(cv2.CAP_PROP_FRAME_COUNT) - 2, 6):
             video.set(cv2.CAP_PROP_POS_FRAMES, int(at))
             whole = video.read()[1]

@@ -18,11 +18,13 @@ from edge_runtime.camera.replay import PictureFolder, VideoFile
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.records import Frame
+from tests.commands import need
+from tests.matroska import matroska
 
 
 def frames(source) -> list[Frame]:
     out = []
-    while (frame := source.read(0)) is not None:
+    while (frame := source.read(10)) is not None:
         out.append(frame)
     source.close()
     return out
@@ -80,6 +82,116 @@ def test_half_a_jpeg_is_passed_over_and_what_stands_around_a_whole_one_does_not_
 def test_loop_starts_again(video: Path):
     source = VideoFile(video, CameraConfig(loop=True))
     assert shades([source.read(0) for _ in range(26)]) == [*range(12), *range(12), 0, 1]
+
+
+@pytest.mark.fault("C12")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("2026-03-29T02:30:00.avi", "concat:a|b.avi", "file:x.avi", "pipe:0.avi", "folder: with/v.avi"),
+        *("%03d.avi", "-x.avi", "a?b#c&d%20.avi", "subfile,,start,0,end,9,,:v.avi", "[a-z]*.avi", " v.avi"),
+    ],
+)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_videos_name_is_never_taken_for_a_protocol_a_pattern_or_an_option(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, absolute: bool
+):
+    path = tmp_path / "here" / name
+    path.parent.mkdir(parents=True)
+    video.rename(path)
+    monkeypatch.chdir(tmp_path / "here")
+    source = open_source(CameraConfig(source=str(path) if absolute else name))
+    assert shades(frames(source)) == list(range(12))
+
+
+@pytest.mark.fault("C12")
+@pytest.mark.parametrize("name", ["02:30:00.png", "%03d.png", "-x.png", "concat:x.png", "[a]*.png", "a: b/c.png"])
+def test_a_pictures_name_is_never_taken_for_a_protocol_a_pattern_or_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(cv2.imencode(".png", np.zeros((40, 50, 3), np.uint8))[1].tobytes())
+    monkeypatch.chdir(tmp_path)
+    for source in (name, str(tmp_path / name), "."):
+        assert len(frames(open_source(CameraConfig(source=source)))) == 1
+
+
+JPEGS = [cv2.imencode(".jpg", np.full((48, 64, 3), 20 * shade, np.uint8))[1].tobytes() for shade in range(12)]
+UNEVEN = [0, 17, 50, 91, 251, 252, 300, 420, 1020, 1053, 1086, 1500]  # milliseconds, as a phone in bad light
+
+
+def uneven(path: Path, times: list[int] = UNEVEN) -> Path:
+    """A recording without a rate, as browsers make."""
+    path.write_bytes(matroska(zip(times, JPEGS, strict=True), (64, 48)))
+    return path
+
+
+@pytest.mark.fault("C13")
+def test_frames_have_the_times_that_the_recording_gives_them(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = uneven(tmp_path / "v.mkv")
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == 1000
+    found = frames(VideoFile(path, CameraConfig()))
+    assert shades(found) == list(range(12))
+    assert [round(1e3 * f.video_s) for f in found] == UNEVEN
+    assert caplog.text == "", "a recording without a rate is not cut off"
+
+
+@pytest.mark.fault("C13")
+def test_realtime_takes_as_long_as_the_recording(tmp_path: Path):
+    start = time.monotonic()
+    found = frames(VideoFile(uneven(tmp_path / "v.mkv"), CameraConfig(realtime=True)))
+    shown_s = [f.captured_s - start for f in found]
+    assert shown_s[-1] >= 1.5
+    assert all(shown >= f.video_s for shown, f in zip(shown_s, found, strict=True))
+
+
+@pytest.mark.fault("C13")
+def test_a_wait_for_the_next_frame_is_no_longer_than_asked(tmp_path: Path):
+    source = VideoFile(uneven(tmp_path / "v.mkv", [*range(11), 40_000]), CameraConfig(realtime=True))
+    for _ in range(11):
+        assert source.read(10) is not None
+    start = time.monotonic()
+    assert source.read(0.1) is None
+    assert not source.ended
+    assert time.monotonic() - start < 20
+    source.close()
+
+
+@pytest.mark.fault("C13")
+def test_times_that_go_back_or_leap_are_replaced_by_the_rate(tmp_path: Path):
+    """A camera whose clock was set while it recorded: nobody waits for the leap, and time never goes back."""
+    leaps = [500, 533, 100, 133, 5_000_000, 5_000_033, 5_000_033, 5_000_066, 5_000_100, 0, 33, 66]
+    found = frames(VideoFile(uneven(tmp_path / "v.mkv", leaps), CameraConfig(fps=30)))
+    steps = np.diff([f.video_s for f in found])
+    assert found[0].video_s == 0
+    assert len(found) == 12
+    assert ((steps > 0.03) & (steps < 0.04)).all(), steps
+
+
+@pytest.mark.fault("C13")
+@pytest.mark.parametrize("kind", ["even", "uneven"])
+def test_a_loop_goes_on_in_time_also_where_a_recording_has_no_index(video: Path, tmp_path: Path, kind: str):
+    path = video if kind == "even" else uneven(tmp_path / "v.mkv")
+    source = VideoFile(path, CameraConfig(loop=True))
+    found = [source.read(0) for _ in range(26)]
+    source.close()
+    assert shades(found) == [*range(12), *range(12), 0, 1]
+    times = [f.video_s for f in found]
+    assert (np.diff(times) > 0).all()
+    assert times[12] - times[11] == pytest.approx(1 / 24 if kind == "even" else 1 / 30)
+
+
+@pytest.mark.fault("C13")
+def test_a_webm_that_really_has_no_even_rate_keeps_its_times(tmp_path: Path):
+    """VP8 frames as a browser's screen recording has them: ten a second, then one for half a second."""
+    ffmpeg = need("ffmpeg", "ffmpeg")
+    path = tmp_path / "v.webm"
+    choose = "select='lt(mod(n,30),6)+eq(mod(n,30),20)'"
+    clip = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=30:duration=4", "-vf", choose, "-vsync", "vfr"]
+    subprocess.run([ffmpeg, "-v", "error", *clip, "-c:v", "libvpx", str(path)], check=True, timeout=60)
+    found = frames(VideoFile(path, CameraConfig()))
+    expected = [n / 30 for n in range(120) if n % 30 < 6 or n % 30 == 20]
+    assert [f.video_s for f in found] == pytest.approx(expected, abs=0.002)
 
 
 def test_realtime_keeps_the_frame_rate(video: Path):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_runtime.camera.replay import read_picture
+from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import TextBank, compile_labels, parse_label_set

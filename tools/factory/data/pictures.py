@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from edge_runtime.camera.replay import read_picture
+from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import InputSpec

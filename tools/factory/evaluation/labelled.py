@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_runtime.camera.replay import read_picture
+from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import DataError, NoInputError, UsageError
 from tools.factory.data.samples import SUFFIXES
 from tools.factory.evaluation.subject import PictureEncoder
