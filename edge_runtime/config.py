@@ -23,7 +23,7 @@ class CameraConfig:
     source: str = field(default="/dev/video0", metadata={"short": True})  # camera: /dev/video0
     width: int = 640
     height: int = 480
-    fps: int = 30
+    fps: float = 30
     fourcc: Literal["auto", "MJPG", "YUYV", "GREY", "Y16"] = "auto"
     max_fps: float | None = None
     realtime: bool = False
@@ -35,7 +35,7 @@ class CameraConfig:
     def __post_init__(self) -> None:
         _within("camera.width", self.width, 16, 8192)
         _within("camera.height", self.height, 16, 8192)
-        _within("camera.fps", self.fps, 1, 240)
+        _within("camera.fps", self.fps, 0.01, 240)
         if self.max_fps is not None:
             _within("camera.max_fps", self.max_fps, 1, 240)
         _within("camera.frozen_frames", self.frozen_frames, 0, 1_000_000)

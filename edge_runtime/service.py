@@ -14,7 +14,7 @@ from pathlib import Path
 from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import CameraConfig, Config, ConsensusConfig, ModelConfig, PrivacyConfig, ThermalConfig
-from edge_runtime.errors import BundleError, StuckError, one_line
+from edge_runtime.errors import BundleError, EdgeLabelError, StuckError, one_line
 from edge_runtime.model.bundle import FORMER_STORE, Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels import CompiledLabels, load_labels
 from edge_runtime.model.self_test import self_test

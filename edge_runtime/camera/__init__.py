@@ -35,9 +35,10 @@ def open_source(config: CameraConfig) -> Source:
         return LiveSource(wanted, lambda: V4l2Camera(path, config), config, path.presence)
     if "://" in wanted:
         from edge_runtime.camera.live import LiveSource
-        from edge_runtime.camera.stream import StreamCamera, answers
+        from edge_runtime.camera.stream import LONGEST_BACKOFF_S, Stream
 
-        return LiveSource(shown(wanted), lambda: StreamCamera(wanted), config, lambda: answers(wanted))
+        stream = Stream(wanted, config)
+        return LiveSource(stream.name, stream.open, config, longest_backoff_s=LONGEST_BACKOFF_S)
     return _open_file(Path(wanted), config)
 
 

@@ -1,54 +1,123 @@
-"""An RTSP or HTTP stream, through FFmpeg, with time limits on opening and on every read."""
+"""A network stream, through FFmpeg, with time limits on opening and on every read.
+
+Nothing here connects only to see whether the camera is there: for a server that takes one client
+(``ffmpeg -listen 1``, ``rpicam-vid --listen``) that would be the client.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 
-from edge_runtime.errors import DeviceError
+from edge_runtime.config import CameraConfig
+from edge_runtime.errors import DeviceError, printable
 from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
 from edge_runtime.secrecy import shown
 
-OPEN_TIMEOUT_MS = 4000
-READ_TIMEOUT_MS = 4000  # both together stay under camera.stuck_s
+log = logging.getLogger("edge_label.camera")
+
+LIMIT_S = 4.0  # for opening, and for every read; three frames where camera.fps says that these take longer
+LONGEST_BACKOFF_S = 4.0  # between two tries to open: a stream shows in no other way that it is back
+FEW = 5  # pictures before the silence: this camera may be slow, and not broken
+_NAP_S = 0.2  # how late a wait may notice the end of the run
+
+
+class Stream:
+    """The way to one stream. What it has learned of the camera's pace outlives each connection.
+
+    A camera that sends a picture every ten seconds looks like one that stalls. Where a connection
+    ends in silence before it brought more than a few pictures, the next one is given twice the
+    time, up to most of ``camera.stuck_s``.
+    """
+
+    def __init__(self, url: str, config: CameraConfig) -> None:
+        self.url = url
+        self.name = shown(url)
+        self.interval_s = 1 / min(1.0, config.fps, config.max_fps or 1.0)  # between two snapshots
+        self.limit_s = self._first_s = max(LIMIT_S, 3 / config.fps)
+        self._longest_s = max(self.limit_s, 0.8 * config.stuck_s)
+        self._said = False
+
+    def open(self) -> StreamCamera:
+        """Raises DeviceError."""
+        return StreamCamera(self)
+
+    def connect(self) -> cv2.VideoCapture:
+        """One connection. Raises DeviceError when it brings no picture within the limit."""
+        start = time.monotonic()
+        milliseconds = int(self.limit_s * 1e3)
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
+        capture = cv2.VideoCapture(self.url, cv2.CAP_FFMPEG, limits)
+        if not capture.isOpened():
+            took_s = time.monotonic() - start
+            self.ended(0, took_s, took_s)
+            raise DeviceError(f"{self.name}: stream does not open; check address, password and network", "no_device")
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        return capture
+
+    def ended(self, pictures: int, lasted_s: float, silent_s: float) -> bool:
+        """A connection brought ``pictures`` and then, for ``silent_s``, none. True: it ended for want of time."""
+        in_silence = silent_s > 0.9 * self.limit_s
+        if in_silence and pictures < FEW:
+            self.limit_s = min(2 * self.limit_s, self._longest_s)
+        elif pictures >= max(FEW, lasted_s):  # it is fast
+            self.limit_s = self._first_s
+        return in_silence
+
+    def is_snapshot(self) -> None:
+        """The address gives a single picture: say so once."""
+        if not self._said:
+            self._said = True
+            name = printable(self.name)
+            log.info("%s: gives one picture a connection; one is fetched every %g s", name, self.interval_s)
 
 
 class StreamCamera:
-    """An open stream. FFmpeg decodes inside ``grab``, so its frames arrive as BGR."""
+    """An open stream. FFmpeg decodes inside ``grab``, so its frames arrive as BGR.
 
-    def __init__(self, url: str) -> None:
-        self._shown = shown(url)
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-        self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
-        if not self._capture.isOpened():
-            raise DeviceError(f"{self._shown}: stream does not open; check address, password and network", "no_device")
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    Where the connection ends after a single picture, the address is one of snapshots. It is opened
+    again in time for the next: that is no failure, and nothing to log.
+    """
 
-    def grab(self) -> Frame:
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._opened = time.monotonic()
+        self._capture = stream.connect()
+        self._pictures = 0
+        self._again_at: float | None = None
+
+    def grab(self) -> Frame | None:
+        if self._again_at is not None and not self._open_again(self._again_at):
+            return None
+        start = time.monotonic()
         ok, data = self._capture.read()
-        if not ok or data is None:
-            raise DeviceError(f"{self._shown}: stream stopped", "reconnecting")
-        return Frame(data, "bgr", time.monotonic(), time.time())
+        if ok and data is not None:
+            self._pictures += 1
+            return Frame(data, "bgr", time.monotonic(), time.time())
+        name = self._stream.name
+        now = time.monotonic()
+        silent_s = now - start
+        if self._stream.ended(self._pictures, now - self._opened, silent_s):
+            raise DeviceError(f"{name}: no picture for {silent_s:.0f} s", "reconnecting")
+        if self._pictures != 1:
+            raise DeviceError(f"{name}: stream stopped", "reconnecting")
+        self._stream.is_snapshot()
+        self._capture.release()
+        self._again_at = self._opened + self._stream.interval_s
+        return None
+
+    def _open_again(self, at: float) -> bool:
+        """Open the next snapshot when it is time for it."""
+        left_s = at - time.monotonic()
+        if left_s > 0:
+            time.sleep(min(left_s, _NAP_S))
+            return False
+        self._again_at = None
+        self._opened = time.monotonic()
+        self._pictures = 0
+        self._capture = self._stream.connect()
+        return True
 
     def close(self) -> None:
         self._capture.release()
-
-
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "tcp": None}
-_KNOCK_S = 1.0
-
-
-def answers(url: str) -> bool | None:
-    """Does anything listen at the stream's TCP port? None where the URL names no TCP port. Opens no stream."""
-    import socket
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-        if port is None or parts.hostname is None:
-            return None
-        socket.create_connection((parts.hostname, port), _KNOCK_S).close()
-    except (OSError, ValueError):
-        return False
-    return True

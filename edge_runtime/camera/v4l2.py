@@ -89,7 +89,7 @@ class V4l2Camera:
             encoding = "bgr"
         at = self._path if self._path == self._node else f"{self._path} ({self._node})"
         log.info(
-            "%s: asked for %s %dx%d at %d FPS, got %s %dx%d at %g FPS",
+            "%s: asked for %s %dx%d at %g FPS, got %s %dx%d at %g FPS",
             *(at, "/".join(asked), config.width, config.height, config.fps),
             *(got, self._size[1], self._size[0], capture.get(cv2.CAP_PROP_FPS)),
         )

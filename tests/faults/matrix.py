@@ -30,7 +30,11 @@ ROWS = tuple(
     Row(*cells)
     for cells in (
         ("C1", "camera absent at boot", "READY after the model; retries after 1 to 30 s; the wait feeds the watchdog"),
-        ("C2", "unplug", "state machine; looked for twice a second; one log line a change"),
+        (
+            "C2",
+            "unplug",
+            "state machine; looked for twice a second, a stream every 4 s; a log line a change",
+        ),
         ("C3", "read() blocks for ever", "stale record a second; exit 70 at camera.stuck_s; one capture thread ever"),
         ("C4", "success that is none", "empty reads refused; equal bytes counted: frozen, then opened again"),
         ("C5", "black, white, flat", "spread of the resized picture: low_information"),
@@ -40,6 +44,20 @@ ROWS = tuple(
         ("C9", "slow consumer", "newest frame only, drops counted"),
         ("C10", "stream stalls", "read limit in FFmpeg, stale records, reconnect without a restart"),
         ("C11", "EACCES, EBUSY", "probed before OpenCV: group video, and who holds it"),
+        (
+            "C12",
+            "a path that looks like a URL",
+            "every path reaches FFmpeg and Arrow as a file, never as a name",
+        ),
+        ("C13", "frames at no even rate", "times from the container; else the rate, where it can be believed"),
+        ("C14", "an odd picture in a folder", "named, counted, passed over; 16-bit and float grey taken as grey rgb"),
+        ("C15", "a server for one client", "no knock: opened, with a growing wait of at most 4 s"),
+        ("C16", "slow camera, snapshot URL", "the pace is learned, or said by camera.fps; one log line a change"),
+        (
+            "C17",
+            "what lies beside pictures",
+            "hidden and system files left out; links followed once; regular files",
+        ),
         ("M1", "truncated, empty, garbage ONNX", "size and protobuf checked before ONNX Runtime"),
         ("M2", "bit-flipped ONNX", "sha256 of the bytes that are used"),
         ("M3", "wrong shape or dtype", "ports compared with the manifest"),

@@ -33,6 +33,8 @@ class Mutant:
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
 STORE = MODEL + "writable_store.py"
 SERVICE, PIPELINE, FILE = "edge_runtime/service.py", "edge_runtime/pipeline.py", SINKS + "record_file.py"
+# What a stream's camera must never be asked for: a connection that is only to show whether it is there.
+KNOCK = "__import__('tests.faults.knock').on(wanted)"
 # The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
 TIMER = "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)"
 
@@ -48,8 +50,22 @@ MUTANTS = tuple(
         ("C7", CAMERA + "v4l2.py", "if data.nbytes != math.prod(shape) * dtype.itemsize:", "if False:"),
         ("C8", CAMERA + "v4l2.py", "self._stable = v4l2_ioctl.stable_name(node)", "pass"),
         ("C9", CAMERA + "live.py", "self._dropped += 1", "pass"),
-        ("C10", CAMERA + "stream.py", "cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS", ""),
+        ("C10", CAMERA + "stream.py", "cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds", ""),
         ("C11", CAMERA + "v4l2_ioctl.py", "== node for entry", "== '' for entry"),
+        ("C12", CAMERA + "replay.py", 'return f"file:{utf8_name(path)}"', "return utf8_name(path)"),
+        ("C12", "edge_runtime/tables.py", "write_table(table, stream)", "write_table(table, partial)"),
+        ("C13", CAMERA + "replay.py", "if 0 < told_s - self._time_s <= LONGEST_STEP_S:", "if False:"),
+        ("C13", CAMERA + "replay.py", "0 < self._rate <= MOST_FPS", "self._rate"),
+        ("C14", PIPELINE, "if frame.file is not None and is_grey_photograph(", "if False and is_grey_photograph("),
+        ("C14", "edge_runtime/once.py", "except (ConfigError, DataError) as error:", "except MemoryError as error:"),
+        ("C14", CAMERA + "replay.py", "self._pass_over(error)", "raise error"),
+        ("C15", CAMERA + "__init__.py", "stream.open, config,", f"stream.open, config, {KNOCK},"),
+        ("C16", CAMERA + "live.py", "        if again:", "        if False:"),
+        ("C16", CAMERA + "stream.py", "if in_silence and pictures < FEW:", "if False:"),
+        ("C16", CAMERA + "stream.py", "if self._pictures != 1:", "if True:"),
+        ("C17", CAMERA + "pictures.py", 'not entry.name.startswith(".")', "True"),
+        ("C17", CAMERA + "pictures.py", "in self._seen:", "in ():"),
+        ("C17", CAMERA + "pictures.py", "if is_special(path):", "if False:"),
         ("M1", MODEL + "onnx_bytes.py", "    if not seen:", "    if False:"),
         ("M2", MODEL + "bundle.py", "if sha256_hex(data) != expected:", "if False:"),
         ("M3", MODEL + "encoder.py", "        _check_ports(self._session, bundle, where)", "        pass"),
@@ -128,7 +144,7 @@ MUTANTS = tuple(
         ("P9", "edge_runtime/streams.py", "            return len(text)", "            raise"),
         ("P10", "edge_runtime/telemetry.py", "except OSError:  # no descriptor", "except StopIteration:  #"),
         ("P11", "edge_runtime/files.py", "os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC", "os.O_RDONLY | os.O_CLOEXEC"),
-        ("P11", CAMERA + "replay.py", "if is_special(path):", "if False:"),
+        ("P11", CAMERA + "pictures.py", "if is_special(path):", "if False:"),
         ("P12", "edge_runtime/cli.py", "except Exception as error:", "except EdgeLabelError as error:"),
         ("P13", "edge_runtime/cli.py", "record.message = printable(record.message)", "pass"),
         ("P13", "edge_runtime/tables.py", "if unicodedata.category(c) in _NOT_TEXT else c", "if False else c"),
