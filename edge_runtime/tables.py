@@ -6,15 +6,18 @@ A picture's ``name`` is its path as the user would write it. A table knows the n
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from edge_runtime.errors import ConfigError, DataError, UsageError, printable
+from edge_runtime.files import TakenError, claim, let_go, sync_folder
 from edge_runtime.records import Frame, LabelRecord
 
 log = logging.getLogger("edge_label")
@@ -58,38 +61,57 @@ def open_table(path: Path, *, resume: bool, embeddings: bool) -> Table:
 
 
 class _TextTable:
-    """A text file that grows line by line; what a full disk has torn, the next ``--resume`` makes anew."""
+    """A text file that grows line by line; after a full disk it ends with the last line that was stored whole.
+
+    ``begins`` are its first bytes: a file that begins with others is not ours, and stays as it is.
+    """
+
+    begins: bytes
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: IO[str] = path.open("a", encoding="utf-8", newline="")
-
-    def _flush(self) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            self._file.flush()
+            _claim(self._fd, path)
+            cut_torn_line(path, self.begins)
+            self.done = set(self._names(path))
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _names(self, path: Path) -> Iterator[str]:
+        """The pictures that the table holds. Raises DataError for what is not such a table."""
+        raise NotImplementedError
+
+    def _append(self, line: bytes) -> None:
+        before = os.fstat(self._fd).st_size
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
-            raise self._refused(error) from None
+            if len(rest) < len(line):
+                os.ftruncate(self._fd, before)
+            why = f"cannot write: {error.strerror}; what it holds is whole; make room, then go on with --resume"
+            raise DataError(f"{self._path}: {why}") from None
 
     def close(self) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            raise self._refused(error) from None
+        let_go(self._fd)
 
-    def _refused(self, error: OSError) -> DataError:
-        return DataError(f"{self._path}: cannot write: {error.strerror}; make room, then go on with --resume")
+
+def _claim(fd: int, path: Path) -> None:
+    try:
+        claim(fd)
+    except TakenError as error:
+        raise ConfigError(f"{path}: {error.strerror}; wait for it, or give another --output") from None
 
 
 class JsonlTable(_TextTable):
     """One record a line, exactly as a run writes it."""
 
-    def __init__(self, path: Path) -> None:
-        cut_torn_line(path, b'{"schema"')
-        self.done = set(self._names(path))
-        super().__init__(path)
+    begins = b'{"schema"'
 
-    @staticmethod
-    def _names(path: Path) -> Iterator[str]:
+    def _names(self, path: Path) -> Iterator[str]:
         if path.exists():
             with path.open("rb") as stream:
                 for number, line in enumerate(stream, 1):
@@ -100,24 +122,20 @@ class JsonlTable(_TextTable):
                         raise DataError(f"{path}:{number}: not a record of a picture; give another --output") from None
 
     def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
-        self._file.write(record.to_json() + "\n")
-        self._flush()
+        self._append(record.to_json().encode() + b"\n")
 
 
 class CsvTable(_TextTable):
     """One row a picture: its best label, and in ``on`` all that are on, separated by semicolons."""
 
-    def __init__(self, path: Path) -> None:
-        cut_torn_line(path, ",".join(CSV_COLUMNS).encode())
-        self.done = set(self._names(path))
-        new = not path.exists() or not path.stat().st_size
-        super().__init__(path)
-        self._rows = csv.writer(self._file)
-        if new:
-            self._rows.writerow(CSV_COLUMNS)
+    begins = ",".join(CSV_COLUMNS).encode()
 
-    @staticmethod
-    def _names(path: Path) -> Iterator[str]:
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        if not path.stat().st_size:
+            self._append_row(CSV_COLUMNS)
+
+    def _names(self, path: Path) -> Iterator[str]:
         if path.exists() and path.stat().st_size:
             with path.open(encoding="utf-8", newline="") as stream:
                 rows = csv.reader(stream)
@@ -132,8 +150,12 @@ class CsvTable(_TextTable):
         best = record.labels[0] if record.labels else None
         on = ";".join(label.name for label in record.labels if label.on)
         scored = (best.name, best.score, best.margin) if best else ("", "", "")
-        self._rows.writerow((name, record.state, *scored, on, record.ms.total, record.bundle, record.labels_id))
-        self._flush()
+        self._append_row((name, record.state, *scored, on, record.ms.total, record.bundle, record.labels_id))
+
+    def _append_row(self, row: Iterable[object]) -> None:
+        text = io.StringIO()
+        csv.writer(text).writerow(row)
+        self._append(text.getvalue().encode())
 
 
 class ParquetTable:
@@ -158,21 +180,39 @@ class ParquetTable:
         self._schema = pyarrow.schema(fields)
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.glob(".part-*.parquet.part"):
-            partial.unlink()
-        parts = sorted(folder.glob("part-*.parquet"))
-        self.done = set()
-        for part in parts:
-            try:
-                with part.open("rb") as stream:  # of a path with a colon Arrow makes a URL
-                    table = pyarrow.parquet.read_table(stream)
-                if table.schema != self._schema:
-                    raise DataError(f"{part}: has other columns; give another --output")
-                self.done.update(table.column("file").to_pylist())
-            except (pyarrow.ArrowException, OSError):
-                raise DataError(f"{part}: is not a Parquet file that can be read; delete it or start anew") from None
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _claim(self._fd, folder)
+            parts = self._tidy()
+            self.done = set()
+            for part in parts:
+                self.done.update(self._names(part))
+        except BaseException:
+            os.close(self._fd)
+            raise
         self._next = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
         self._rows: list[dict[str, Any]] = []
+
+    def _tidy(self) -> list[Path]:
+        """The parts in order; what a killed run left of one is taken away."""
+        parts = []
+        for path in sorted(self._folder.iterdir()):
+            if re.fullmatch(r"part-\d{6,}\.parquet", path.name):
+                parts.append(path)
+            elif re.fullmatch(r"\.part-\d{6,}\.parquet\.part", path.name):
+                path.unlink()
+        return parts
+
+    def _names(self, part: Path) -> list[str]:
+        try:
+            with part.open("rb") as stream:  # of a path with a colon Arrow makes a URL
+                table = self._arrow.parquet.read_table(stream)
+        except (self._arrow.ArrowException, OSError):
+            raise DataError(f"{part}: is not a Parquet file that can be read; delete it or start anew") from None
+        if table.schema != self._schema:
+            raise DataError(f"{part}: has other columns; give another --output")
+        names: list[str] = table.column("file").to_pylist()
+        return names
 
     def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
         whole = record.to_dict()
@@ -185,8 +225,11 @@ class ParquetTable:
             self._flush()
 
     def close(self) -> None:
-        if self._rows:
-            self._flush()
+        try:
+            if self._rows:
+                self._flush()
+        finally:
+            let_go(self._fd)
 
     def _flush(self) -> None:
         table = self._arrow.Table.from_pylist(self._rows, schema=self._schema)
@@ -195,7 +238,10 @@ class ParquetTable:
         try:
             with partial.open("wb") as stream:
                 self._arrow.parquet.write_table(table, stream)
+                stream.flush()
+                os.fsync(stream.fileno())  # or a power cut could leave an empty part, which no --resume can read
             partial.replace(target)
+            sync_folder(self._folder)
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise DataError(f"{target}: cannot write: {error.strerror or error}") from None
@@ -217,7 +263,7 @@ def cut_torn_line(path: Path, head: bytes = b"") -> None:
     if not path.exists():
         return
     with path.open("r+b") as stream:
-        beginning = stream.read(len(head))
+        beginning = stream.read(len(head)).rstrip(b"\0")  # a power cut may leave nothing but zeros
         if not head.startswith(beginning):
             return  # somebody's own file: whoever reads it says so
         end = stream.seek(0, os.SEEK_END)

@@ -144,7 +144,10 @@ class RecordFile:
 
     def _rotate(self, fd: int) -> int:
         """Give the full file a number and begin a new one; if the disk refuses, go on in the old."""
-        last = max(self._numbered().values(), default=0)
+        try:
+            last = max(self._numbered().values(), default=0)
+        except PermissionError:  # which number is free, only a list of the folder tells
+            return fd
         older = self.path.with_name(f"{self.path.stem}.{last + 1:06d}{self.path.suffix}")
         fresh = self.path.with_name(f".{self.path.name}.new")
         try:
@@ -219,7 +222,10 @@ class RecordFile:
 
     def _rotated(self) -> list[Path]:
         """The older files, oldest first. What has such a name and was not written by us is not ours to delete."""
-        numbered = self._numbered()
+        try:
+            numbered = self._numbered()
+        except PermissionError:  # one may write into a folder that one may not list
+            return []
         return sorted((path for path in numbered if _is_ours(path)), key=lambda path: numbered[path])
 
     def _numbered(self) -> dict[Path, int]:

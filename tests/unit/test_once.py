@@ -292,7 +292,12 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tiny_bundle, folder, tm
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"edge-label: {output}: cannot write: File too large; make room")
+    assert error == (
+        f"edge-label: {output}: cannot write: File too large; what it holds is whole; "
+        "make room, then go on with --resume"
+    )
+    assert output.read_bytes().endswith(b"\n")
+    assert len(names(output)) >= 1
     assert once(tiny_bundle, folder, "--output", output, "--resume") == 0
     assert len(set(names(output))) == len(names(output)) == 29
 
@@ -308,6 +313,44 @@ def test_without_pyarrow_the_error_says_what_to_do(tiny_bundle, folder, tmp_path
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert once(tiny_bundle, folder, "--output", tmp_path / "x.parquet") == 78
     assert "pip install 'edge-label[parquet]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["notes.jsonl", "notes.csv"])
+def test_a_table_that_is_not_ours_is_refused_and_stays_as_it_was(tiny_bundle, folder, tmp_path: Path, name: str):
+    theirs = tmp_path / name
+    theirs.write_text("first line\nlast line without an end")
+    assert once(tiny_bundle, folder, "--output", theirs, "--resume") == 65
+    assert theirs.read_text() == "first line\nlast line without an end"
+
+
+def test_a_parquet_folder_keeps_what_is_not_ours(tiny_bundle, folder, tmp_path: Path):
+    output = tmp_path / "out.parquet"
+    output.mkdir()
+    theirs = (output / ".download.part", output / "part-of-a-song.parquet")
+    for path in theirs:
+        path.write_text("theirs")
+    (output / ".part-000000.parquet.part").write_text("torn")
+    assert once(tiny_bundle, folder, "--output", output, "--resume") == 0
+    assert [path.read_text() for path in theirs] == ["theirs", "theirs"]
+    assert len(list(output.glob(".part-*"))) == 0
+
+
+@pytest.mark.fault("S12")
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_table_that_another_process_writes_is_refused_with_78(tiny_bundle, folder, tmp_path, capsys, suffix: str):
+    output = tmp_path / f"out{suffix}"
+    assert once(tiny_bundle, folder / "below", "--output", output) == 0
+    held = "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(fd, 2); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held, output], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        other.stdout.readline()
+        before = capsys.readouterr()
+        assert once(tiny_bundle, folder, "--output", output, "--resume") == 78
+        other.stdin.close()
+    error = capsys.readouterr().err
+    assert f"process {other.pid} (python" in error, before
+    assert "wait for it, or give another --output" in error
 
 
 @pytest.mark.parametrize(
