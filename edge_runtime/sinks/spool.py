@@ -206,7 +206,7 @@ class Spool:
             if match:
                 found.setdefault(int(match[1]), []).append(path)
         self._held = deque(
-            _Held.of(number, tuple(paths), written.get(number)) for number, paths in sorted(found.items())
+            _Held.of(self._folder, paths, written.get(number)) for number, paths in sorted(found.items())
         )
         self._bytes = sum(held.bytes for held in self._held)
 
@@ -228,9 +228,8 @@ class Spool:
         self.deleted += 1
 
     def _added(self, capture: Capture) -> None:
-        number = int(capture.media.name.split("-", 1)[0])
         with room.lock:
-            held = _Held.of(number, (capture.sidecar, capture.media), (time.monotonic(), 0.0))
+            held = _Held.of(self._folder, [capture.sidecar, capture.media], (time.monotonic(), 0.0))
             self._held.append(held)
             self._bytes += held.bytes
 
@@ -255,24 +254,40 @@ class _Stream(io.FileIO):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The files of one number, the sidecar first, so that it is also the first to be deleted."""
+    """The files of one number, the sidecar first, so that it is also the first to be deleted.
 
-    number: int
-    paths: tuple[Path, ...]
+    There may be ten thousand, and the process must not grow with them: names in one string are a third of two Paths.
+    """
+
+    folder: Path  # the same object for all
+    names: str
     bytes: int
     written: tuple[float, float]  # monotonic seconds, 0 for an earlier run; and the wall clock's
 
     @classmethod
-    def of(cls, number: int, paths: tuple[Path, ...], written: tuple[float, float] | None) -> _Held:
+    def of(cls, folder: Path, paths: list[Path], written: tuple[float, float] | None) -> _Held:
         facts = [path.stat() for path in paths if path.exists()]
         before = (0.0, min((one.st_mtime for one in facts), default=0.0))
-        return cls(number, paths, sum(one.st_size for one in facts), written or before)
+        names = "/".join(path.name for path in paths)
+        return cls(folder, names, sum(one.st_size for one in facts), written or before)
+
+    @property
+    def number(self) -> int:
+        """Which capture it is, counted from the first that was ever kept there."""
+        return int(self.names.split("-", 1)[0])
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its files."""
+        return tuple(self.folder / name for name in self.names.split("/"))
 
     @property
     def capture(self) -> Capture | None:
         """None for a single file without the other, or too many."""
-        stems = {path.stem for path in self.paths}
-        return Capture(self.paths[1], self.paths[0]) if len(self.paths) == 2 and len(stems) == 1 else None
+        paths = self.paths
+        if len(paths) != 2 or paths[0].stem != paths[1].stem:
+            return None
+        return Capture(media=paths[1], sidecar=paths[0])
 
     def damaged(self) -> tuple[Path, ...]:
         """The files to be deleted. A picture stays where only its sidecar is damaged."""

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,27 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_captures(tmp_path: Pat
         assert used(tmp_path) <= 200_000
         assert not list(tmp_path.glob(".*.part"))
         spool.close()
+
+
+@pytest.mark.fault("P3")
+def test_what_is_remembered_of_a_capture_is_small(tmp_path: Path):
+    """A day of captures must not show in the process: two Paths for each were 2 MB an hour."""
+    spool = Spool(tmp_path / "spool", 10**9)
+    spool.open()
+
+    def keep(count: int) -> None:
+        for _ in range(count):
+            draft = spool.start("different-20260502T091307Z", ".jpg")
+            draft.reserve(4)
+            draft.stream.write(b"jpeg")
+            draft.finish(lambda media, size: {"file": media, "bytes": size})
+
+    keep(10)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        keep(200)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / 200 < 450
