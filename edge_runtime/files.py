@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import stat
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def claim(fd: int) -> None:
     """Make an open file or folder this process's alone, until ``let_go(fd)`` or the end of the process.
 
     Raises TakenError when another process has it, and BlockingIOError while an older sink of our own does, as during a
-    reload. On a file system without locks it does nothing.
+    reload. On a file system without locks it does nothing, nor where the other process was killed and cannot end.
     """
     facts = os.fstat(fd)
     inode = (facts.st_dev, facts.st_ino)
@@ -132,7 +133,10 @@ def claim(fd: int) -> None:
     except BlockingIOError:
         if inode in _mine:
             raise
-        raise TakenError(errno.EBUSY, f"{_holder(facts)} writes there already") from None
+        pid = _holder(facts.st_ino)
+        if not _was_killed(pid):
+            raise TakenError(errno.EBUSY, f"{_described(pid)} writes there already") from None
+        return
     except OSError:
         return
     _mine.add(inode)
@@ -145,13 +149,34 @@ def let_go(fd: int) -> None:
     os.close(fd)
 
 
-def _holder(facts: os.stat_result) -> str:
-    """Who holds the lock, as the kernel lists it: ``process 4711 (edge-label)``."""
-    inode = f":{facts.st_ino}"
+def _holder(inode: int) -> int | None:
+    """Who holds the lock, as the kernel lists it; None for somebody in another container.
+
+    Not by the device: of a layered file system, the kernel lists another one than stat tells.
+    """
     try:
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        # Not the device: of a layered file system, the kernel lists another one than stat tells.
-        pid = next(fields[4] for fields in locks if fields[1] == "FLOCK" and fields[5].endswith(inode))
+        return next(int(fields[4]) for fields in locks if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"))
+    except (OSError, ValueError, StopIteration, IndexError):
+        return None
+
+
+def _was_killed(pid: int | None) -> bool:
+    """Whether a process only waits for a driver or a disk to let it end. It keeps its lock, but writes no more.
+
+    Without this a service whose camera driver hangs could never be started again.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+    except (OSError, ValueError, KeyError):
+        return False
+    return status["State"].split()[0] == "Z" or bool(pending & 1 << (signal.SIGKILL - 1))
+
+
+def _described(pid: int | None) -> str:
+    try:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
-    except (OSError, StopIteration, IndexError):  # of another user, or in another container
-        return "another process"
+    except OSError:
+        return "another process" if pid is None else f"process {pid}"

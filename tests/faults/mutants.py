@@ -125,6 +125,7 @@ MUTANTS = tuple(
         ("S11", SINKS + "room.py", "offers.sort(key=lambda offer: offer[0])", "pass"),
         ("S12", "edge_runtime/files.py", "if inode in _mine:", "if True:"),
         ("S12", FILE, "if _is_at(fd, path):", "if True:"),
+        ("S12", "edge_runtime/files.py", "if not _was_killed(pid):", "if True:"),
         ("S12", "edge_runtime/tables.py", "        claim(fd)", "        pass"),
         ("T1", SERVICE, "time.monotonic()", "time.time()"),
         ("T2", "edge_runtime/telemetry.py", "return now() < _RELEASED or", "return"),

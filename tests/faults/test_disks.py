@@ -497,6 +497,35 @@ def test_of_two_programs_that_append_and_rotate_one_loses_nothing_and_the_other_
     assert {r["by"] for r in stored} == {"holder"}
 
 
+KILLED = """\
+import ctypes, platform, sys, threading, time
+from pathlib import Path
+from edge_runtime.sinks.record_file import Caps, RecordFile
+held = RecordFile(Path(sys.argv[1]), Caps())
+threading.Thread(target=time.sleep, args=(100,)).start()
+print("holding", flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)  # ends this thread only
+"""
+
+
+@pytest.mark.fault("S12")
+def test_a_killed_process_that_a_driver_keeps_from_ending_keeps_nobody_out(tmp_path: Path):
+    """Its first thread is gone and it still has its files, as when a thread of it hangs in a camera's driver."""
+    path = tmp_path / "run.jsonl"
+    command = [sys.executable, "-c", KILLED, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holding\n"
+        wait_until(lambda: "\nState:\tZ" in Path(f"/proc/{process.pid}/status").read_text())
+        try:
+            store = RecordFile(path, DEFAULT)
+            store.append(line(0))
+            store.close()
+        finally:
+            process.kill()
+    assert numbers(path) == [0]
+
+
 @pytest.mark.fault("S12")
 def test_a_reload_may_hand_the_file_from_one_sink_to_the_next(tmp_path: Path):
     path = tmp_path / "run.jsonl"
