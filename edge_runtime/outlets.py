@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from edge_runtime.config import Config
 from edge_runtime.model.labels import CompiledLabels
@@ -19,6 +20,14 @@ class Running:
 
     labels: Callable[[], CompiledLabels]
     camera_state: Callable[[], CameraState]
+
+
+@runtime_checkable
+class Retiring(Protocol):
+    """A sink with something to clear when a reload closes it."""
+
+    def retire(self, successor: Config) -> None:
+        """Before ``close``: the sinks of ``successor`` follow."""
 
 
 def optional_outlets(config: Config, running: Running, labels: CompiledLabels, *, live: bool) -> list[Outlet]:
@@ -37,23 +46,32 @@ def optional_outlets(config: Config, running: Running, labels: CompiledLabels, *
     return outlets
 
 
-def _outlets(config: Config, running: Running, labels: CompiledLabels, *, live: bool) -> Iterator[Outlet]:
-    if config.mqtt:
-        from edge_runtime.sinks.mqtt import MqttSink
+def retire(outlets: Iterable[Outlet], config: Config) -> None:
+    """Tell those that a reload is about to close what comes after them: some leave things behind elsewhere."""
+    for outlet in outlets:
+        if isinstance(outlet.sink, Retiring):
+            outlet.sink.retire(config)
 
-        mqtt = MqttSink(config.mqtt, lambda: running.labels().reported)
-        yield SinkThread(mqtt, lossless=False, wants=mqtt.wants)
+
+def _outlets(config: Config, running: Running, labels: CompiledLabels, *, live: bool) -> Iterator[Outlet]:
+    def label_names() -> tuple[str, ...]:
+        return running.labels().reported
+
+    if config.mqtt:
+        from edge_runtime.sinks.mqtt import MqttSink, Pace
+
+        yield SinkThread(MqttSink(config.mqtt), lossless=False, chooser=Pace(label_names))
     if config.prometheus:
         from edge_runtime.sinks.prometheus import PrometheusSink
 
-        yield InlineSink(PrometheusSink(config.prometheus, running.camera_state))
+        yield InlineSink(PrometheusSink(config.prometheus, running.camera_state, label_names))
     if config.triggers:
         from edge_runtime.camera.jpeg import JpegEncoder
-        from edge_runtime.sinks.triggers import TriggerSink
+        from edge_runtime.sinks.triggers import Rules, TriggerSink
 
-        clip_jpeg = JpegEncoder(max_width=SMALL_WIDTH)
-        triggers = TriggerSink(config.triggers, JpegEncoder(), labels.reported, clip_jpeg)
-        yield SinkThread(triggers, lossless=not live, pictures=True, wants=triggers.wants)
+        rules = Rules(config.triggers, labels.reported)
+        triggers = TriggerSink(config.triggers, JpegEncoder(), JpegEncoder(max_width=SMALL_WIDTH))
+        yield SinkThread(triggers, lossless=not live, pictures=True, chooser=rules)
     if config.preview:
         from edge_runtime.camera.jpeg import JpegEncoder
         from edge_runtime.sinks.preview import PreviewSink

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge_runtime.errors import DataError, EdgeLabelError, StuckError, one_line
 from edge_runtime.records import Frame, LabelRecord
@@ -28,9 +28,10 @@ class Sink(Protocol):
 
     name: str
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
-        """Deliver one record; ``frame`` is what it was made from, None unless the sink runs with ``pictures``, and for
-        a ``stale`` record."""
+    @property
+    def write(self) -> Callable[..., None]:
+        """``write(record, frame)`` delivers one record; ``frame`` is what it was made from, None unless the sink runs
+        with ``pictures``, and for a ``stale`` record. A sink with a ``Chooser`` gets that one's item instead."""
 
     def close(self) -> None:
         """Flush and release. Called once, from the sink's own thread."""
@@ -40,8 +41,11 @@ class Outlet(Protocol):
     """How the pipeline's loop sees a sink, whichever way it runs. A run ends when one has a ``failure``."""
 
     sink: Sink
-    lost: int
     failure: EdgeLabelError | None
+
+    @property
+    def lost(self) -> int:
+        """Records that did not get through."""
 
     def put(self, record: LabelRecord, frame: Frame | None) -> None:
         """Hand a record over without waiting."""
@@ -50,13 +54,27 @@ class Outlet(Protocol):
         """Flush what is left and close the sink, within ``timeout_s``."""
 
 
+class Chooser(Protocol):
+    """The pipeline's half of a sink that does not want every record.
+
+    Both methods run in the pipeline's thread and take microseconds. The other half is the sink itself, in its own
+    thread. The two share nothing: all that the sink gets is the item that comes through the queue.
+    """
+
+    def wants(self, record: LabelRecord, frame: Frame | None) -> tuple[Any, ...] | None:
+        """The item: what ``write`` is to be called with. None: nothing, and no thread is woken."""
+
+    def dropped(self, *item: Any) -> None:
+        """``write`` will never see this item, because the queue was full. What it was to tell may be told again."""
+
+
 class SinkThread:
-    """Runs one sink. ``put`` never waits on a live source: when the queue is full the oldest record is lost and
+    """Runs one sink. ``put`` never waits on a live source: when the queue is full the oldest item is lost and
     counted. For files (``lossless``) it waits, because there every frame is to be labelled and written.
 
     Only with ``pictures`` does the queue hold the frames' pixels: 256 raw frames would be more than all our memory.
     With ``vital`` the run is for nothing without this sink: the first record that it cannot take becomes ``failure``.
-    ``wants`` is asked first, in the pipeline's thread, and takes microseconds: a record it declines wakes no thread.
+    Without a ``chooser`` every record is an item, (record, frame).
     """
 
     def __init__(
@@ -67,44 +85,59 @@ class SinkThread:
         vital: bool = False,
         pictures: bool = False,
         capacity: int | None = None,
-        wants: Callable[[LabelRecord, Frame | None], bool] | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
         self.sink = sink
-        self._wants = wants
+        self._chooser = chooser
         self._vital = vital
         self._written = 0
-        self.lost = 0
         self.failure: EdgeLabelError | None = None
         self._lossless = lossless
         self._pictures = pictures
+        self._displaced = 0  # counted by the pipeline's thread only
+        self._failed = 0  # counted by the sink's thread only: two threads on one counter would miss some
         default = PICTURES_CAPACITY if pictures else CAPACITY
-        self._queue: queue.Queue[tuple[LabelRecord, Frame | None] | None] = queue.Queue(capacity or default)
+        self._queue: queue.Queue[tuple[Any, ...] | None] = queue.Queue(capacity or default)
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
         self._thread.start()
 
+    @property
+    def lost(self) -> int:
+        """Items that a full queue gave up, and those that the sink could not take."""
+        return self._displaced + self._failed
+
     def put(self, record: LabelRecord, frame: Frame | None) -> None:
-        """Queue a record for the sink."""
-        if self._wants is not None and not self._wants(record, frame):
-            return
-        item = (record, frame if self._pictures else None)
-        while True:
+        """Queue what the sink is to be told of a record, if anything."""
+        item: tuple[Any, ...] | None = (record, frame if self._pictures else None)
+        if self._chooser is not None:
+            item = self._chooser.wants(record, frame)
+
+        while item is not None:
             try:
                 self._queue.put(item, self._lossless, _LOOK_S)
             except queue.Full:
                 if self._lossless:
                     self._refuse_to_wait_for_the_dead()
-                    continue
-                try:
-                    self._queue.get_nowait()
-                    self.lost += 1
-                except queue.Empty:
-                    pass
+                else:
+                    self._displace()
             else:
                 return
 
     def _refuse_to_wait_for_the_dead(self) -> None:
         if not self._thread.is_alive():
             raise StuckError(f"{self.sink.name}: its thread has died; only a new process can help")
+
+    def _displace(self) -> bool:
+        """Give up the oldest item; False when there is none."""
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return False
+        if item is not None:
+            self._displaced += 1
+            if self._chooser is not None:
+                self._chooser.dropped(*item)
+        return True
 
     def close(self, timeout_s: float = 3.0) -> None:
         """Write what is queued, close the sink, and give up after ``timeout_s``."""
@@ -114,22 +147,27 @@ class SinkThread:
         except queue.Full:
             pass
         self._thread.join(max(0.0, deadline - time.monotonic()))
+
         if self._thread.is_alive():
             if self._vital and self.failure is None:
                 self.failure = self._ends("takes no more records")
             log.warning("%s: still stuck, up to %d records not written", self.sink.name, self._queue.qsize() + 1)
+            # Should the thread come free again, it finds its end, and nothing that was counted as lost.
+            while self._displace():
+                pass
+            self._queue.put(None)
 
     def _run(self) -> None:
         failed_at: float | None = None
         while (item := self._queue.get()) is not None:
             if self.failure is not None:
-                self.lost += 1
+                self._failed += 1
                 continue
             try:
                 self.sink.write(*item)
                 self._written += 1
             except Exception as error:  # a thread that ends would hold up a file's frames for ever, and say nothing
-                self.lost += 1
+                self._failed += 1
                 if self._vital and isinstance(error, OSError):
                     self.failure = self._ends(error.strerror or str(error))
                 elif failed_at is None:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, one_line
 from edge_runtime.secrecy import masked
 from edge_runtime.sinks.spool import Capture
 
@@ -66,7 +66,7 @@ class Hook:
                 if self._stop.is_set():
                     return
                 capture = self._waiting[0]
-            problem = self._hand_over(capture) if capture.media.exists() else None
+            problem = self._try(capture)
             if problem is None:
                 backoff = BACKOFF_S[0]
                 with self._changed:
@@ -77,6 +77,13 @@ class Hook:
                 log.warning("hook: %s: %s; trying again, at least every %d s", capture.media, problem, BACKOFF_S[1])
             self._stop.wait(backoff)
             backoff = min(2 * backoff, BACKOFF_S[1])
+
+    def _try(self, capture: Capture) -> str | None:
+        """``_hand_over``, whatever happens: a thread that ends would hand over nothing more, and say nothing."""
+        try:
+            return self._hand_over(capture) if capture.media.exists() else None
+        except Exception as error:
+            return f"{type(error).__name__}: {one_line(error)}"
 
     def _hand_over(self, capture: Capture) -> str | None:
         """Run the command; None for success, else what went wrong."""

@@ -9,266 +9,217 @@ Topics, all retained, QoS 1, below ``<topic>/<device>/``:
 
 While the broker is away nothing piles up: when it is back, the next record is published. While it is slow, paho's
 queue takes at most ``queue`` messages; what does not fit is counted as lost, and the next record tries again.
+
+What is retained and no longer true is cleared with an empty message: the topics of labels that left the set, and, when
+``device``, ``topic``, ``discovery`` or ``discovery_prefix`` change, those of before. What a former run left on the
+broker is learned from its discovery message and from the label topics that are there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from edge_runtime import __version__
-from edge_runtime.config import MqttConfig, plain_name
-from edge_runtime.digest import sha256_hex
-from edge_runtime.errors import ConfigError
+from edge_runtime.config import Config, MqttConfig
 from edge_runtime.records import Frame, LabelRecord
-from edge_runtime.secrecy import shown, shown_file
+from edge_runtime.sinks.mqtt_link import Link
+from edge_runtime.sinks.mqtt_topics import MAX_LABEL_TOPICS, USUAL_PREFIX, Topics, config_topic, read_former
 
 log = logging.getLogger("edge_label.mqtt")
 
-MAX_LABEL_TOPICS = 64
 MIN_INTERVAL_S = 0.25
-BACKOFF_MAX_S = 30
-KEEPALIVE_S = 30
-CONNECT_TIMEOUT_S = 5.0
+LOOK_S = 1.0  # how often the sink looks after its connection
+LISTEN_S = 10.0  # how long the broker may take to tell what is retained
 FLUSH_S = 1.0
 
 
-class MqttSink:
-    """One broker. Raises ConfigError when paho-mqtt, the credentials or the certificates are missing or wrong.
+class Pace:
+    """The pipeline's half: which records the sink gets, and with them the names of the labels in use."""
 
-    ``label_names`` gives the current label set; it is asked again whenever a record's ``labels_id`` changes.
-    """
+    def __init__(self, label_names: Callable[[], Sequence[str]]) -> None:
+        self._label_names = label_names
+        self._names: tuple[str, ...] = ()
+        self._labels_id = ""
+        self._key: tuple[str, ...] | None = None
+        self._not_before_s = self._look_s = float("-inf")
+
+    def wants(self, record: LabelRecord, frame: Frame | None) -> tuple[LabelRecord, tuple[str, ...]] | None:
+        """A record where something changed, at most every ``MIN_INTERVAL_S``; else one every ``LOOK_S``."""
+        now_s = time.monotonic()
+        key = _key(record)
+        changed = key != self._key
+        if now_s < (self._not_before_s if changed else self._look_s):
+            return None
+        if record.labels_id != self._labels_id:
+            self._labels_id = record.labels_id
+            self._names = tuple(self._label_names())
+        if changed:
+            self._not_before_s = now_s + MIN_INTERVAL_S
+        self._look_s = now_s + LOOK_S
+        self._key = key
+        return record, self._names
+
+    def dropped(self, record: LabelRecord, names: tuple[str, ...]) -> None:
+        """What changed with it changes again with the next record."""
+        self._key = None
+
+
+class MqttSink:
+    """One broker. Raises ConfigError when paho-mqtt, the credentials or the certificates are missing or wrong."""
 
     name = "mqtt"
 
-    def __init__(self, config: MqttConfig, label_names: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, config: MqttConfig) -> None:
         self._config = config
-        self._label_names = label_names
-        self._base = f"{config.topic}/{config.device}"
-        self._topics: dict[str, str] = {}
+        self._topics = Topics.of(config)
+        former = {config_topic(prefix, config.device) for prefix in (config.discovery_prefix, USUAL_PREFIX)}
+        ask = [f"{self._topics.base}/label/+", *sorted(former)]
+        self._link = Link(config, (self._topics.status, "offline"), ask)
+        self._former_configs = former
+
         self._labels_id = ""
-        self._announced = False
+        self._label_topics: dict[str, str] = {}
+        self._announced_on = 0  # the number of the connection
         self._published_key: object = None
         self._published_on: dict[str, bool] = {}
-        self._due = self._not_before = 0.0
-        self._refused = ""
-        self._client = self._make_client()
-        self._port = config.port or (8883 if config.tls else 1883)
-        self._broker = shown(f"{config.host}:{self._port}")
-        self._started = False
+        self._due_s = 0.0
+        self._listen_until_s = float("inf")
 
-    def _make_client(self) -> Any:
-        try:
-            from paho.mqtt.client import Client
-            from paho.mqtt.enums import CallbackAPIVersion
-        except ImportError:
-            raise ConfigError("mqtt: paho-mqtt is not installed; pip install 'edge-label[mqtt]'") from None
-        config = self._config
-        client = Client(CallbackAPIVersion.VERSION2, client_id=f"edge-label-{config.device}")
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.reconnect_delay_set(1, BACKOFF_MAX_S)
-        client.max_queued_messages_set(config.queue)
-        client.will_set(f"{self._base}/status", "offline", qos=1, retain=True)
-        if config.credentials_file:
-            client.username_pw_set(*read_credentials(Path(config.credentials_file)))
-        if config.tls:
-            for key in ("ca_file", "cert_file", "key_file"):  # the library does not say which
-                path = getattr(config, key)
-                if path and not os.access(path, os.R_OK):
-                    raise ConfigError(
-                        f"mqtt.{key}: {shown_file(path)} is not there, or may not be read; check path and rights"
-                    )
-            try:
-                client.tls_set(config.ca_file, config.cert_file, config.key_file)
-            except (OSError, ValueError) as error:
-                raise ConfigError(
-                    f"mqtt: a certificate file cannot be used: {error}; check ca_file, cert_file"
-                ) from None
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_connect_fail = self._on_connect_fail
-        return client
+        self._retained: set[str] = set()  # topics with a message of ours, of this run or of one before
+        self._components: dict[str, str] = {}  # that Home Assistant knows, and their platforms
+        self._retired = False
+        self._successor: MqttConfig | None = None
 
-    def wants(self, record: LabelRecord, frame: Frame | None) -> bool:
-        """Whether there is something to publish, or to set up, and the last time is long enough ago."""
-        now = time.monotonic()
-        if now < self._not_before:
-            return False
-        if self._announced and now < self._due and _key(record) == self._published_key:
-            return False
-        self._not_before = now + MIN_INTERVAL_S
-        return True
-
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+    def write(self, record: LabelRecord, names: tuple[str, ...]) -> None:
         """Publish the record if something changed, or if it is time again."""
-        now = time.monotonic()
-        if not self._started:  # not earlier: a reload makes the new sink before it closes the old, of the same name
-            self._started = True
-            self._client.connect_async(self._config.host, self._port, KEEPALIVE_S)
-            self._client.loop_start()
+        now_s = time.monotonic()
+        self._link.start()  # not in __init__: a reload makes the new sink before it closes the old, of the same name
         if record.labels_id != self._labels_id:
-            self._learn_labels(record)
-        if not self._client.is_connected():
+            self._take_labels(record.labels_id, names)
+        if not self._link.connected:
             return
-        if not self._announced:
-            self._announce()
+        if self._announced_on != self._link.connections:
+            self._announce(now_s)
+        self._hear(now_s)
+        self._clear_ghosts()
+
         key = _key(record)
-        if key != self._published_key or now >= self._due:
-            self._due = now + self._config.every_s
+        if key != self._published_key or now_s >= self._due_s:
+            self._due_s = now_s + self._config.every_s
             self._publish_record(record)
             self._published_key = key
 
+    def retire(self, successor: Config) -> None:
+        """Before ``close``: another sink follows, or none; what that one will not look after is cleared."""
+        self._retired = True
+        self._successor = successor.mqtt
+
     def close(self) -> None:
         """Say goodbye if the broker listens; it does not hold up the end for more than a second."""
-        if self._client.is_connected():
-            goodbye = self._client.publish(f"{self._base}/status", "offline", qos=1, retain=True)
-            try:
-                goodbye.wait_for_publish(FLUSH_S)
-            except (RuntimeError, ValueError):  # the connection went, or the queue is full: the last will says it
-                pass
-        self._client.disconnect()
+        goodbye = self._goodbye()
+        if self._link.connected:
+            if not self._link.publish_last(goodbye, FLUSH_S):
+                log.debug("mqtt: the broker does not listen, and hears of the end by the last will")
+        elif len(goodbye) > 1:
+            log.warning("mqtt: the broker is away, so what was published below %s stays there", self._topics.base)
+        self._link.close()
+
+    def _goodbye(self) -> list[tuple[str, str]]:
+        """The last messages: what is cleared, Home Assistant's first, and that the camera is offline."""
+        left: set[str] = set()
+        if self._retired:
+            successor = self._successor
+            here = successor is not None and _broker(successor) == _broker(self._config)
+            kept = Topics.of(successor) if successor is not None and here else None
+            left = {topic for topic in self._retained if kept is None or not kept.cover(topic)}
+        messages = [(topic, "") for topic in sorted(left, key=self._config_first)]
+        if self._topics.status not in left:
+            messages.append((self._topics.status, "offline"))
+        return messages
+
+    def _config_first(self, topic: str) -> tuple[bool, str]:
+        return topic not in self._former_configs, topic
 
     def _publish(self, topic: str, payload: str) -> None:
-        """Queue one retained message. Raises BlockingIOError when the queue to a slow broker is full."""
-        if self._client.publish(topic, payload, qos=1, retain=True).rc == _QUEUE_FULL:
-            raise BlockingIOError(f"{self._broker} is slow, its queue of {self._config.queue} messages is full")
+        self._link.publish(topic, payload)
+        self._retained.add(topic)
 
     def _publish_record(self, record: LabelRecord) -> None:
         on = {label.name for label in record.labels if label.on}
-        self._publish(f"{self._base}/state", record.to_json())
-        for name, topic in self._topics.items():
+        self._publish(self._topics.state, record.to_json())
+        for name, topic in self._label_topics.items():
             if self._published_on.get(name) != (name in on):
                 self._publish(topic, "ON" if name in on else "OFF")
                 self._published_on[name] = name in on
 
-    def _learn_labels(self, record: LabelRecord) -> None:
-        names = self._label_names()
-        self._labels_id = record.labels_id
-        self._topics = {}
-        if len(names) <= MAX_LABEL_TOPICS:
-            self._topics = {name: f"{self._base}/label/{topic_level(name)}" for name in names}
-        else:
+    def _take_labels(self, labels_id: str, names: tuple[str, ...]) -> None:
+        self._labels_id = labels_id
+        self._label_topics = self._topics.of_labels(names)
+        self._announced_on = 0
+        if len(names) > MAX_LABEL_TOPICS:
             log.info(
                 "mqtt: %d labels are more than %d, so they get no topics of their own", len(names), MAX_LABEL_TOPICS
             )
-        self._announced = False
 
-    def _announce(self) -> None:
+    def _announce(self, now_s: float) -> None:
         """Who we are and what there will be to see; everything is published anew after it."""
-        self._publish(f"{self._base}/status", "online")
-        if self._config.discovery:
-            topic = f"{self._config.discovery_prefix}/device/edge-label-{self._config.device}/config"
-            self._publish(topic, json.dumps(self.discovery(), ensure_ascii=False))
+        if self._listen_until_s == float("inf"):
+            self._listen_until_s = now_s + LISTEN_S
+        self._publish(self._topics.status, "online")
+        self._publish_discovery()
         self._published_on = {}
         self._published_key = None
-        self._announced = True
+        self._announced_on = self._link.connections
 
-    def discovery(self) -> dict[str, Any]:
-        """Home Assistant's device discovery message: a handful of sensors, and one binary sensor a label."""
-        device = self._config.device
-        components: dict[str, dict[str, Any]] = {}
-        for key, name, template, more in _SENSORS:
-            components[key] = {"platform": "sensor", "name": name, "value_template": template, **more}
-        for label, topic in self._topics.items():
-            key = f"label_{topic.rsplit('/', 1)[-1]}"
-            components[key] = {"platform": "binary_sensor", "name": label, "state_topic": topic}
-        for key, component in components.items():
-            component["unique_id"] = f"edge-label-{device}-{key}"
-        return {
-            "device": {"identifiers": [f"edge-label-{device}"], "name": device, "model": "edge-label"},
-            "origin": {"name": "edge-label", "sw_version": __version__},
-            "availability": [{"topic": f"{self._base}/status"}],
-            "state_topic": f"{self._base}/state",
-            "qos": 1,
-            "components": components,
-        }
-
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if reason.is_failure:
-            self._complain(f"refuses us: {reason}; check credentials_file")
+    def _publish_discovery(self) -> None:
+        """Tell Home Assistant. A component that is gone must be named once more, with nothing but its platform."""
+        if self._topics.config is None:
             return
-        self._refused = ""
-        log.info("mqtt: connected to %s, publishing below %s", self._broker, self._base)
-        self._announced = False
+        message = self._topics.discovery(self._label_topics)
+        components: dict[str, dict[str, Any]] = message["components"]
+        gone = {key: {"platform": was} for key, was in self._components.items() if key not in components}
+        if gone:
+            farewell = {**message, "components": {**components, **gone}}
+            self._publish(self._topics.config, json.dumps(farewell, ensure_ascii=False))
+        self._publish(self._topics.config, json.dumps(message, ensure_ascii=False))
+        self._components = {key: component["platform"] for key, component in components.items()}
 
-    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if reason.is_failure and not self._refused:
-            self._complain(f"connection lost ({reason})")
+    def _hear(self, now_s: float) -> None:
+        """Take in what former runs left on the broker."""
+        forgotten = False
+        while not self._link.found.empty():
+            topic, payload = self._link.found.get()
+            if topic not in self._former_configs:
+                self._retained.add(topic)
+                continue
+            former = read_former(payload, self._config.device)
+            if former is None:
+                continue
+            self._retained |= {topic, *former.topics}
+            if topic == self._topics.config:
+                forgotten = forgotten or not former.components.keys() <= self._components.keys()
+                self._components = {**former.components, **self._components}
+        if forgotten:
+            self._publish_discovery()
+        if now_s >= self._listen_until_s:
+            self._link.stop_asking()
 
-    def _on_connect_fail(self, client: Any, userdata: Any) -> None:
-        self._complain("does not answer")
+    def _clear_ghosts(self) -> None:
+        """An empty message takes a retained one away."""
+        topics = self._topics
+        alive = {topics.status, topics.state, topics.config, *self._label_topics.values()}
+        for topic in sorted(self._retained - alive, key=self._config_first):
+            self._link.publish(topic, "")
+            self._retained.remove(topic)
 
-    def _complain(self, what: str) -> None:
-        """One line a change, not one a retry."""
-        if what != self._refused:
-            self._refused = what
-            log.warning("mqtt: %s %s; trying again, at least every %d s", self._broker, what, BACKOFF_MAX_S)
+
+def _broker(config: MqttConfig) -> tuple[str, int | None, bool]:
+    return config.host, config.port, config.tls
 
 
 def _key(record: LabelRecord) -> tuple[str, ...]:
     """What has changed when a record is worth publishing before its time."""
     return (record.labels_id, record.state, *sorted(label.name for label in record.labels if label.on))
-
-
-_QUEUE_FULL = 15  # paho's MQTT_ERR_QUEUE_SIZE
-
-_ON = "{{ value_json.labels | selectattr('on') | map(attribute='name') | join(', ') | truncate(250) }}"
-_SENSORS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
-    ("labels", "Labels", _ON, {}),
-    ("state", "State", "{{ value_json.state }}", {"entity_category": "diagnostic"}),
-    (
-        "fps",
-        "Frames per second",
-        "{{ value_json.fps }}",
-        {"unit_of_measurement": "FPS", "entity_category": "diagnostic"},
-    ),
-    (
-        "latency",
-        "Latency",
-        "{{ value_json.ms.total }}",
-        {"device_class": "duration", "unit_of_measurement": "ms", "entity_category": "diagnostic"},
-    ),
-    (
-        "memory",
-        "Memory",
-        "{{ value_json.rss_mb }}",
-        {"device_class": "data_size", "unit_of_measurement": "MB", "entity_category": "diagnostic"},
-    ),
-    (
-        "temperature",
-        "Temperature",
-        "{{ value_json.temp_c }}",
-        {"device_class": "temperature", "unit_of_measurement": "°C", "entity_category": "diagnostic"},
-    ),
-)
-
-
-def topic_level(name: str) -> str:
-    """A label's name as one MQTT topic level: ``Snowy road`` -> ``snowy-road``.
-
-    Names that lose anything but case and spaces on the way (``c++``, ``a/b#``) get a hash, so that none collide.
-    """
-    plain = plain_name(name.lower())
-    if plain.replace("-", " ") == " ".join(name.lower().split()):
-        return plain
-    return f"{plain}-{sha256_hex(name.encode())[:6]}".lstrip("-")
-
-
-def read_credentials(path: Path) -> tuple[str, str]:
-    """(user, password) from a file of one line, ``user:password``. Raises ConfigError."""
-    try:
-        if path.stat().st_mode & 0o007:
-            raise ConfigError(f"{path}: every user may read this password; chmod 640 it, group video for the service")
-        user, colon, password = path.read_text(encoding="utf-8").strip("\n").partition(":")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        advice = "; the service's group is video" if isinstance(error, PermissionError) else ""
-        raise ConfigError(f"{shown_file(str(path))}: cannot read mqtt credentials: {reason}{advice}") from None
-    if not colon or not user or "\n" in password:
-        raise ConfigError(f"{path}: must be one line, user:password")
-    return user, password

@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -35,12 +35,23 @@ Sample = tuple[dict[str, str], float]
 
 
 class PrometheusSink:
-    """Counts records. Raises ConfigError when the port, the token or the file's folder cannot be used."""
+    """Counts records. Raises ConfigError when the port, the token or the file's folder cannot be used.
+
+    ``label_names`` gives the current label set. It is asked again whenever a record's ``labels_id`` changes, and a
+    label that has left the set is told no more.
+    """
 
     name = "prometheus"
 
-    def __init__(self, config: PrometheusConfig, camera_state: Callable[[], CameraState]) -> None:
+    def __init__(
+        self,
+        config: PrometheusConfig,
+        camera_state: Callable[[], CameraState],
+        label_names: Callable[[], Sequence[str]],
+    ) -> None:
         self._camera_state = camera_state
+        self._label_names = label_names
+        self._labels_id = ""
         self._started = time.time()
         self._lock = threading.Lock()  # the loop counts, the server reads
         self._newest: LabelRecord | None = None
@@ -83,9 +94,16 @@ class PrometheusSink:
             ms = record.ms
             for stage in STAGES:
                 self._stage_s[stage] += getattr(ms, stage) / 1e3
+            if record.labels_id != self._labels_id:
+                self._labels_id = record.labels_id
+                self._forget_all_but(self._label_names())
             for label in self._changes(record)[0]:
                 if label.name in self._switched or len(self._switched) < MAX_LABELS:
                     self._switched[label.name] += 1
+
+    def _forget_all_but(self, names: Sequence[str]) -> None:
+        for gone in set(self._switched).difference(names):
+            del self._switched[gone]
 
     def close(self) -> None:
         """Stop serving; the text file is taken away, so that nobody reads old numbers as new."""

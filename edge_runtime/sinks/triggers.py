@@ -3,16 +3,24 @@
 A rule fires when its condition becomes true (``edge: rising``) or while it is true (``level``), at most every
 ``min_interval_s``, and, with ``min_distance``, only for a frame that looks different from those it kept before:
 cosine distance 1 - a.b of the image embeddings.
+
+``Rules`` decides in the pipeline's thread, ``TriggerSink`` keeps in its own; a ``Task`` in the queue is all that goes
+from one to the other. Fired = kept + lost, always. A firing is lost when a full queue gives its frame up, when the
+disk refuses, when the frame is broken or when the cap is too small for it. Only the first may happen again: the rule
+gets its interval back, and fires anew while its condition still holds. Trying a full disk again with every frame would
+help nobody.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +39,7 @@ log = logging.getLogger("edge_label.triggers")
 
 SCHEMA = "edge-label-capture/1"
 DIVERSITY_MEMORY = 512  # embeddings a rule remembers: 1 MB at 512 dimensions
+AGAIN_S = 1.0  # after a lost firing; while a disk hangs, a rule fires no more often than this
 
 
 def holds(condition: Condition, scores: Mapping[str, LabelScore], state: str) -> bool:
@@ -52,7 +61,7 @@ def holds(condition: Condition, scores: Mapping[str, LabelScore], state: str) ->
 
 
 class Diversity:
-    """Remembers the embeddings that were kept, the newest ``DIVERSITY_MEMORY`` of them."""
+    """Remembers the embeddings that were kept, the newest ``DIVERSITY_MEMORY`` of them, oldest first."""
 
     def __init__(self, min_distance: float) -> None:
         self._limit = 1 - min_distance
@@ -61,17 +70,31 @@ class Diversity:
 
     def is_new(self, embedding: NDArray[Any]) -> bool:
         """True when every remembered embedding is at least ``min_distance`` away. NaN is never new."""
-        if self._kept is None:
+        if self._kept is None or not self._count:
             return bool(np.isfinite(embedding).all())
-        near = self._kept[: min(self._count, DIVERSITY_MEMORY)] @ embedding
+        near = self._kept[: self._count] @ embedding
         return bool(near.max() <= self._limit)
 
     def remember(self, embedding: NDArray[Any]) -> None:
-        """Add one that was kept, in place of the oldest."""
+        """Add one that is to be kept, in place of the oldest."""
         if self._kept is None:
             self._kept = np.empty((DIVERSITY_MEMORY, len(embedding)), np.float32)
-        self._kept[self._count % DIVERSITY_MEMORY] = embedding
+        if self._count == DIVERSITY_MEMORY:
+            self._remove(0)
+        self._kept[self._count] = embedding
         self._count += 1
+
+    def forget(self, embedding: NDArray[Any]) -> None:
+        """One that was to be kept, and was not."""
+        for row in range(self._count - 1, -1, -1):
+            if self._kept is not None and np.array_equal(self._kept[row], embedding):
+                self._remove(row)
+                return
+
+    def _remove(self, row: int) -> None:
+        if self._kept is not None:
+            self._kept[row : self._count - 1] = self._kept[row + 1 : self._count]
+            self._count -= 1
 
 
 class Ring:
@@ -100,6 +123,8 @@ class Rule:
     def __init__(self, config: TriggerRule) -> None:
         self.config = config
         self._was_true = False
+        self._owed = False  # a firing was lost, and what it was about is still there
+        self._fired_s = float("-inf")
         self._not_before = float("-inf")
         self._diversity = Diversity(config.min_distance) if config.min_distance is not None else None
 
@@ -109,16 +134,97 @@ class Rule:
         true = config.when is None or holds(config.when, scores, record.state)
         rose = true and not self._was_true
         self._was_true = true
-        if not (true if config.edge == "level" or config.when is None else rose):
+        self._owed = self._owed and true
+
+        every_frame = config.edge == "level" or config.when is None
+        if not (true if every_frame else rose or self._owed):
             return False
         if frame.captured_s < self._not_before:
             return False
+
         if self._diversity is not None:
             if frame.embedding is None or not self._diversity.is_new(frame.embedding):
                 return False
             self._diversity.remember(frame.embedding)
+
+        self._owed = False
+        self._fired_s = frame.captured_s
         self._not_before = frame.captured_s + max(config.min_interval_s, config.post_s)  # one open clip a rule
         return True
+
+    def lost(self, frame: Frame) -> None:
+        """The frame it fired for will not be kept: it may fire again, a second after that one."""
+        if self._diversity is not None and frame.embedding is not None:
+            self._diversity.forget(frame.embedding)
+        if frame.captured_s == self._fired_s:  # else a newer one is on its way, and that one counts
+            self._owed = True
+            self._not_before = min(self._not_before, frame.captured_s + AGAIN_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the rules found for the sink to do with a record. ``fired_before``: firings of all rules before it."""
+
+    record: LabelRecord
+    frame: Frame | None
+    sampled: bool = False  # into the ring, and into every open clip
+    fired: tuple[Rule, ...] = ()
+    fired_before: int = 0
+
+
+class Rules:
+    """The pipeline's half: asks every rule about every record. Raises ConfigError for a label that is not there."""
+
+    def __init__(self, config: TriggersConfig, label_names: Sequence[str]) -> None:
+        _check_labels(config, label_names)
+        self._rules = [Rule(rule) for rule in config.rules]
+        self._looks_back = any(rule.pre_s for rule in config.rules)
+        self._interval_s = 1 / config.clip_fps
+        self._next_sample_s = float("-inf")
+        self._clip_open = False
+        self._clips_end_s = float("-inf")
+        self._wake = True  # the sink is to get the next record, whatever that holds: here, to open its spool
+        self.fired = 0
+
+    def wants(self, record: LabelRecord, frame: Frame | None) -> tuple[Task] | None:
+        """A task when this frame is to be kept, or to go through the ring, or when a clip is to end."""
+        now_s = record.mono_s if frame is None else frame.captured_s
+        if self._clip_open and now_s > self._clips_end_s:
+            self._clip_open = False
+            self._wake = True
+        wake = self._wake
+        self._wake = False
+        if frame is None or record.state == "invalid":  # nothing to keep, nothing that a rule could have seen
+            return self._task(record, None) if wake else None
+
+        scores = {label.name: label for label in record.labels}
+        fired = tuple(rule for rule in self._rules if rule.fires(record, scores, frame))
+        sampled = (self._clip_open or self._looks_back) and frame.captured_s >= self._next_sample_s
+        if sampled:
+            planned_s = self._next_sample_s + self._interval_s
+            self._next_sample_s = max(planned_s, frame.captured_s + self._interval_s / 2)
+
+        for rule in fired:
+            if rule.config.save == "clip":
+                self._clip_open = True
+                self._clips_end_s = max(self._clips_end_s, frame.captured_s + rule.config.post_s)
+        if not (sampled or fired or wake):
+            return None
+        return self._task(record, frame, sampled, fired)
+
+    def dropped(self, task: Task) -> None:
+        """A full queue gave this task up: its rules may fire again, and the next record ends clips in its place."""
+        self._wake = True
+        for rule in task.fired:
+            if task.frame is not None:
+                rule.lost(task.frame)
+
+    def _task(
+        self, record: LabelRecord, frame: Frame | None, sampled: bool = False, fired: tuple[Rule, ...] = ()
+    ) -> tuple[Task]:
+        task = Task(record, frame, sampled, fired, self.fired)
+        self.fired += len(fired)
+        return (task,)
 
 
 @dataclass(slots=True)
@@ -134,10 +240,10 @@ class _Clip:
 
 
 class TriggerSink:
-    """Runs the rules over every record. Raises ConfigError for a label that is not there, a bad spool or hook.
+    """Keeps what ``Rules`` chose. Raises ConfigError for a bad spool or hook.
 
-    Needs frames with pictures. ``to_jpeg`` turns a frame into what is kept; ``to_clip_jpeg`` does it for clips, where
-    many are made and smaller ones will do.
+    ``to_jpeg`` turns a frame into what is kept; ``to_clip_jpeg`` does it for clips, where many are made and smaller
+    ones will do.
     """
 
     name = "triggers"
@@ -146,19 +252,13 @@ class TriggerSink:
         self,
         config: TriggersConfig,
         to_jpeg: Callable[[Frame], bytes],
-        label_names: Sequence[str],
         to_clip_jpeg: Callable[[Frame], bytes] | None = None,
     ) -> None:
-        _check_labels(config, label_names)
         self._to_jpeg = to_jpeg
         self._to_clip_jpeg = to_clip_jpeg or to_jpeg
-        self._rules = [Rule(rule) for rule in config.rules]
-        self._interval_s = 1 / config.clip_fps
-        self._next_s = float("-inf")
-        self._looks_back = max((rule.pre_s for rule in config.rules if rule.save == "clip"), default=0.0)
-        self._ring = Ring(self._looks_back, config.ring_mb * 1e6)
+        looks_back = max((rule.pre_s for rule in config.rules if rule.save == "clip"), default=0.0)
+        self._ring = Ring(looks_back, config.ring_mb * 1e6)
         self._open: list[_Clip] = []
-        self._chosen: dict[int, tuple[bool, list[Rule]]] = {}  # by record: what ``wants`` found for ``write`` to do
         self._hook = Hook(config.hook, config.hook_timeout_s, delete=config.delete_after_hook) if config.hook else None
         try:
             self._spool = Spool(Path(config.spool), int(config.max_mb * 1e6))
@@ -168,6 +268,7 @@ class TriggerSink:
             raise
         self._hand_on_again = config.delete_after_hook
         self._opened = False
+        self._fired = 0  # all that the newest task knows of, so those in tasks that a full queue lost, too
         self.kept = 0
 
     @property
@@ -175,51 +276,47 @@ class TriggerSink:
         """Captures deleted to make room for newer ones."""
         return self._spool.deleted
 
-    def wants(self, record: LabelRecord, frame: Frame | None) -> bool:
-        """Ask every rule, in the pipeline's thread; True when this frame is to be kept, or to go through the ring."""
-        if frame is None or record.state == "invalid":  # nothing to keep, and nothing that a rule could have seen
-            return bool(self._open) or not self._opened
-        scores = {label.name: label for label in record.labels}
-        fired = [rule for rule in self._rules if rule.fires(record, scores, frame)]
-        sampled = (self._open or self._looks_back) and frame.captured_s >= self._next_s
-        if sampled:
-            self._next_s = max(self._next_s + self._interval_s, frame.captured_s + self._interval_s / 2)
-        if not (sampled or fired):
-            return not self._opened
-        if len(self._chosen) > 64:  # of records that a full queue lost
-            self._chosen.clear()
-        self._chosen[record.seq] = (bool(sampled), fired)
-        return True
+    @property
+    def lost(self) -> int:
+        """Firings whose frame or clip was not kept."""
+        return self._fired - self.kept - len(self._open)
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
-        """Do what ``wants`` found to do with this frame. One that is broken is passed over."""
+    def write(self, task: Task) -> None:
+        """Do what the rules found to do with a frame. One that is broken is passed over."""
+        self._fired = task.fired_before + len(task.fired)
         if not self._opened:
-            self._spool.open()
-            self._opened = True
-            if self._hook and self._hand_on_again:  # what is still there was not handed on before the last stop
-                self._hook.extend(self._spool.captures(newest=WAITING))
-        sampled, fired = self._chosen.pop(record.seq, (False, []))
-        now_s = record.mono_s if frame is None else frame.captured_s
+            self._open_spool()
+        frame = task.frame
+        now_s = task.record.mono_s if frame is None else frame.captured_s
         try:
-            if frame is not None and (sampled or fired):
-                self._take(record, frame, sampled, fired)
+            if frame is not None and (task.sampled or task.fired):
+                self._take(task, frame)
         except DataError as error:
             log.debug("%s", error)
         finally:
             self._finish_clips(now_s)
 
-    def _take(self, record: LabelRecord, frame: Frame, sampled: bool, fired: list[Rule]) -> None:
+    def _open_spool(self) -> None:
+        self._spool.open()
+        self._opened = True
+        if self._hook and self._hand_on_again:  # what is still there was not handed on before the last stop
+            self._hook.extend(self._spool.captures(newest=WAITING))
+
+    def _take(self, task: Task, frame: Frame) -> None:
         jpeg: bytes | None = None
-        if sampled or any(rule.config.save == "clip" for rule in fired):
+        if task.sampled or any(rule.config.save == "clip" for rule in task.fired):
             jpeg = self._to_clip_jpeg(frame)
-        if sampled and jpeg is not None:
+        steps: list[Callable[[], None]] = []
+        if task.sampled and jpeg is not None:
             self._ring.add(frame.captured_s, jpeg)
-            self._feed_clips(frame.captured_s, jpeg)
-        for rule in fired:
+            steps += [partial(self._append, clip, jpeg, frame.captured_s) for clip in self._open_at(frame.captured_s)]
+
+        for rule in task.fired:
             if rule.config.save == "clip" and jpeg is not None:
-                self._start_clip(rule.config, record, frame, jpeg)
+                steps.append(partial(self._start_clip, rule.config, task.record, frame, jpeg))
             else:
-                self._keep_snapshot(rule.config, record, self._to_jpeg(frame))
+                steps.append(partial(self._keep_snapshot, rule.config, task.record, frame))
+        _do_all(steps)
 
     def close(self) -> None:
         """Finish open clips with what they have; leave the hook at most a second."""
@@ -229,12 +326,17 @@ class TriggerSink:
             self._spool.close()
             if self._hook:
                 self._hook.close()
-            if self.kept or self._spool.deleted:
-                log.info("triggers: %d captures kept, %d deleted for room", self.kept, self._spool.deleted)
+            if self._fired or self._spool.deleted:
+                counts = (self._fired, self.kept, self.lost, self._spool.deleted)
+                log.info("triggers: fired %d times: %d captures kept, %d lost, %d deleted for room", *counts)
 
     def _start_clip(self, rule: TriggerRule, record: LabelRecord, frame: Frame, jpeg: bytes) -> None:
         draft = self._spool.start(_name(rule, record), ".avi")
-        clip = _Clip(rule, record, frame.captured_s, draft, AviWriter(draft.stream))
+        try:
+            clip = _Clip(rule, record, frame.captured_s, draft, AviWriter(draft.stream))
+        except OSError:
+            draft.abandon()
+            raise
         self._open.append(clip)
         for time_s, old in self._ring.since(frame.captured_s - rule.pre_s):
             if time_s < frame.captured_s:
@@ -242,22 +344,20 @@ class TriggerSink:
         clip.fired_frame = clip.avi.frames
         self._append(clip, jpeg, frame.captured_s)
 
-    def _keep_snapshot(self, rule: TriggerRule, record: LabelRecord, jpeg: bytes) -> None:
+    def _keep_snapshot(self, rule: TriggerRule, record: LabelRecord, frame: Frame) -> None:
+        jpeg = self._to_jpeg(frame)
         draft = self._spool.start(_name(rule, record), ".jpg")
         try:
             if not draft.reserve(len(jpeg)):
-                draft.abandon()
-                return
+                raise _too_large(rule)
             draft.stream.write(jpeg)
         except OSError:
             draft.abandon()
             raise
         self._finish(draft, rule, record, {})
 
-    def _feed_clips(self, time_s: float, jpeg: bytes) -> None:
-        for clip in list(self._open):
-            if time_s <= clip.fired_s + clip.rule.post_s:
-                self._append(clip, jpeg, time_s)
+    def _open_at(self, time_s: float) -> list[_Clip]:
+        return [clip for clip in self._open if time_s <= clip.fired_s + clip.rule.post_s]
 
     def _append(self, clip: _Clip, jpeg: bytes, time_s: float) -> None:
         """Add a frame, the cap held even while clips are unfinished; a clip that alone is too long ends early."""
@@ -272,23 +372,26 @@ class TriggerSink:
             raise
 
     def _finish_clips(self, now_s: float) -> None:
-        for clip in [c for c in self._open if now_s >= c.fired_s + c.rule.post_s]:
-            self._open.remove(clip)
-            if not clip.avi.frames:
-                clip.draft.abandon()
-                continue
-            try:
-                clip.avi.finish()
-            except OSError:
-                clip.draft.abandon()
-                raise
-            fields = {
-                "frames": clip.avi.frames,
-                "fps": round(clip.avi.fps, 3),
-                "frame_times_s": clip.avi.offsets_s,
-                "fired_frame": clip.fired_frame,
-            }
-            self._finish(clip.draft, clip.rule, clip.record, fields)
+        ended = [clip for clip in self._open if now_s >= clip.fired_s + clip.rule.post_s]
+        _do_all([partial(self._finish_clip, clip) for clip in ended])
+
+    def _finish_clip(self, clip: _Clip) -> None:
+        self._open.remove(clip)
+        if not clip.avi.frames:
+            clip.draft.abandon()
+            return
+        try:
+            clip.avi.finish()
+        except OSError:
+            clip.draft.abandon()
+            raise
+        fields = {
+            "frames": clip.avi.frames,
+            "fps": round(clip.avi.fps, 3),
+            "frame_times_s": clip.avi.offsets_s,
+            "fired_frame": clip.fired_frame,
+        }
+        self._finish(clip.draft, clip.rule, clip.record, fields)
 
     def _finish(self, draft: Draft, rule: TriggerRule, record: LabelRecord, fields: dict[str, Any]) -> None:
         def sidecar(media: str, size: int) -> dict[str, Any]:
@@ -296,10 +399,27 @@ class TriggerSink:
             return {**head, **fields, "record": record.to_dict()}
 
         capture = draft.finish(sidecar)
-        if capture:
-            self.kept += 1
-            if self._hook:
-                self._hook.extend([capture])
+        if capture is None:
+            raise _too_large(rule)
+        self.kept += 1
+        if self._hook:
+            self._hook.extend([capture])
+
+
+def _do_all(steps: Iterable[Callable[[], None]]) -> None:
+    """Every step, whatever becomes of the others; then the first exception is raised."""
+    first: Exception | None = None
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            first = first or error
+    if first is not None:
+        raise first
+
+
+def _too_large(rule: TriggerRule) -> OSError:
+    return OSError(errno.ENOSPC, f"a capture of rule {rule.name} alone is larger than triggers.max_mb; raise that")
 
 
 def _name(rule: TriggerRule, record: LabelRecord) -> str:

@@ -29,7 +29,7 @@ from edge_runtime.sinks import room
 from edge_runtime.sinks.avi import AviWriter
 from edge_runtime.sinks.record_file import Caps, RecordFile
 from edge_runtime.sinks.spool import Spool
-from edge_runtime.sinks.triggers import TriggerSink
+from edge_runtime.sinks.triggers import Rules, Task, TriggerSink
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.disks import ext4_image, fill, mounted_image, small_disk
 from tests.faults.test_storage import family, line, numbers
@@ -260,8 +260,8 @@ def test_after_a_power_cut_the_hook_gets_whole_captures_only(tmp_path: Path):
 
     rule = TriggerRule("r", when=Condition(label="snow"))
     config = TriggersConfig(str(tmp_path / "spool"), (rule,), hook=(str(hook),), delete_after_hook=True)
-    sink = TriggerSink(config, JpegEncoder(), ["snow"])
-    sink.write(record(), None)
+    sink = TriggerSink(config, JpegEncoder())
+    sink.write(Task(record(), None))
     wait_until(lambda: not captures[2].media.exists())
     sink.close()
     assert got.read_text().split() == [str(captures[2].media)]
@@ -563,10 +563,12 @@ def test_what_was_let_go_is_remembered_no_more(tmp_path: Path):
 @pytest.mark.fault("S10")
 def test_what_triggers_write_is_recognised_as_ours(tmp_path: Path):
     rule = TriggerRule("a_rule-1", when=Condition(state="ok"))
-    sink = TriggerSink(TriggersConfig(str(tmp_path), (rule,)), JpegEncoder(), [])
+    config = TriggersConfig(str(tmp_path), (rule,))
+    sink = TriggerSink(config, JpegEncoder())
     made, frame = record(), Frame(np.zeros((48, 64, 3), np.uint8), "bgr", 1.0, 0.0)
-    assert sink.wants(made, frame)
-    sink.write(made, frame)
+    item = Rules(config, ()).wants(made, frame)
+    assert item is not None
+    sink.write(*item)
     sink.close()
     (capture,) = opened(tmp_path).captures()
     assert capture.sidecar.exists()

@@ -15,7 +15,7 @@ from edge_runtime.config import TriggerRule, TriggersConfig
 from edge_runtime.errors import DataError
 from edge_runtime.records import Frame, LabelScore, StageTimes
 from edge_runtime.report import MAX_EVENTS, chart, read_run, to_html
-from edge_runtime.sinks.triggers import TriggerSink
+from edge_runtime.sinks.triggers import Rules, TriggerSink
 from tests.chromium import dom
 from tests.unit.test_records import record
 
@@ -119,11 +119,13 @@ def test_one_record_is_a_run_too():
 def test_events_show_the_picture_that_was_kept_of_them(tmp_path: Path):
     spool = tmp_path / "spool"
     rules = (TriggerRule("all", min_distance=0.001, min_interval_s=0),)
-    sink = TriggerSink(TriggersConfig(str(spool), rules), JpegEncoder(), ())
+    config = TriggersConfig(str(spool), rules)
+    sink = TriggerSink(config, JpegEncoder())
     made = record(seq=45, mono_s=54.5, labels=(LabelScore("snow", 0.9, 0.5, True),))
     frame = Frame(np.full((48, 64, 3), 200, np.uint8), "bgr", 54.5, 0.0, embedding=np.ones(4, np.float32) / 2)
-    assert sink.wants(made, frame)
-    sink.write(made, frame)
+    item = Rules(config, ()).wants(made, frame)
+    assert item is not None
+    sink.write(*item)
     sink.close()
     (spool / "00000009-broken.json").write_text("{}")
     run = tmp_path / "run.jsonl"

@@ -12,6 +12,7 @@ import pytest
 from edge_runtime.errors import StuckError
 from edge_runtime.records import Frame
 from edge_runtime.sinks import InlineSink, SinkThread, base
+from tests.daemon import wait_until
 from tests.unit.test_records import record
 
 
@@ -194,3 +195,42 @@ def test_a_mistake_in_a_sink_without_a_thread_costs_no_frame(caplog: pytest.LogC
         "held: of ours; labelling goes on without it",
         "held: cannot be closed: Input/output error",
     ]
+
+
+class Every:
+    """A chooser that hands every record on, and remembers what was given up."""
+
+    def __init__(self) -> None:
+        self.given_up: list[int] = []
+
+    def wants(self, item, frame):
+        return item, frame
+
+    def dropped(self, item, frame) -> None:
+        self.given_up.append(item.seq)
+
+
+def test_what_a_stuck_sink_did_not_get_is_counted_and_never_written_later():
+    sink, chooser = Held(), Every()
+    thread = SinkThread(sink, lossless=False, capacity=4, chooser=chooser)
+    thread.put(record(seq=0), None)
+    wait_until(thread._queue.empty)
+    for seq in range(1, 8):
+        thread.put(record(seq=seq), None)
+    thread.close(timeout_s=0.05)
+    assert (thread.lost, chooser.given_up) == (7, [1, 2, 3, 4, 5, 6, 7])
+    sink.gate.set()
+    wait_until(lambda: sink.closed)
+    assert sink.got == [0]
+
+
+def test_losses_in_both_threads_are_all_counted():
+    """Of 3000 records each is written, refused or given up; one counter for two threads would miss some."""
+    sink = Held()
+    sink.gate.set()
+    thread = SinkThread(sink, lossless=False, capacity=1)
+    for seq in range(3000):
+        sink.fail = seq % 2
+        thread.put(record(seq=seq), None)
+    thread.close(30)
+    assert len(sink.got) + thread.lost == 3000

@@ -18,7 +18,9 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.records import LabelScore
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks import mqtt as mqtt_module
-from edge_runtime.sinks.mqtt import MqttSink, read_credentials, topic_level
+from edge_runtime.sinks.mqtt import MqttSink, Pace
+from edge_runtime.sinks.mqtt_link import BACKOFF_MAX_S, Link, read_credentials
+from edge_runtime.sinks.mqtt_topics import topic_level
 from tests.commands import need, need_mosquitto
 from tests.daemon import REPOSITORY, wait_until
 from tests.doubles.mosquitto import Broker, free_port
@@ -35,13 +37,23 @@ def of(on: str | None, seq: int = 0, **changes: object):
 def connect(broker: Broker | int, names=NAMES, **settings: object) -> MqttSink:
     port = broker if isinstance(broker, int) else broker.port
     config = MqttConfig(host="127.0.0.1", port=port, device="pi", **settings)
-    sink = MqttSink(config, lambda: names)
-    sink.write(of(None), None)  # the first record starts the connection
+    sink = MqttSink(config)
+    sink.write(of(None), tuple(names))  # the first record starts the connection
     return sink
 
 
+class Everything:
+    """A chooser for tests: every record, at any pace."""
+
+    def wants(self, item, frame):
+        return item, NAMES
+
+    def dropped(self, *item) -> None:
+        pass
+
+
 def connected(sink: MqttSink) -> bool:
-    return sink._client.is_connected()
+    return sink._link.connected
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +70,7 @@ def broker(tmp_path: Path):
 def test_a_subscriber_that_comes_later_gets_status_state_labels_and_discovery(broker: Broker):
     sink = connect(broker)
     wait_until(lambda: connected(sink))
-    sink.write(of("tunnel"), None)
+    sink.write(of("tunnel"), NAMES)
     got = dict(broker.listen(5))
     assert got["edge-label/pi/status"] == "online"
     assert got["edge-label/pi/state"] == of("tunnel").to_json()
@@ -83,25 +95,47 @@ def test_only_changes_are_published_and_the_interval_repeats_them(broker: Broker
     published: list[int] = []
     monkeypatch.setattr(sink, "_publish_record", lambda record: published.append(record.seq))
     for seq in range(120):
-        sink.write(of("tunnel" if seq < 30 else "snowy road", seq), None)
+        sink.write(of("tunnel" if seq < 30 else "snowy road", seq), NAMES)
         clock.s += 1 / 64
     sink.close()
     assert published == [0, 30, 94], "the first, the change, and again one second after it"
 
 
-def test_a_label_that_flaps_is_published_at_most_four_times_a_second(broker: Broker, monkeypatch: pytest.MonkeyPatch):
+def test_a_label_that_flaps_is_published_at_most_four_times_a_second(monkeypatch: pytest.MonkeyPatch):
     clock = SimpleNamespace(s=1000.0)
     monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
-    sink = connect(broker)
-    wait_until(lambda: connected(sink))
+    pace = Pace(lambda: NAMES)
     wanted = []
     for i in range(64):
-        if sink.wants(flapping := of(NAMES[i % 2], i), None):
+        if pace.wants(of(NAMES[i % 2], i), None):
             wanted.append(i)
-            sink.write(flapping, None)
         clock.s += 1 / 64
-    sink.close()
-    assert wanted == [0, 17, 34, 51], "at 16 it is what was published last"
+    assert wanted == [0, 17, 34, 51], "at 16 it is what was handed on last"
+
+
+def test_a_record_without_news_goes_to_the_sink_once_a_second(monkeypatch: pytest.MonkeyPatch):
+    """So that a broker that is back is noticed, and ``every_s`` kept."""
+    clock = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
+    pace = Pace(lambda: NAMES)
+    wanted = []
+    for i in range(320):
+        if pace.wants(of("tunnel", i), None):
+            wanted.append(i)
+        clock.s += 1 / 64
+    assert wanted == [0, 64, 128, 192, 256]
+
+
+def test_a_change_that_a_full_queue_lost_is_told_again(monkeypatch: pytest.MonkeyPatch):
+    clock = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
+    pace = Pace(lambda: NAMES)
+    item = pace.wants(of("tunnel", 0), None)
+    assert item == (of("tunnel", 0), NAMES)
+    clock.s += 0.3
+    assert pace.wants(of("tunnel", 1), None) is None
+    pace.dropped(*item)
+    assert pace.wants(of("tunnel", 2), None) is not None
 
 
 def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
@@ -109,7 +143,7 @@ def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
         "from tests.unit.sinks.test_mqtt import *\n"
         f"sink = connect({broker.port})\n"
         "while True:\n"
-        "    sink.write(of('tunnel'), None)\n"
+        "    sink.write(of('tunnel'), NAMES)\n"
         "    time.sleep(0.05)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY)
@@ -125,7 +159,7 @@ def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
 def test_a_broker_that_is_down_costs_nothing_and_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     port = free_port()
-    thread = SinkThread(sink := connect(port), lossless=False)
+    thread = SinkThread(sink := connect(port), lossless=False, chooser=Everything())
     start = time.monotonic()
     for seq in range(1000):
         thread.put(of("tunnel", seq), None)
@@ -143,14 +177,14 @@ def test_a_restarted_broker_that_forgot_everything_gets_it_all_again(tmp_path: P
     with Broker(tmp_path) as broker:
         sink = connect(broker)
         wait_until(lambda: connected(sink))
-        sink.write(of("tunnel", 1), None)
+        sink.write(of("tunnel", 1), NAMES)
         assert len(broker.listen(5)) == 5
         broker.stop()
         wait_until(lambda: not connected(sink))
-        sink.write(of("snowy road", 2), None)
+        sink.write(of("snowy road", 2), NAMES)
         broker.start()
         wait_until(lambda: connected(sink))
-        sink.write(of("snowy road", 3), None)
+        sink.write(of("snowy road", 3), NAMES)
         got = dict(broker.listen(5))
         assert json.loads(got["edge-label/pi/state"])["seq"] == 3
         assert got["edge-label/pi/label/snowy-road"] == "ON"
@@ -160,7 +194,7 @@ def test_a_restarted_broker_that_forgot_everything_gets_it_all_again(tmp_path: P
 
 @pytest.mark.fault("N1")
 def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broker, caplog: pytest.LogCaptureFixture):
-    thread = SinkThread(sink := connect(broker, queue=50), lossless=False)
+    thread = SinkThread(sink := connect(broker, queue=50), lossless=False, chooser=Everything())
     wait_until(lambda: connected(sink))
     thread.put(of("tunnel", 0), None)
     assert len(broker.listen(5)) == 5
@@ -172,11 +206,11 @@ def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broke
         if seq % 100 == 0:
             time.sleep(0.02)
     wait_until(lambda: thread._queue.empty())
-    assert len(sink._client._out_messages) <= 50
+    assert len(sink._link._client._out_messages) <= 50
     assert thread.lost > 500
     assert caplog.text.count("is slow") == 1
     broker.thaw()
-    wait_until(lambda: not sink._client._out_messages)
+    wait_until(lambda: not sink._link._client._out_messages)
     for on in NAMES:
         thread.put(of(on, 9999), None)
     wait_until(lambda: json.loads(dict(broker.listen(4, topic="edge-label/#"))["edge-label/pi/state"])["seq"] == 9999)
@@ -184,7 +218,7 @@ def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broke
 
 
 def test_closing_while_the_broker_is_frozen_takes_no_longer_than_promised(broker: Broker):
-    thread = SinkThread(sink := connect(broker), lossless=False)
+    thread = SinkThread(sink := connect(broker), lossless=False, chooser=Everything())
     wait_until(lambda: connected(sink))
     broker.freeze()
     thread.put(of("tunnel"), None)
@@ -200,15 +234,12 @@ def test_a_wrong_password_is_said_once_and_the_right_one_works(
     need("mosquitto_passwd", "mosquitto")
     passwords, credentials = tmp_path / "passwords", tmp_path / "credentials"
     subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "pi", "right:one"], check=True)
-    passwords.chmod(0o644)
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(0o755)  # Mosquitto drops root before it reads the file
     credentials.touch(0o600)
     with Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}") as broker:
         credentials.write_text("pi:wrong\n")
         refusals: list[object] = []
-        told = MqttSink._on_connect
-        monkeypatch.setattr(MqttSink, "_on_connect", lambda *args: (refusals.append(args), told(*args)))
+        told = Link._on_connect
+        monkeypatch.setattr(Link, "_on_connect", lambda *args: (refusals.append(args), told(*args)))
         sink = connect(broker, credentials_file=str(credentials))
         wait_until(lambda: len(refusals) >= 3)
         assert caplog.text.count("refuses us") == 1
@@ -225,13 +256,10 @@ def test_tls_verifies_the_broker(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     make = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {ca} -days 1 -subj /CN=localhost"
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*make.split(), *names], check=True, capture_output=True)
-    key.chmod(0o644)
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(0o755)
     with Broker(tmp_path, "allow_anonymous true", f"certfile {ca}", f"keyfile {key}") as broker:
         trusting = connect(broker, tls=True, ca_file=str(ca))
         wait_until(lambda: connected(trusting))
-        trusting.write(of("tunnel"), None)
+        trusting.write(of("tunnel"), NAMES)
         got = broker.listen(5, "--cafile", str(ca))
         assert ("edge-label/pi/status", "online") in got
         trusting.close()
@@ -258,20 +286,18 @@ def test_label_names_never_share_a_topic():
 def test_a_large_label_set_gets_no_topic_a_label(broker: Broker):
     sink = connect(broker, names=[f"label {i}" for i in range(65)])
     wait_until(lambda: connected(sink))
-    sink.write(of("tunnel"), None)
+    sink.write(of("tunnel"), NAMES)
     got = dict(broker.listen(3))
     assert set(got) == {"edge-label/pi/status", "edge-label/pi/state", "homeassistant/device/edge-label-pi/config"}
     sink.close()
 
 
 def test_a_new_label_set_is_announced(broker: Broker):
-    names = ["old"]
-    sink = connect(broker, names=names)
+    sink = connect(broker, names=["old"])
     wait_until(lambda: connected(sink))
-    sink.write(of(None), None)
-    names[:] = NAMES
-    sink.write(of("tunnel", labels_id="sha256:11"), None)
-    wait_until(lambda: not sink._client._out_messages)
+    sink.write(of(None), ("old",))
+    sink.write(of("tunnel", labels_id="sha256:11"), NAMES)
+    wait_until(lambda: not sink._link._client._out_messages)
     got = dict(broker.listen(10, timeout_s=1))
     components = json.loads(got["homeassistant/device/edge-label-pi/config"])["components"].values()
     assert [c["name"] for c in components if c["platform"] == "binary_sensor"] == list(NAMES)
@@ -297,7 +323,7 @@ def test_bad_credentials_are_one_clear_line(tmp_path: Path, content: str, mode: 
 
 def test_a_certificate_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match=r"mqtt\.ca_file: /none\.pem is not there"):
-        MqttSink(MqttConfig(host="localhost", tls=True, ca_file="/none.pem"), lambda: NAMES)
+        MqttSink(MqttConfig(host="localhost", tls=True, ca_file="/none.pem"))
 
 
 @pytest.mark.parametrize(
@@ -324,5 +350,5 @@ def test_without_paho_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_the_backoff_is_capped():
     sink = connect(free_port())
-    assert sink._client._reconnect_max_delay == mqtt_module.BACKOFF_MAX_S
+    assert sink._link._client._reconnect_max_delay == BACKOFF_MAX_S
     sink.close()

@@ -25,13 +25,17 @@ from tests.unit.test_records import record
 HOSTILE = 'a "quoted" \\ name\nwith {braces="x"} 1\n# HELP'
 
 
+def names_in_use() -> tuple[str, ...]:
+    return ("cat",)
+
+
 def lit(*names: str, **changes: object):
     return record(labels=tuple(LabelScore(name, 0.75, 0.5, True) for name in names), **changes)
 
 
 @pytest.fixture
 def sink():
-    made = PrometheusSink(PrometheusConfig(listen="127.0.0.1:0"), lambda: "ok")
+    made = PrometheusSink(PrometheusConfig(listen="127.0.0.1:0"), lambda: "ok", names_in_use)
     yield made
     made.close()
 
@@ -95,7 +99,7 @@ def test_the_number_of_series_is_bounded(sink: PrometheusSink):
 
 def test_the_text_file_is_whole_readable_by_others_and_taken_away_at_the_end(tmp_path: Path):
     path = tmp_path / "edge_label.prom"
-    sink = PrometheusSink(PrometheusConfig(textfile=str(path), every_s=1), lambda: "ok")
+    sink = PrometheusSink(PrometheusConfig(textfile=str(path), every_s=1), lambda: "ok", names_in_use)
     sink.write(lit("cat"), None)
     deadline = time.monotonic() + 10
     while not (path.exists() and "edge_label_on" in path.read_text()):
@@ -108,7 +112,9 @@ def test_the_text_file_is_whole_readable_by_others_and_taken_away_at_the_end(tmp
 
 
 def test_a_disk_that_became_read_only_does_not_end_in_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    sink = PrometheusSink(PrometheusConfig(textfile=str(tmp_path / "edge_label.prom"), every_s=1), lambda: "ok")
+    sink = PrometheusSink(
+        PrometheusConfig(textfile=str(tmp_path / "edge_label.prom"), every_s=1), lambda: "ok", names_in_use
+    )
 
     def read_only(path: Path, *_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system", str(path))
@@ -120,7 +126,9 @@ def test_a_disk_that_became_read_only_does_not_end_in_a_traceback(tmp_path: Path
 def test_a_reload_leaves_the_text_file_of_the_new_sink(tmp_path: Path):
     """The new sink is made before the old one is closed; a refused reload closes the new one."""
     path = tmp_path / "edge_label.prom"
-    old, given_up, new = (PrometheusSink(PrometheusConfig(textfile=str(path)), lambda: "ok") for _ in range(3))
+    old, given_up, new = (
+        PrometheusSink(PrometheusConfig(textfile=str(path)), lambda: "ok", names_in_use) for _ in range(3)
+    )
     old.write(lit("cat"), None)
     wait_until(path.exists)
     given_up.close()
@@ -147,7 +155,7 @@ def test_a_wrong_section_is_one_clear_line(text: str, problem: str):
 
 def test_a_missing_folder_is_said_at_the_start(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such folder"):
-        PrometheusSink(PrometheusConfig(textfile=str(tmp_path / "no" / "x.prom")), lambda: "ok")
+        PrometheusSink(PrometheusConfig(textfile=str(tmp_path / "no" / "x.prom")), lambda: "ok", names_in_use)
 
 
 def test_a_refused_sink_serves_nothing(tmp_path: Path):
@@ -155,10 +163,25 @@ def test_a_refused_sink_serves_nothing(tmp_path: Path):
     port = free_port()
     with pytest.raises(ConfigError, match="no such folder"):
         PrometheusSink(
-            PrometheusConfig(listen=f"127.0.0.1:{port}", textfile=str(tmp_path / "no" / "x.prom")), lambda: "ok"
+            PrometheusConfig(listen=f"127.0.0.1:{port}", textfile=str(tmp_path / "no" / "x.prom")),
+            lambda: "ok",
+            names_in_use,
         )
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+@pytest.mark.fault("N7")
+def test_a_label_that_left_the_set_is_told_no_more():
+    names = ["cat", "gone"]
+    sink = PrometheusSink(PrometheusConfig(listen="127.0.0.1:0"), lambda: "ok", lambda: tuple(names))
+    sink.write(lit("cat", "gone", labels_id="sha256:1"), None)
+    assert 'edge_label_on{label="gone"} 1' in sink.text()
+    names.remove("gone")
+    sink.write(lit("cat", labels_id="sha256:2"), None)
+    assert "gone" not in sink.text()
+    assert 'edge_label_switched_on_total{label="cat"} 1' in sink.text()
+    sink.close()
 
 
 def test_changes_are_what_went_on_and_what_went_off():

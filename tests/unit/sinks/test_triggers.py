@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_runtime import strict_yaml
 from edge_runtime.camera.jpeg import JpegEncoder
@@ -19,7 +23,7 @@ from edge_runtime.records import Frame, LabelScore
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.hook import Hook
 from edge_runtime.sinks.spool import Capture
-from edge_runtime.sinks.triggers import DIVERSITY_MEMORY, Diversity, Ring, TriggerSink, holds
+from edge_runtime.sinks.triggers import DIVERSITY_MEMORY, Diversity, Ring, Rules, TriggerSink, holds
 from tests.daemon import wait_until
 from tests.unit.test_records import record
 
@@ -46,15 +50,26 @@ def rule(**settings: object) -> TriggerRule:
     return TriggerRule(**settings)  # type: ignore[arg-type]
 
 
-def feed(sink: TriggerSink, made, frame) -> None:
-    """What the sink's thread does."""
-    if sink.wants(made, frame):
-        sink.write(made, frame)
+class Both:
+    """The rules and the sink, one after the other in one thread."""
+
+    def __init__(self, config: TriggersConfig) -> None:
+        self.rules = Rules(config, NAMES)
+        self.sink = TriggerSink(config, JpegEncoder())
+        self.close = self.sink.close
+
+    def thread(self, **how: object) -> SinkThread:
+        return SinkThread(self.sink, pictures=True, chooser=self.rules, **how)  # type: ignore[arg-type]
 
 
-def make(tmp_path: Path, *rules: TriggerRule, **settings: object) -> TriggerSink:
-    config = TriggersConfig(spool=str(tmp_path / "spool"), rules=rules, **settings)  # type: ignore[arg-type]
-    return TriggerSink(config, JpegEncoder(), NAMES)
+def feed(both: Both, made, frame) -> None:
+    item = both.rules.wants(made, frame)
+    if item is not None:
+        both.sink.write(*item)
+
+
+def make(tmp_path: Path, *rules: TriggerRule, **settings: object) -> Both:
+    return Both(TriggersConfig(spool=str(tmp_path / "spool"), rules=rules, **settings))  # type: ignore[arg-type]
 
 
 def sidecars(tmp_path: Path) -> list[dict]:
@@ -164,8 +179,8 @@ def test_clips_stay_under_the_cap_while_they_are_written(tmp_path: Path):
         made, frame = at(i / 20, snowy_road=0.9)
         frame.data = noise
         feed(sink, made, frame)
-        sink._spool._folder.stat()
-        for clip in sink._open:
+        sink.sink._spool._folder.stat()
+        for clip in sink.sink._open:
             clip.draft.stream.flush()
         assert sum(p.stat().st_size for p in (tmp_path / "spool").iterdir()) <= 100_000
     sink.close()
@@ -211,7 +226,7 @@ def test_frames_without_a_picture_are_passed_over(tmp_path: Path):
 def test_a_mask_is_in_everything_that_is_kept(tmp_path: Path):
     left = PrivacyConfig(masks=(((0, 0), (0.5, 0), (0.5, 1), (0, 1)),))
     config = TriggersConfig(str(tmp_path / "spool"), (rule(), rule(name="clip", save="clip", post_s=1.0)))
-    sink = TriggerSink(config, JpegEncoder(), NAMES)
+    sink = Both(config)
     made, frame = at(20, snowy_road=0.9)
     frame.data[:] = 200
     Privacy(left)(frame)  # as the pipeline does before any sink
@@ -298,7 +313,7 @@ def test_a_capture_is_deleted_only_after_the_hook_succeeded_even_over_a_restart(
 def test_a_hook_that_hangs_is_killed_and_stalls_neither_frames_nor_the_end(tmp_path: Path, caplog):
     hook = (script(tmp_path, "sleep 100"),)
     sink = make(tmp_path, rule(), hook=hook, hook_timeout_s=1.0)
-    thread = SinkThread(sink, lossless=False, pictures=True, wants=sink.wants)
+    thread = sink.thread(lossless=False)
     for i in range(50):
         start = time.monotonic()
         thread.put(*at(i, snowy_road=0.9 * (i % 2)))
@@ -339,10 +354,171 @@ def test_captures_that_left_the_spool_are_not_handed_on(tmp_path: Path):
     hook = Hook((script(tmp_path, f"echo x >> {ran}"),), 10, delete=False)
     sink = make(tmp_path, rule())
     feed(sink, *at(0, snowy_road=0.9))
-    captures = sink._spool.captures()
+    captures = sink.sink._spool.captures()
     for path in (tmp_path / "spool").iterdir():
         path.unlink()
     hook.extend(captures)
     wait_until(lambda: not hook._waiting)
     hook.close()
     assert not ran.exists()
+
+
+class Gated(JpegEncoder):
+    """Encodes when the test lets it; refuses the frames that the test named, and counts them."""
+
+    def __init__(self, refused: frozenset[int] = frozenset()) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.refused = refused
+        self.refusals = 0
+
+    def __call__(self, frame: Frame) -> bytes:
+        self.gate.wait(30)
+        if int(frame.captured_s - 100) in self.refused:
+            self.refusals += 1
+            raise OSError(28, "No space left on device")
+        return super().__call__(frame)
+
+
+class Watched(Rules):
+    """Rules that count for the test what a full queue gave up."""
+
+    dropped_firings = 0
+
+    def dropped(self, task) -> None:
+        self.dropped_firings += len(task.fired)
+        super().dropped(task)
+
+
+STEPS = st.lists(st.tuples(st.booleans(), st.booleans(), st.sampled_from(["run", "run", "hold", "free"])), max_size=60)
+
+
+@pytest.mark.fault("N6")
+@given(steps=STEPS, refused=st.frozensets(st.integers(0, 60)), interval_s=st.sampled_from([0.0, 3.0]))
+@settings(max_examples=60, deadline=None)
+def test_every_firing_is_kept_or_counted_as_lost(steps, refused, interval_s):
+    """Whatever the order in which frames come, the disk hangs and the disk refuses."""
+    rules = (
+        rule(min_interval_s=interval_s),
+        rule(name="dark", when=Condition(label="tunnel"), edge="level", min_interval_s=interval_s),
+        rule(name="clip", save="clip", pre_s=1.0, post_s=2.0, min_interval_s=interval_s),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        config = TriggersConfig(str(Path(folder) / "spool"), rules)
+        chooser = Watched(config, NAMES)
+        encoder = Gated(refused)
+        sink = TriggerSink(config, encoder, JpegEncoder())
+        thread = SinkThread(sink, lossless=False, pictures=True, chooser=chooser)
+        for second, (snow, dark, gate) in enumerate(steps):
+            if gate == "hold":
+                encoder.gate.clear()
+            elif gate == "free":
+                encoder.gate.set()
+            thread.put(*at(second, snowy_road=0.9 * snow, tunnel=0.9 * dark))
+        encoder.gate.set()
+        thread.close(30)
+
+        assert chooser.fired == sink.kept + sink.lost
+        assert sink.kept == len(list(Path(folder).glob("spool/*.json")))
+        assert sink.lost == chooser.dropped_firings + encoder.refusals
+
+
+@pytest.mark.fault("N6")
+def test_an_edge_that_a_full_queue_lost_fires_again_while_it_is_still_true(tmp_path: Path):
+    config = TriggersConfig(
+        str(tmp_path / "spool"),
+        (rule(min_interval_s=3600.0), rule(name="dark", when=Condition(label="tunnel"), edge="level")),
+    )
+    rules, encoder = Rules(config, NAMES), Gated()
+    sink = TriggerSink(config, encoder)
+    thread = SinkThread(sink, lossless=False, pictures=True, chooser=rules)
+    encoder.gate.clear()
+    thread.put(*at(0, tunnel=0.9))
+    wait_until(thread._queue.empty)  # the sink has it, and hangs
+    thread.put(*at(1, snowy_road=0.9, tunnel=0.1))
+    for second in range(2, 6):  # four more than fit: the edge is given up
+        thread.put(*at(second, snowy_road=0.9, tunnel=0.9))
+    assert thread.lost == 1
+    thread.put(*at(6, snowy_road=0.9))
+    encoder.gate.set()
+    thread.close(30)
+    assert [side["record"]["mono_s"] for side in sidecars(tmp_path) if side["rule"] == "snow"] == [106.0]
+    assert rules.fired == sink.kept + sink.lost
+
+
+def test_an_edge_that_was_lost_and_is_over_does_not_fire(tmp_path: Path):
+    rules = Rules(TriggersConfig(str(tmp_path / "spool"), (rule(min_interval_s=3600.0),)), NAMES)
+    (task,) = rules.wants(*at(0, snowy_road=0.9)) or ()
+    rules.dropped(task)
+    assert rules.wants(*at(1, snowy_road=0.1)) is not None, "the sink hears of the loss"
+    assert rules.wants(*at(2, snowy_road=0.9)) is not None, "a new edge, and its interval was not spent"
+    assert rules.fired == 2
+
+
+def test_a_picture_that_was_lost_is_still_new(tmp_path: Path):
+    rules = Rules(TriggersConfig(str(tmp_path / "spool"), (rule(when=None, min_distance=0.3),)), NAMES)
+    made, frame = at(0, tunnel=0.1)
+    frame.embedding = np.eye(4, dtype=np.float32)[0]
+    (task,) = rules.wants(made, frame) or ()
+    again, later = at(1, tunnel=0.1)
+    later.embedding = frame.embedding
+    assert rules.wants(again, later) is None
+    rules.dropped(task)
+    again, later = at(2, tunnel=0.1)
+    later.embedding = frame.embedding
+    assert rules.wants(again, later) is not None
+    assert rules.fired == 2
+
+
+@pytest.mark.fault("N6")
+def test_one_rule_that_cannot_keep_its_frame_costs_no_other_rule_its_own(tmp_path: Path):
+    both = make(tmp_path, rule(), rule(name="other"))
+    start, calls = both.sink._spool.start, []
+
+    def refuse_the_first(name: str, suffix: str):
+        calls.append(name)
+        if len(calls) == 1:
+            raise OSError(5, "Input/output error")
+        return start(name, suffix)
+
+    both.sink._spool.start = refuse_the_first
+    with pytest.raises(OSError, match="Input/output error"):
+        feed(both, *at(0, snowy_road=0.9))
+    assert [side["rule"] for side in sidecars(tmp_path)] == ["other"]
+    assert (both.rules.fired, both.sink.kept, both.sink.lost) == (2, 1, 1)
+
+
+def test_a_capture_larger_than_the_cap_is_said_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    both = make(tmp_path, rule(), max_mb=0.1)
+    thread = both.thread(lossless=True)
+    made, frame = at(0, snowy_road=0.9)
+    frame.data = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
+    thread.put(made, frame)
+    thread.close()
+    assert "rule snow alone is larger than triggers.max_mb" in caplog.text
+    assert (thread.lost, both.sink.kept, both.sink.lost) == (1, 0, 1)
+
+
+@pytest.mark.fault("N10")
+@pytest.mark.parametrize("hook", ['["/bin/tr\\0ue"]', '["/bin/true", "a\\0b"]'])
+def test_a_hook_with_a_nul_byte_is_refused(hook: str):
+    with pytest.raises(ConfigError, match=r"triggers\.hook\[\d\] holds a NUL byte"):
+        strict_yaml.parse(
+            f"triggers: {{spool: s, rules: [{{name: a, when: {{label: x}}}}], hook: {hook}}}", "x", Config
+        )
+
+
+@pytest.mark.fault("N10")
+def test_a_hook_that_cannot_even_be_started_is_said_and_tried_again(tmp_path: Path, caplog, monkeypatch):
+    """Whatever goes wrong: a thread that ended would hand over nothing more, and say nothing."""
+    monkeypatch.setattr("edge_runtime.sinks.hook.BACKOFF_S", (0.05, 0.1))
+    hook = Hook((script(tmp_path, "true"), "a\0b"), 10, delete=False)
+    sink = make(tmp_path, rule())
+    feed(sink, *at(0, snowy_road=0.9))
+    hook.extend(sink.sink._spool.captures())
+    wait_until(lambda: "ValueError: embedded null byte; trying again" in caplog.text)
+    assert hook._thread.is_alive()
+    hook._argv = hook._argv[:1]
+    wait_until(lambda: not hook._waiting)
+    hook.close()
