@@ -21,7 +21,7 @@ from edge_runtime.model.self_test import self_test
 from edge_runtime.model.store import CURRENT, PREVIOUS, BundleStore
 from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
 from edge_runtime.notify import Notifier
-from edge_runtime.outlets import Running, optional_outlets
+from edge_runtime.outlets import Running, optional_outlets, retire
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.signals import Signals
@@ -353,6 +353,7 @@ class Daemon:
         if parts.source is not self.source:
             self.source.close()  # the new one opens its device at the first read
         if parts.sinks is not self.sinks:
+            retire(self.sinks, parts.config)
             self._lost_before += _close_sinks(self.sinks)
             self._deleted_before += _deleted(self.sinks)
         config = parts.config
