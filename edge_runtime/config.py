@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime import strict_yaml
+from edge_runtime.errors import printable
 from edge_runtime.records import RecordState, WantedModality
 
 
@@ -151,6 +152,7 @@ class MqttConfig:
     discovery_prefix: str = "homeassistant"
 
     def __post_init__(self) -> None:
+        check_host("mqtt.host", self.host)
         if self.port is not None:
             _within("mqtt.port", self.port, 1, 65535)
         _within("mqtt.every_s", self.every_s, 0.1, 86400)
@@ -158,8 +160,10 @@ class MqttConfig:
         for name, topic in (("topic", self.topic), ("discovery_prefix", self.discovery_prefix)):
             if not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", topic):
                 raise ValueError(f"mqtt.{name} may hold letters, digits, - and _ between single slashes, not {topic!r}")
-        if self.device != plain_name(self.device):
+            _no_longer(f"mqtt.{name}", topic, 200)
+        if not self.device or self.device != plain_name(self.device):
             raise ValueError(f"mqtt.device may hold letters, digits, - and _, not {self.device!r}")
+        _no_longer("mqtt.device", self.device, 200)
         if not self.tls and (self.ca_file or self.cert_file or self.key_file):
             raise ValueError("mqtt.ca_file, cert_file and key_file mean nothing without tls: true; add it")
 
@@ -311,6 +315,47 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
 
 
+def check_host(name: str, host: str) -> None:
+    """Raise ValueError for what is neither a host's name nor an IP address, with what to write instead."""
+    scheme, separator, rest = host.rpartition("://")
+    _user, at, rest = rest.rpartition("@")  # never echoed: there may be a password in it
+    rest = rest.split("/", 1)[0]
+    bare, port = _split_port(rest)
+    if separator or at or port or bare != rest:
+        advice = [f"write host: {printable(bare)}"]
+        if port:
+            advice.append(f"port: {port}")
+        if scheme.lower() in ("mqtts", "ssl", "tls"):
+            advice.append("tls: true")
+        if at:
+            advice.append("user and password into credentials_file")
+        raise ValueError(f"{name} is a name or an address, without scheme, port or user; {', '.join(advice)}")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not _is_host_name(host):
+            raise ValueError(f"{name} {host[:80]!r} cannot be the name of a host; write a name or an address") from None
+
+
+def _split_port(place: str) -> tuple[str, str]:
+    """``x:1883`` and ``[::1]:1883`` as host and port; an IPv6 address without brackets has colons of its own."""
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(\d*))?", place, re.ASCII)
+    if bracketed:
+        return bracketed[1], bracketed[2] or ""
+    named = re.fullmatch(r"([^:]*):(\d{1,5})", place, re.ASCII)
+    return (named[1], named[2]) if named else (place, "")
+
+
+def _is_host_name(host: str) -> bool:
+    """Whether it can be looked up: a label has 1 to 63 bytes in IDNA's form, all of it 253."""
+    if not host.isprintable() or re.search(r"[\s/\\:?#,;'\"<>\[\]]", host):
+        return False
+    try:
+        return 0 < len(host.encode("idna")) <= 253
+    except UnicodeError:
+        return False
+
+
 def parse_listen(listen: str) -> tuple[str, int]:
     """(IP address, port) of ``127.0.0.1:8080``, ``[::1]:8080`` or ``localhost:8080``. Raises ValueError."""
     host, _, port = listen.rpartition(":")
@@ -333,6 +378,11 @@ def check_listen(section: str, listen: str, token_file: str | None) -> None:
             f"{section}.listen {listen} can be reached by others, so it needs {section}.token_file; "
             "or use 127.0.0.1 and an SSH tunnel"
         )
+
+
+def _no_longer(name: str, text: str, than: int) -> None:
+    if len(text) > than:
+        raise ValueError(f"{name} has {len(text)} characters; it may have {than}")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
