@@ -70,7 +70,7 @@ class Link:
         except ImportError:
             raise ConfigError("mqtt: paho-mqtt is not installed; pip install 'edge-label[mqtt]'") from None
 
-        class LastingClient(Client):
+        class LastingClient(Client):  # type: ignore[misc]  # an extra, which mypy does not see
             """paho's thread survives an OSError of a connection attempt, and dies of anything else."""
 
             def reconnect(self) -> Any:

@@ -150,6 +150,23 @@ ROWS = tuple(
         ("N3", "bind beyond loopback without a token", "refused with 78"),
         ("N4", "hostile label text", "control characters refused; escaped in every output"),
         ("N5", "telemetry of a dependency", "switched off before the import; traced by strace"),
+        (
+            "N6",
+            "a frame that a rule chose is lost",
+            "the queue carries what is to be done; fired = kept + lost; a lost edge fires again",
+        ),
+        (
+            "N7",
+            "retained topics of what is gone",
+            "cleared with an empty message, also a former run's, and nothing of others",
+        ),
+        ("N8", "broker unreachable or refusing", "the cause and the key to change, in one line a change"),
+        ("N9", "two programs of one MQTT name", "three quick losses: said once, then a minute between attempts"),
+        (
+            "N10",
+            "host that IDNA refuses, NUL in a hook",
+            "refused in the configuration; no exception ends the threads of hook and MQTT",
+        ),
         ("K1", "more viewers than places", "16 places, kept while used; the next one gets 503 with Retry-After"),
         ("K2", "passwords on their way out", "one module masks addresses for log, errors, records; children get pipes"),
         ("K3", "passwords in a core dump", "no core and no debugger for a process that knows a secret; LimitCORE=0"),

@@ -256,23 +256,21 @@ def test_a_connection_that_holds_ends_the_quarrel(tmp_path, caplog, monkeypatch)
 
 
 @pytest.mark.fault("N10")
-def test_a_network_thread_that_dies_is_started_again(tmp_path, monkeypatch):
-    """paho's thread survives an OSError and nothing else: a name that IDNA refuses ended it, without a word."""
+def test_what_ends_the_network_thread_of_the_library_is_told_and_tried_again(tmp_path, caplog, monkeypatch):
+    """It survives an OSError and nothing else: a name that IDNA refuses ended it, without a word."""
+    create, tries = socket.create_connection, []
+
+    def refuse_twice(*arguments: object, **more: object) -> socket.socket:
+        tries.append(1)
+        if len(tries) <= 2:
+            raise UnicodeError("label too long")
+        return create(*arguments, **more)
+
     with Broker(tmp_path) as broker:
-        config = MqttConfig(host="localhost", port=broker.port, device="pi")
-        sink = MqttSink(config)
-        reconnect, tries = sink._link._client.reconnect, []
-
-        def refuse_once():
-            tries.append(1)
-            if len(tries) == 1:
-                raise UnicodeError("label too long")
-            return reconnect()
-
-        monkeypatch.setattr(sink._link._client, "reconnect", refuse_once)
-        monkeypatch.setattr("threading.excepthook", lambda _: None)
-        wait_until(lambda: (sink.write(of(None), NAMES), sink._link.connected)[1])
-        sink.close()
+        monkeypatch.setattr(socket, "create_connection", refuse_twice)
+        with connecting(broker.port) as sink:
+            said(caplog, "does not answer: label too long", "check mqtt.host")
+            wait_until(lambda: sink._link.connected)
 
 
 @pytest.mark.fault("N10")
