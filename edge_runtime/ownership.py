@@ -54,6 +54,21 @@ def path_that_only_root_can_change(path: Path) -> Path:
     return here
 
 
+def no_planted_link(path: Path) -> int:
+    """The flag with which root opens a file where another user can write: such a user may have planted a link.
+
+    0 for everybody else, and for root in a folder of root's own, where a link is root's.
+    """
+    if os.geteuid() != 0:
+        return 0
+    try:
+        folder = path.parent.stat()
+    except OSError:  # opening the file says it better
+        return 0
+    others = folder.st_uid != 0 or folder.st_mode & (stat.S_IWOTH | stat.S_IWGRP)
+    return os.O_NOFOLLOW if others else 0
+
+
 def _refuse_other_writers(place: Path, facts: os.stat_result) -> None:
     if facts.st_uid != 0:
         raise ConfigError(f"{place}: belongs to user {facts.st_uid}, and root trusts only what nobody else can change")

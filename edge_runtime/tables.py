@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from edge_runtime.errors import ConfigError, DataError, UsageError, printable
 from edge_runtime.files import TakenError, claim, let_go, sync_folder
+from edge_runtime.ownership import no_planted_link
 from edge_runtime.records import Frame, LabelRecord
 
 log = logging.getLogger("edge_label")
@@ -25,6 +26,8 @@ log = logging.getLogger("edge_label")
 PART_ROWS = 1000
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, line and paragraph separators
+_APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_NEW_PART = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 CSV_COLUMNS = ("file", "state", "label", "score", "margin", "on", "total_ms", "bundle", "labels_id")
 
 
@@ -70,7 +73,7 @@ class _TextTable:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._fd = os.open(path, _APPENDING | no_planted_link(path), 0o666)
         try:
             _claim(self._fd, path)
             cut_torn_line(path, self.begins)
@@ -236,7 +239,7 @@ class ParquetTable:
         target = self._folder / f"part-{self._next:06d}.parquet"
         partial = self._folder / f".{target.name}.part"
         try:
-            with partial.open("wb") as stream:
+            with os.fdopen(os.open(partial, _NEW_PART, 0o666), "wb") as stream:
                 self._arrow.parquet.write_table(table, stream)
                 stream.flush()
                 os.fsync(stream.fileno())  # or a power cut could leave an empty part, which no --resume can read
@@ -262,7 +265,7 @@ def cut_torn_line(path: Path, head: bytes = b"") -> None:
     """Take away what a killed process left after the last newline of a file that begins as ours do, with ``head``."""
     if not path.exists():
         return
-    with path.open("r+b") as stream:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | no_planted_link(path)), "r+b") as stream:
         beginning = stream.read(len(head)).rstrip(b"\0")  # a power cut may leave nothing but zeros
         if not head.startswith(beginning):
             return  # somebody's own file: whoever reads it says so

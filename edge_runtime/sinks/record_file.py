@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.files import FULL, TakenError, claim, let_go, sync_folder
+from edge_runtime.ownership import no_planted_link
 from edge_runtime.sinks import room
 
 log = logging.getLogger("edge_label.sinks")
@@ -26,7 +27,16 @@ _BLOCK = 1 << 16
 _SMALLEST = 1 << 14  # bytes: a file takes a block of the disk and an inode however little it holds
 _OURS = b'{"schema"'
 # A person's mistake: it will not go away by itself. All other errors (read-only, full, I/O) may, and are waited out.
-_MISTAKES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENXIO}
+_MISTAKES = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+    errno.ELOOP,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +260,7 @@ class RecordFile:
 def _claimed(path: Path) -> int:
     """A descriptor to append with, claimed for this process. Raises OSError, TakenError, BlockingIOError."""
     while True:
-        fd = os.open(path, _FLAGS, 0o644)
+        fd = os.open(path, _FLAGS | no_planted_link(path), 0o644)
         try:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):

@@ -92,8 +92,8 @@ class Spool:
         self.deleted = 0
         try:
             self._claimed()
-            probe = folder / f".{os.getpid()}.probe"
-            probe.touch()
+            probe = folder / f".{os.getpid()}-{os.urandom(4).hex()}.probe"
+            probe.touch(exist_ok=False)
             probe.unlink()
         except TakenError as error:
             raise ConfigError(f"{folder}: {error.strerror}; stop that, or give another triggers.spool") from None

@@ -29,6 +29,8 @@ from edge_runtime.model.store import BundleStore
 from edge_runtime.model.trial import PASSED, Trial
 from edge_runtime.model.writable_store import MARKER, bundle_name, opened
 from edge_runtime.ownership import path_that_only_root_can_change
+from edge_runtime.sinks.record_file import Caps, RecordFile
+from edge_runtime.tables import open_table
 from tests.attacks.test_archive import bundle_tar, install, pack, spoil, tree, version
 from tests.daemon import REPOSITORY
 from tests.tiny import write_tiny_bundle
@@ -726,3 +728,33 @@ def test_a_file_is_written_through_no_link_that_was_planted(tmp_path: Path, monk
     (tmp_path / "report.html").symlink_to(victim)
     write_atomically(tmp_path / "report.html", b"page")
     assert victim.read_text() == "whole"
+
+
+@root_only
+@pytest.mark.fault("U8")
+@pytest.mark.parametrize("there", [True, False])
+def test_root_appends_through_no_link_of_another_user(var: Path, state: Path, there: bool):
+    """As ``sudo edge-label run`` and ``once`` would do it, in the state directory of the service."""
+    victim = var / "victim"
+    if there:
+        victim.write_text('{"schema":"half a line')
+    before = facts(var)
+
+    def plant() -> None:
+        for name in ("labels.jsonl", "table.csv"):
+            (state / name).symlink_to(victim)
+
+    assert as_nobody(plant) == ""
+    with pytest.raises(ConfigError, match=r"labels\.jsonl: cannot write there: .*symbolic links"):
+        RecordFile(state / "labels.jsonl", Caps())
+    with pytest.raises(EdgeLabelError, match="symbolic links"):
+        open_table(state / "table.csv", resume=True, embeddings=False)
+    assert {name: at for name, at in facts(var).items() if not name.startswith("edge-label/")} == {
+        name: at for name, at in before.items() if not name.startswith("edge-label/")
+    }
+    if there:
+        assert victim.read_text() == '{"schema":"half a line'
+
+    (var / "own").symlink_to(state.parent / "elsewhere")  # a link that root made is followed
+    RecordFile(var / "own", Caps()).close()
+    assert (var / "elsewhere").exists()

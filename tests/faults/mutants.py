@@ -98,6 +98,7 @@ MUTANTS = tuple(
         ("U6", MODEL + "trial.py", "        if state:", "        if False:"),
         ("U7", MODEL + "self_test.py", "os.setresuid(NOBODY, NOBODY, NOBODY)", "pass"),
         ("U8", "edge_runtime/files.py", "os.O_EXCL | os.O_NOFOLLOW", "os.O_TRUNC"),
+        ("U8", "edge_runtime/ownership.py", "return os.O_NOFOLLOW if others else 0", "return 0"),
         ("U8", SINKS + "spool.py", r"-\d{8}T\d{6}Z\.", r"\."),
         ("U8", FILE, r"(\d{6}|[1-9]\d{6})", r"(\d{6,})"),
         ("U8", "edge_runtime/tables.py", "    if not head.startswith(beginning):", "    if False:"),
