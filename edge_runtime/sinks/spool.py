@@ -171,7 +171,11 @@ class Spool:
         """Delete the oldest capture; False where there is none."""
         if not self._held:
             return False
-        self._delete(self._held.popleft())
+        try:
+            self._delete(self._held[0])
+        except OSError:
+            return False
+        self._held.popleft()
         return True
 
     def start(self, name: str, suffix: str) -> Draft:

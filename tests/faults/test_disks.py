@@ -155,6 +155,30 @@ def test_a_finite_run_that_fills_the_disk_ends_in_one_line_with_what_was_written
     assert 100 < len(whole) < frames
 
 
+@pytest.mark.fault("S8")
+def test_a_finite_run_whose_last_record_does_not_fit_is_no_success(tmp_path: Path, tiny_bundle: Path):
+    """It is written after the last frame was labelled."""
+    source = video(tmp_path / "v.avi", 40)
+    command = [*EDGE_LABEL, "--camera", source, "--bundle", tiny_bundle, "--labels", "colours", "--output"]
+    subprocess.run([*command, tmp_path / "all.jsonl"], check=True, cwd=REPOSITORY, timeout=60, capture_output=True)
+    sizes = [len(text) for text in (tmp_path / "all.jsonl").read_bytes().splitlines(keepends=True)]
+    fitting = 4096 // (max(sizes) + 10)  # times differ by a few digits from run to run
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        fill(disk / "others")
+        os.truncate(disk / "others", (disk / "others").stat().st_size - 4096)
+        codes = []
+        for frames in range(fitting, fitting + 4):
+            output = disk / "run.jsonl"
+            done = subprocess.run(
+                [*command, output, "--frames", str(frames)], cwd=REPOSITORY, timeout=60, capture_output=True
+            )
+            codes.append((done.returncode, len(records_of(output)) == frames))
+            output.unlink()
+    assert codes[0] == (0, True)
+    assert set(codes[1:]) <= {(0, True), (65, False)}
+    assert codes[-1] == (65, False)
+
+
 # Power cuts
 
 
@@ -184,6 +208,24 @@ def test_a_line_of_megabytes_without_an_end_is_cut_off(tmp_path: Path):
     store.append(line(1))
     store.close()
     assert numbers(path) == [0, 1]
+
+
+@pytest.mark.fault("S9")
+def test_records_of_a_disk_that_lost_its_power_are_whole_up_to_the_last_sync(tmp_path: Path):
+    """Copies of a mounted ext4 while a file is written and rotated, each mounted again."""
+    with ext4_image(tmp_path / "image", tmp_path / "disk") as disk:
+        store = RecordFile(disk / "run.jsonl", Caps(rotate=100_000, sync_s=0))
+        for cut in range(3):
+            for n in range(cut * 500, cut * 500 + 500):
+                store.append(line(n, 700))
+            shutil.copyfile(tmp_path / "image", tmp_path / f"after{cut}")
+        store.close()
+    for cut in range(3):
+        with mounted_image(tmp_path / f"after{cut}", tmp_path / f"again{cut}") as disk:
+            again = RecordFile(disk / "run.jsonl", DEFAULT)
+            again.append(line(9999))
+            again.close()
+            assert numbers(disk / "run.jsonl") == [*range(cut * 500 + 500), 9999]
 
 
 DAMAGE = {
