@@ -5,7 +5,6 @@ Needs Debian's mosquitto and mosquitto-clients.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
@@ -33,8 +32,8 @@ class Broker:
         self.port = port or free_port()
         self._config = folder / "mosquitto.conf"
         # Started by root it would become another user, who may not read certificates and passwords of a test's folder.
-        stay = f"user {getpass.getuser()}"
-        lines = [stay, f"listener {self.port} 127.0.0.1", *(settings or ["allow_anonymous true"])]
+        stay = ["user root"] if os.geteuid() == 0 else []
+        lines = [*stay, f"listener {self.port} 127.0.0.1", *(settings or ["allow_anonymous true"])]
         self._config.write_text("\n".join(lines) + "\n")
         self.start()
 

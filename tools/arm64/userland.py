@@ -109,7 +109,8 @@ def build_wheel(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("edge_label-*.whl"):
         old.unlink()
-    debian.run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, REPOSITORY)
+    locked = ["--build-constraint", lock.LOCK]
+    debian.run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *locked, "--wheel-dir", folder, REPOSITORY)
     return next(folder.glob("edge_label-*.whl"))
 
 
