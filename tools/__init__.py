@@ -1,1 +1,2 @@
-"""The model factory: one verb a file, `python -m tools.<verb> --help`. Never imported by edge_runtime."""
+"""The model factory: one verb a file, `python -m tools.<verb> --help`. Never imported by
+edge_runtime."""

@@ -1,7 +1,8 @@
-"""Distil a student from a teacher, as a recipe says: `python -m tools.distill RECIPE --data DIR --output DIR`.
+"""Distil a student from a teacher, as a recipe says: `python -m tools.distill RECIPE --data DIR
+--output DIR`.
 
-Writes to --output: checkpoint.pt (the whole state; --resume goes on from it, to the same bits), log.jsonl,
-broken.csv (pictures that could not be read) and recipe.yaml. With several GPUs:
+Writes to --output: checkpoint.pt (the whole state; --resume goes on from it, to the same bits),
+log.jsonl, broken.csv (pictures that could not be read) and recipe.yaml. With several GPUs:
 `torchrun --nproc-per-node 4 -m tools.distill RECIPE ...`.
 """
 
@@ -47,21 +48,43 @@ def main(argv: list[str] | None = None) -> int:
         if dist.is_initialized():
             dist.destroy_process_group()
     if not finished:
-        print(f"stopped before the end; go on with: --resume --output {args.output}", file=sys.stderr)
+        print(
+            f"stopped before the end; go on with: --resume --output {args.output}", file=sys.stderr
+        )
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.distill", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.distill", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("recipe", type=Path, help="a recipe, e.g. tools/recipes/edge-clip.yaml")
-    parser.add_argument("--data", type=Path, default=Path(), help="folder the recipe's picture paths are relative to")
-    parser.add_argument("--output", type=Path, required=True, help="folder for checkpoint, log and lists")
-    parser.add_argument("--cache", type=Path, help="folder for decoded pictures and teacher targets (OUTPUT/cache)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(),
+        help="folder the recipe's picture paths are relative to",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for checkpoint, log and lists"
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="folder for decoded pictures and teacher targets (OUTPUT/cache)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from OUTPUT/checkpoint.pt")
-    parser.add_argument("--stop-after", type=float, default=float("inf"), metavar="MINUTES", help="stop and save then")
+    parser.add_argument(
+        "--stop-after",
+        type=float,
+        default=float("inf"),
+        metavar="MINUTES",
+        help="stop and save then",
+    )
     parser.add_argument("--steps", type=int, default=1 << 62, help="stop and save at this step")
     parser.add_argument(
-        "--workers", type=int, default=max(1, min(8, (os.cpu_count() or 2) // 2)), help="loader threads"
+        "--workers",
+        type=int,
+        default=max(1, min(8, (os.cpu_count() or 2) // 2)),
+        help="loader threads",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

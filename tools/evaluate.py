@@ -1,9 +1,10 @@
-"""Score a bundle, or any ONNX CLIP tower, on labelled pictures: `python -m tools.evaluate models/edge-clip`.
+"""Score a bundle, or any ONNX CLIP tower, on labelled pictures: `python -m tools.evaluate
+models/edge-clip`.
 
-Pictures are read, preprocessed and encoded by the runtime itself. --data is a folder or .zip with a classes.json
-({set: {"classes": [...], "prompt": "a photo of a {}", "label_to_text": {...}}}, one folder a class), or a plain
-folder with one sub-folder a class. Prints a Markdown table; --output DIR also writes evaluation.json,
-evaluation.md and the confusion and reliability pictures.
+Pictures are read, preprocessed and encoded by the runtime itself. --data is a folder or .zip with a
+classes.json ({set: {"classes": [...], "prompt": "a photo of a {}", "label_to_text": {...}}}, one
+folder a class), or a plain folder with one sub-folder a class. Prints a Markdown table; --output
+DIR also writes evaluation.json, evaluation.md and the confusion and reliability pictures.
 """
 
 from __future__ import annotations
@@ -26,22 +27,44 @@ EVALUATION_PACK = Path("../shared/data/eval.zip")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the verb; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.evaluate", description=__doc__.split("\n\n")[0])
-    parser.add_argument("target", type=Path, help="a bundle directory, or TOWER.onnx with TOWER.json and TOWER.npy")
-    parser.add_argument("--data", type=Path, default=EVALUATION_PACK, help=f"labelled pictures ({EVALUATION_PACK})")
-    parser.add_argument("--set", action="append", default=[], help="only this set of classes.json (repeatable)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.evaluate", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "target", type=Path, help="a bundle directory, or TOWER.onnx with TOWER.json and TOWER.npy"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=EVALUATION_PACK, help=f"labelled pictures ({EVALUATION_PACK})"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], help="only this set of classes.json (repeatable)"
+    )
     parser.add_argument("--prompt", default="a photo of a {}", help="for a plain folder of classes")
-    parser.add_argument("--fp32", type=Path, help="the float32 ONNX the bundle was quantised from, as a second column")
-    parser.add_argument("--pairs", type=Path, help=f"teacher embeddings for retention ({PAIRS}, where it fits)")
-    parser.add_argument("--output", type=Path, help="folder for evaluation.json, evaluation.md and pictures")
+    parser.add_argument(
+        "--fp32",
+        type=Path,
+        help="the float32 ONNX the bundle was quantised from, as a second column",
+    )
+    parser.add_argument(
+        "--pairs", type=Path, help=f"teacher embeddings for retention ({PAIRS}, where it fits)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder for evaluation.json, evaluation.md and pictures"
+    )
     args = parser.parse_args(argv)
     try:
         if "{}" not in args.prompt or args.prompt.count("{") + args.prompt.count("}") != 2:
-            raise UsageError(f"--prompt '{args.prompt}': needs one {{}}, where the name of the class goes")
+            raise UsageError(
+                f"--prompt '{args.prompt}': needs one {{}}, where the name of the class goes"
+            )
         subject = load_subject(args.target, args.fp32)
-        pairs = args.pairs or (PAIRS if PAIRS.is_file() and subject.text_space == CLIP_B32 else None)
+        pairs = args.pairs or (
+            PAIRS if PAIRS.is_file() and subject.text_space == CLIP_B32 else None
+        )
         with open_data(args.data) as root:
-            report = evaluate(subject, labelled_sets(root, args.prompt, args.set), pairs, args.output)
+            report = evaluate(
+                subject, labelled_sets(root, args.prompt, args.set), pairs, args.output
+            )
         text = score_table(report)
         if args.output:
             write_atomically(args.output / "evaluation.json", json.dumps(report, indent=1).encode())

@@ -1,8 +1,10 @@
 """Export a distilled student to ONNX: `python -m tools.export RUN`.
 
-The graph takes uint8 RGB pixels [1, H, W, 3] and gives a unit embedding [1, dim]. Offset and scale of the pixels
-are folded in: pixels - 114 is all that is left before the first convolution (its weights carry the scale), and in
-the int8 graph even that becomes the zero point of the input. BatchNorm is folded into the convolutions.
+The graph takes uint8 RGB pixels [1, H, W, 3] and gives a unit embedding [1, dim]. Offset and scale
+of the pixels
+are folded in: pixels - 114 is all that is left before the first convolution (its weights carry the
+scale), and in the int8 graph even that becomes the zero point of the input. BatchNorm is folded
+into the convolutions.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from tools.factory.training.run_folder import load_run
 
 def main(argv: list[str] | None = None) -> int:
     """Run the verb; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.export", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.export", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("run", type=Path, help="a folder tools.distill wrote")
     parser.add_argument("--output", type=Path, help="file to write (RUN/encoder.fp32.onnx)")
     args = parser.parse_args(argv)
@@ -32,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"export: {error}", file=sys.stderr)
         return error.exit_code
     parameters = sum(p.numel() for p in student.parameters()) / 1e6
-    print(f"{output}: {len(data) / 1e6:.1f} MB, {parameters:.2f} M parameters, {recipe.input.size} px, float32")
+    print(
+        f"{output}: {len(data) / 1e6:.1f} MB, {parameters:.2f} M parameters, {recipe.input.size} px, float32"
+    )
     return 0
 
 

@@ -1,8 +1,10 @@
-"""Walk part of the way from the start to the trained weights: `python -m tools.interpolate RUN --data DIR --cache DIR`.
+"""Walk part of the way from the start to the trained weights: `python -m tools.interpolate RUN
+--data DIR --cache DIR`.
 
-Fine-tuning buys what it was trained on and forgets some of what the start knew; weights in between often have
-most of both (WiSE-FT, Wortsman et al., CVPR 2022). Prints held-out scores at several shares of the way; with
---share and --output, writes the run at one of them, for tools.export and the verbs after it.
+Fine-tuning buys what it was trained on and forgets some of what the start knew; weights in between
+often have most of both (WiSE-FT, Wortsman et al., CVPR 2022). Prints held-out scores at several
+shares of the way; with --share and --output, writes the run at one of them, for tools.export and
+the verbs after it.
 
 Needs a run whose start is known exactly: head kind "classifier" and no inserted BatchNorm.
 """
@@ -20,12 +22,21 @@ from tools.factory.training.interpolation import SHARES, compare_shares, write_s
 def main(argv: list[str] | None = None) -> int:
     """Run the verb; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.interpolate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.interpolate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="a folder tools.distill wrote")
-    parser.add_argument("--data", type=Path, default=Path(), help="folder the recipe's picture paths are relative to")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(),
+        help="folder the recipe's picture paths are relative to",
+    )
     parser.add_argument("--cache", type=Path, help="the cache of the run (RUN/cache)")
-    parser.add_argument("--shares", type=float, nargs="*", default=list(SHARES), help="shares of the way to score")
+    parser.add_argument(
+        "--shares", type=float, nargs="*", default=list(SHARES), help="shares of the way to score"
+    )
     parser.add_argument("--share", type=float, help="the one to write to --output")
     parser.add_argument("--output", type=Path, help="folder for the run at --share")
     args = parser.parse_args(argv)

@@ -1,11 +1,14 @@
-"""Make models/text-encoder: any English phrase -> CLIP's text space, on the device, offline, in under 25 MB.
+"""Make models/text-encoder: any English phrase -> CLIP's text space, on the device, offline, in
+under 25 MB.
 
-    python -m tools.text_encoder                       make it, measure it on held-out names, write its model card
-    python -m tools.text_encoder --scenes FOLDER       also judge it by pictures: one folder a scene, through the
-                                                       image encoder of a bundle
+    python -m tools.text_encoder                       make it, measure it on held-out names, write
+    its model card
+    python -m tools.text_encoder --scenes FOLDER       also judge it by pictures: one folder a
+                                                       scene, through the image encoder of a bundle
 
-all-MiniLM-L6-v2 is exported as ONNX without the words it will not meet (its vocabulary is cut to ASCII), its
-matrices are quantised to int8, and the map to CLIP's text space is fitted on the features of that int8 network.
+all-MiniLM-L6-v2 is exported as ONNX without the words it will not meet (its vocabulary is cut to
+ASCII), its matrices are quantised to int8, and the map to CLIP's text space is fitted on the
+features of that int8 network.
 """
 
 from __future__ import annotations
@@ -27,12 +30,20 @@ OUT = Path("models/text-encoder")
 def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.text_encoder", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.text_encoder",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default {OUT}")
-    parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS, help="folder of the shared CLIP text rows")
-    parser.add_argument("--scenes", type=Path, metavar="FOLDER", help="pictures, one folder a scene")
-    parser.add_argument("--bundle", type=Path, default=Path("models/edge-clip"), help="whose image encoder judges")
+    parser.add_argument(
+        "--weights", type=Path, default=DEFAULT_WEIGHTS, help="folder of the shared CLIP text rows"
+    )
+    parser.add_argument(
+        "--scenes", type=Path, metavar="FOLDER", help="pictures, one folder a scene"
+    )
+    parser.add_argument(
+        "--bundle", type=Path, default=Path("models/edge-clip"), help="whose image encoder judges"
+    )
     options = parser.parse_args()
     try:
         files, figures = make_encoder(options.weights)
@@ -40,7 +51,9 @@ def main() -> int:
         figures["support"] = len(unique_rows(rows))
         scenes = ""
         if options.scenes:
-            features = onnx_tower(files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS)
+            features = onnx_tower(
+                files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS
+            )
             scenes = scene_figures(options.scenes, options.bundle, rows, features)
         for name, data in files.items():
             write_atomically(options.out / name, data)

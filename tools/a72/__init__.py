@@ -1,1 +1,2 @@
-"""A performance model of the Cortex-A72, from exact instruction counts under qemu-user. Modelled, never measured."""
+"""A performance model of the Cortex-A72, from exact instruction counts under qemu-user. Modelled,
+never measured."""

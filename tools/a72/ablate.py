@@ -1,11 +1,11 @@
 """One thing changed at a time, before and after: the table of docs/decisions/003.
 
-    python -m tools.a72.ablate               # measure what is not yet kept, write the table (some five minutes)
+    python -m tools.a72.ablate               # measure what is missing, write the table (5 minutes)
     python -m tools.a72.ablate --only arena  # measure again what has this in its name
 
-"Without" is the pipeline with that one thing undone or tried out, everything else as shipped; the bundles that
-shipped before come from this repository's history. Results are kept in ablation.json after each change.
-Needs the arm64 userland, and for the older bundles a clone with its history.
+"Without" is the pipeline with that one thing undone or tried out, everything else as shipped; the
+bundles that shipped before come from this repository's history. Results are kept in ablation.json
+after each change. Needs the arm64 userland, and for the older bundles a clone with its history.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 
 KEPT = Path(__file__).with_name("ablation.json")
 PAGE = REPOSITORY / "docs/decisions/003-arm64-speed-and-memory.md"
-BEGIN, END = "<!-- python -m tools.a72.ablate -->\n", "<!-- end -->"
+BEGIN = "<!-- python -m tools.a72.ablate -->\n"
+END = "<!-- end -->"
 SHIPPED = "as shipped"
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is undone or tried, and what was decided; `environment` and `prelude` make the change in the guest."""
+    """What is undone or tried, and what was decided; `environment` and `prelude` make the change in
+    the guest."""
 
     name: str
     verdict: str
@@ -92,18 +94,24 @@ def _encoder_of(revision: str) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     path = BUILD / f"{revision}.onnx"
     shown = subprocess.run(
-        ["git", "-C", REPOSITORY, "show", f"{revision}:models/edge-clip/encoder.onnx"], capture_output=True, check=False
+        ["git", "-C", REPOSITORY, "show", f"{revision}:models/edge-clip/encoder.onnx"],
+        capture_output=True,
+        check=False,
     )
     if shown.returncode:
-        raise debian.MissingPieceError(f"revision {revision} is not in this clone; run `git fetch --unshallow`")
+        raise debian.MissingPieceError(
+            f"revision {revision} is not in this clone; run `git fetch --unshallow`"
+        )
     path.write_bytes(shown.stdout)
     return path
 
 
 def run(only: str | None) -> None:
-    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet kept."""
+    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet
+    kept."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"changes": {}, "bundles": {}}
-    userland, table = Userland(DEFAULT_ROOT), CycleTable()
+    userland = Userland(DEFAULT_ROOT)
+    table = CycleTable()
 
     def wanted(name: str, done: dict[str, object]) -> bool:
         return only.lower() in name.lower() if only else name not in done
@@ -114,7 +122,12 @@ def run(only: str | None) -> None:
     for change in CHANGES:
         if wanted(change.name, kept["changes"]):
             frame = frame_model(
-                keep.BUNDLE, DEFAULT_LABELS, userland, table, prelude=change.prelude, environment=change.environment
+                keep.BUNDLE,
+                DEFAULT_LABELS,
+                userland,
+                table,
+                prelude=change.prelude,
+                environment=change.environment,
             )
             kept["changes"][change.name] = {
                 "instructions": frame.instructions,
@@ -152,9 +165,15 @@ def as_markdown(coefficients: Coefficients) -> str:
         "| encoder alone | M instructions | memory traffic, MB | ms, 4 threads | ms, 4 threads, pessimistic | |",
         "| --- | --: | --: | --: | --: | --- |",
     ]
-    encoders = [(name, Work(**kept["bundles"][name]), note) for name, _, note in BUNDLES if name in kept["bundles"]]
+    encoders = [
+        (name, Work(**kept["bundles"][name]), note)
+        for name, _, note in BUNDLES
+        if name in kept["bundles"]
+    ]
     encoders += [
-        (name, row.work, "random weights") for name, row in compare.load().items() if name.startswith("student")
+        (name, row.work, "random weights")
+        for name, row in compare.load().items()
+        if name.startswith("student")
     ]
     for name, work, note in encoders:
         ms = coefficients.ms(work, 4)
@@ -173,8 +192,12 @@ def write_page() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="TEXT", help="measure again the changes with this in their name")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", metavar="TEXT", help="measure again the changes with this in their name"
+    )
     options = parser.parse_args(argv)
     try:
         run(options.only)

@@ -4,10 +4,10 @@
     python -m tools.a72.compare --only tinyclip  # measure again what has this in its name
     python -m tools.a72.compare --table          # print what is kept, as Markdown
 
-Results are kept in comparison.json after each encoder, so a run can be broken off and taken up; the default bundle's
-own row is kept with its other figures, by `tools.a72.keep --write`. All others have random weights: that is enough for
-speed and memory, and says nothing of accuracy. Accuracies are what their authors publish. Needs the [train] extra and
-the arm64 userland.
+Results are kept in comparison.json after each encoder, so a run can be broken off and taken up; the
+default bundle's own row is kept with its other figures, by `tools.a72.keep --write`. All others
+have random weights: that is enough for speed and memory, and says nothing of accuracy. Accuracies
+are what their authors publish. Needs the [train] extra and the arm64 userland.
 """
 
 from __future__ import annotations
@@ -105,8 +105,15 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
         from tools.factory.int8.quantise import quantise
 
         shape = (1, encoder.size, encoder.size, 3)
-        return quantise(fp32, [random.integers(0, 255, shape, np.uint8) for _ in range(CALIBRATION)], "minmax")
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        return quantise(
+            fp32, [random.integers(0, 255, shape, np.uint8) for _ in range(CALIBRATION)], "minmax"
+        )
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Noise(CalibrationDataReader):
@@ -117,7 +124,8 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
             shape = (1, 3, encoder.size, encoder.size)
             return {"pixels": random.standard_normal(shape, np.float32)} if self.left >= 0 else None
 
-    source, target = BUILD / "compare/source.onnx", BUILD / "compare/target.onnx"
+    source = BUILD / "compare/source.onnx"
+    target = BUILD / "compare/target.onnx"
     source.write_bytes(fp32)
     quant_pre_process(source, source, skip_symbolic_shape=True)
     quantize_static(
@@ -133,9 +141,11 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
 
 
 def run(only: str | None) -> None:
-    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet kept."""
+    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet
+    kept."""
     kept = load() if KEPT.exists() else {}
-    userland, table = Userland(DEFAULT_ROOT), CycleTable()
+    userland = Userland(DEFAULT_ROOT)
+    table = CycleTable()
     folder = BUILD / "compare"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -152,8 +162,14 @@ def run(only: str | None) -> None:
                 model = folder / f"{kind}.onnx"
                 model.write_bytes(_int8(encoder, fp32) if kind == "int8" else fp32)
                 kept[key] = measure_encoder(model, userland, table)
-                KEPT.write_text(json.dumps({name: asdict(row) for name, row in kept.items()}, indent=1) + "\n")
-                print(f"{key}: {kept[key].work.instructions / 1e6:.0f} M instructions", file=sys.stderr, flush=True)
+                KEPT.write_text(
+                    json.dumps({name: asdict(row) for name, row in kept.items()}, indent=1) + "\n"
+                )
+                print(
+                    f"{key}: {kept[key].work.instructions / 1e6:.0f} M instructions",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def load() -> dict[str, EncoderRow]:
@@ -163,9 +179,12 @@ def load() -> dict[str, EncoderRow]:
 
 def as_markdown() -> str:
     """The table of docs/performance.md, fastest first."""
-    figures, coefficients = keep.load_kept(), load_validation().coefficients
+    figures = keep.load_kept()
+    coefficients = load_validation().coefficients
     published = {
-        f"{encoder.name} {encoder.size} {kind}": encoder.published for encoder in ENCODERS for kind in encoder.kinds
+        f"{encoder.name} {encoder.size} {kind}": encoder.published
+        for encoder in ENCODERS
+        for kind in encoder.kinds
     }
     rows = {**load(), f"{figures.bundle} (default bundle) int8": figures.encoder}
     ours = coefficients.ms(figures.encoder.work, 4)
@@ -175,20 +194,28 @@ def as_markdown() -> str:
         "| --- | --: | --: | --: | --: | --: | --: | --: | --- |",
     ]
     for key, row in sorted(rows.items(), key=lambda item: coefficients.ms(item[1].work, 4)):
-        one, four = coefficients.ms(row.work), coefficients.ms(row.work, 4)
+        one = coefficients.ms(row.work)
+        four = coefficients.ms(row.work, 4)
         lines.append(
             f"| {key} | {row.work.instructions / 1e6:.0f} | {CENTRAL * one:.1f} | {CENTRAL * four:.1f} "
             f"| {PESSIMISTIC * four:.1f} | {four / ours:.1f} | {row.rss_mb:.0f} | {row.size_mb:.1f} "
             f"| {published.get(key, '-')} |"
         )
     if missing := [key for key in published if key not in rows]:
-        lines += ["", f"Not measured yet, and `python -m tools.a72.compare` goes on with them: {', '.join(missing)}."]
+        lines += [
+            "",
+            f"Not measured yet, and `python -m tools.a72.compare` goes on with them: {', '.join(missing)}.",
+        ]
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="TEXT", help="measure again the encoders with this in their name")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", metavar="TEXT", help="measure again the encoders with this in their name"
+    )
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is kept")
     options = parser.parse_args(argv)
     try:

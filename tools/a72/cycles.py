@@ -1,7 +1,8 @@
 """Cycles of basic blocks on a Cortex-A72, from LLVM's scheduling model (llvm-mca).
 
-A block is simulated as the body of a loop, so consecutive runs overlap as they do in hardware. Cache misses
-and branch mispredictions are not part of it; `tools.a72.fit` accounts for the first and absorbs the second.
+A block is simulated as the body of a loop, so consecutive runs overlap as they do in hardware.
+Cache misses and branch mispredictions are not part of it; `tools.a72.fit` accounts for the first
+and absorbs the second.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from tools.arm64 import debian
 
 CPU = "cortex-a72"
 ITERATIONS = 50
-COVERAGE = 0.995  # blocks are simulated, most executed first, until this share of all instructions is covered
+# blocks are simulated, most executed first, until this share of all instructions is covered
+COVERAGE = 0.995
 REGIONS_A_RUN = 200
 
 _BASE = r"(?P<head>.*\[)(?P<base>x\d+|sp)"
@@ -37,7 +39,8 @@ def _tool(name: str) -> str:
 
 @cache
 def llvm_version() -> str:
-    """`14.0.6`, say: the scheduling model changes between releases, so a fit belongs to one of them."""
+    """`14.0.6`, say: the scheduling model changes between releases, so a fit belongs to one of
+    them."""
     text = debian.run(_tool("llvm-mca"), "--version", capture=True)
     found = re.search(r"LLVM version (\S+)", text)
     return found[1] if found else "unknown"
@@ -48,7 +51,8 @@ def _assemble_input(words: list[str]) -> str:
 
 
 def disassemble(words: list[str]) -> dict[str, str]:
-    """Assembly text of each 32-bit hex word as a Cortex-A72 knows it; UnknownInstructionError otherwise."""
+    """Assembly text of each 32-bit hex word as a Cortex-A72 knows it; UnknownInstructionError
+    otherwise."""
     unique = sorted(set(words))
     done = subprocess.run(
         [_tool("llvm-mc"), "--disassemble", "-triple=aarch64", f"-mcpu={CPU}"],
@@ -68,8 +72,8 @@ def disassemble(words: list[str]) -> dict[str, str]:
 def split_write_back(text: str) -> str:
     """A load or store with write-back addressing as the access and the addition it cracks into.
 
-    llvm-mca otherwise delays the new address until the data of a store is ready, which would serialise
-    loops that the hardware overlaps.
+    llvm-mca otherwise delays the new address until the data of a store is ready, which would
+    serialise loops that the hardware overlaps.
     """
     if found := _PRE_INDEX.match(text):
         return f"{_step(found['base'], '#' + found['step'])}\n{found['head']}{found['base']}]"
@@ -86,7 +90,10 @@ def _step(base: str, step: str) -> str:
 
 def _run_mca(programs: list[str]) -> list[float | None]:
     """Cycles per execution of each program; None from the first one on that llvm-mca refuses."""
-    source = "".join(f"# LLVM-MCA-BEGIN r{i}\n{program}\n# LLVM-MCA-END r{i}\n" for i, program in enumerate(programs))
+    source = "".join(
+        f"# LLVM-MCA-BEGIN r{i}\n{program}\n# LLVM-MCA-END r{i}\n"
+        for i, program in enumerate(programs)
+    )
     options = [f"-iterations={ITERATIONS}", "-instruction-info=0", "-resource-pressure=0"]
     done = subprocess.run(
         [_tool("llvm-mca"), "-mtriple=aarch64", f"-mcpu={CPU}", *options],
@@ -106,9 +113,11 @@ def _run_mca(programs: list[str]) -> list[float | None]:
 
 
 def _simulate(programs: list[str]) -> list[float | None]:
-    """Cycles per execution of each program, None where llvm-mca has no answer (system registers, say).
+    """Cycles per execution of each program, None where llvm-mca has no answer (system registers,
+    say).
 
-    One refused program spoils its whole run, so a run that fails is halved until the culprit stands alone.
+    One refused program spoils its whole run, so a run that fails is halved until the culprit stands
+    alone.
     """
     cycles = _run_mca(programs)
     if None not in cycles or len(programs) == 1:
@@ -122,15 +131,21 @@ class CycleTable:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or BUILD / f"cycles-{llvm_version()}.json"
-        self.known: dict[str, float] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.known: dict[str, float] = (
+            json.loads(self.path.read_text()) if self.path.exists() else {}
+        )
 
     def add(self, codes: list[str]) -> None:
-        """Simulate the blocks not yet known. One that llvm-mca refuses counts one instruction a cycle."""
+        """Simulate the blocks not yet known. One that llvm-mca refuses counts one instruction a
+        cycle."""
         new = [code for code in dict.fromkeys(codes) if code not in self.known]
         if not new:
             return
         text = disassemble([code[i : i + 8] for code in new for i in range(0, len(code), 8)])
-        programs = ["\n".join(split_write_back(text[code[i : i + 8]]) for i in range(0, len(code), 8)) for code in new]
+        programs = [
+            "\n".join(split_write_back(text[code[i : i + 8]]) for i in range(0, len(code), 8))
+            for code in new
+        ]
         for start in range(0, len(new), REGIONS_A_RUN):
             answers = _simulate(programs[start : start + REGIONS_A_RUN])
             for code, answer in zip(new[start : start + REGIONS_A_RUN], answers, strict=True):
@@ -143,7 +158,9 @@ class CycleTable:
     def cycles(self, blocks: Counter[str]) -> float:
         """Cycles of all executions in `blocks`, the uncovered tail at the mean rate of the rest."""
         size = {code: count * (len(code) // 8) for code, count in blocks.items()}
-        total, covered, chosen = sum(size.values()), 0, []
+        total = sum(size.values())
+        covered = 0
+        chosen = []
         for code in sorted(size, key=size.__getitem__, reverse=True):
             if covered >= COVERAGE * total:
                 break

@@ -17,7 +17,8 @@ GUEST_MEMORY = REPOSITORY / "tools/arm64/guest_encoder_memory.py"
 
 @dataclass(frozen=True)
 class EncoderRow:
-    """`rss_mb` is of a process with NumPy and ONNX Runtime only, the guest's pages, MB of 1e6 bytes."""
+    """`rss_mb` is of a process with NumPy and ONNX Runtime only, the guest's pages, MB of 1e6
+    bytes."""
 
     work: Work
     rss_mb: float
@@ -30,7 +31,8 @@ class EncoderRow:
 
 
 def measure_encoder(model: Path, userland: Userland, table: CycleTable) -> EncoderRow:
-    """Run one ONNX file in the userland with the runtime's session options. RuntimeError if it fails there."""
+    """Run one ONNX file in the userland with the runtime's session options. RuntimeError if it
+    fails there."""
     work = encoder_work(model, userland, table)
     done = userland.run(GUEST_MEMORY, model)
     if done.returncode:

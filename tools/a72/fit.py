@@ -3,9 +3,9 @@
     cycles of one thread   = compute * mca + l1 * l1_misses + dram * dram_lines
     cycles of four threads = share * (compute * mca + l1 * l1_misses) + dram4 * dram_lines
 
-`mca` is llvm-mca's cycles over exact block counts, the misses are simulated. `share` is at least a quarter: four
-cores do not give more than four. The five coefficients are fitted to published times of a real board
-(`tools.a72.validate`) and kept, with every point, in validation.json.
+`mca` is llvm-mca's cycles over exact block counts, the misses are simulated. `share` is at least a
+quarter: four cores do not give more than four. The five coefficients are fitted to published times
+of a real board (`tools.a72.validate`) and kept, with every point, in validation.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tools.a72.trace import Piece
 VALIDATION = Path(__file__).with_name("validation.json")
 GHZ = 1.5  # Raspberry Pi 4B as shipped in 2019; the board of the published table
 CENTRAL = 1.1  # to the slow side: validation.json says how int8 networks come out without it
-PESSIMISTIC = 1.35  # covers every int8 network of the validation and all of them but ShuffleNet on four threads
+# covers every int8 network of the validation and all of them but ShuffleNet on four threads
+PESSIMISTIC = 1.35
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,14 @@ class Work:
     @classmethod
     def of(cls, piece: Piece, table: CycleTable) -> Work:
         """The work of one traced piece."""
-        return cls(piece.instructions, table.cycles(piece.blocks), piece.l1_misses, piece.dram_lines)
+        return cls(
+            piece.instructions, table.cycles(piece.blocks), piece.l1_misses, piece.dram_lines
+        )
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+        return Work(
+            *(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True))
+        )
 
     @property
     def dram_mb(self) -> float:
@@ -71,26 +76,33 @@ class Coefficients:
 
 
 def _fit_positive(
-    columns: NDArray[np.float64], target: NDArray[np.float64], given: NDArray[np.float64] | float = 0.0
+    columns: NDArray[np.float64],
+    target: NDArray[np.float64],
+    given: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
-    """Least squares of relative error with no coefficient below zero; few columns, so every subset is tried.
+    """Least squares of relative error with no coefficient below zero; few columns, so every subset
+    is tried.
 
     `given` is the part of `target` already explained.
     """
-    scaled, rest = columns / target[:, None], (target - given) / target
-    best, least = np.zeros(columns.shape[1]), float((rest**2).sum())
+    scaled = columns / target[:, None]
+    rest = (target - given) / target
+    best = np.zeros(columns.shape[1])
+    least = float((rest**2).sum())
     for count in range(1, columns.shape[1] + 1):
         for chosen in combinations(range(columns.shape[1]), count):
             answer, *_ = np.linalg.lstsq(scaled[:, chosen], rest, rcond=None)
             error = float(((scaled[:, chosen] @ answer - rest) ** 2).sum())
             if (answer >= 0).all() and error < least:
-                least, best = error, np.zeros(columns.shape[1])
+                least = error
+                best = np.zeros(columns.shape[1])
                 best[list(chosen)] = answer
     return best
 
 
 def fit(works: list[Work], one_ms: list[float], four_ms: list[float]) -> Coefficients:
-    """Coefficients that bring `works` closest to measured milliseconds for one and for four threads."""
+    """Coefficients that bring `works` closest to measured milliseconds for one and for four
+    threads."""
     columns = np.array([[work.mca, work.l1_misses, work.dram_lines] for work in works], np.float64)
     compute, l1, dram = _fit_positive(columns, np.array(one_ms) * GHZ * 1e6)
     core = np.stack([compute * columns[:, 0] + l1 * columns[:, 1], columns[:, 2]], axis=1)
@@ -99,12 +111,17 @@ def fit(works: list[Work], one_ms: list[float], four_ms: list[float]) -> Coeffic
     return Coefficients(*(float(value) for value in (compute, l1, dram, 0.25 + extra, dram4)))
 
 
-def leave_one_out(works: list[Work], one_ms: list[float], four_ms: list[float]) -> list[tuple[float, float]]:
-    """For each network, modelled / measured (one thread, four threads) by a fit that never saw it."""
+def leave_one_out(
+    works: list[Work], one_ms: list[float], four_ms: list[float]
+) -> list[tuple[float, float]]:
+    """For each network, modelled / measured (one thread, four threads) by a fit that never saw
+    it."""
     ratios = []
     for i, work in enumerate(works):
         others = [j for j in range(len(works)) if j != i]
-        seen = fit([works[j] for j in others], [one_ms[j] for j in others], [four_ms[j] for j in others])
+        seen = fit(
+            [works[j] for j in others], [one_ms[j] for j in others], [four_ms[j] for j in others]
+        )
         ratios.append((seen.ms(work) / one_ms[i], seen.ms(work, 4) / four_ms[i]))
     return ratios
 
@@ -120,7 +137,8 @@ class Validation:
 
     def sentence(self) -> str:
         """What must stand beside every modelled figure."""
-        (one, four), (one_max, four_max) = self.error_mean, self.error_max
+        (one, four) = self.error_mean
+        (one_max, four_max) = self.error_max
         return (
             "Modelled, not measured on hardware: exact instruction counts under QEMU, llvm-mca's Cortex-A72 and a "
             "simulated cache, fitted to ncnn's published Raspberry Pi 4 times. Leave-one-out error over 16 networks: "

@@ -6,7 +6,8 @@ MARK = 0x0EDE1000
 
 
 def mark(label: int) -> None:
-    """Cut the trace here: everything since the previous cut belongs to `label`. 0 starts the cache model."""
+    """Cut the trace here: everything since the previous cut belongs to `label`. 0 starts the cache
+    model."""
     try:
         os.getpgid(MARK + label)
     except OSError:

@@ -1,7 +1,7 @@
 """Traced program: an encoder alone, any ONNX file. `guest_encoder.py MODEL [PROFILE]`.
 
-Uses the runtime's own session options. With PROFILE, ONNX Runtime's profiler is on, whose clock reads cut the
-trace at each operator; the profile is left under that prefix.
+Uses the runtime's own session options. With PROFILE, ONNX Runtime's profiler is on, whose clock
+reads cut the trace at each operator; the profile is left under that prefix.
 """
 
 import sys

@@ -1,7 +1,9 @@
-"""Traced program: whole frames through the real pipeline, cut into its stages. `guest_frame.py BUNDLE LABELS`.
+"""Traced program: whole frames through the real pipeline, cut into its stages. `guest_frame.py
+BUNDLE LABELS`.
 
-The frame is a 640x480 JPEG as an MJPG camera delivers it. Capture is the hand-over between the threads plus
-three copies of the JPEG: the USB driver's into its buffer, OpenCV's out of it, and NumPy's.
+The frame is a 640x480 JPEG as an MJPG camera delivers it. Capture is the hand-over between the
+threads plus three copies of the JPEG: the USB driver's into its buffer, OpenCV's out of it, and
+NumPy's.
 """
 
 import sys

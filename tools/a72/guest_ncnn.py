@@ -1,4 +1,5 @@
-"""Traced program: one inference of an ncnn network with empty weights. `guest_ncnn.py PARAM SIZE`."""
+"""Traced program: one inference of an ncnn network with empty weights. `guest_ncnn.py PARAM
+SIZE`."""
 
 import sys
 

@@ -1,10 +1,10 @@
 """The figures that CI holds a change against: instructions of one frame, and resident memory.
 
-    python -m tools.a72.keep            # measure, compare with kept.json, exit 1 if one is out of bounds
+    python -m tools.a72.keep            # measure; exit 1 if a figure left the bounds of kept.json
     python -m tools.a72.keep --write    # accept what is measured now
 
-A change that costs 3 % more instructions or 5 MB more memory fails; so does one that saves as much, until the
-better figure is kept, because a slack bound guards nothing.
+A change that costs 3 % more instructions or 5 MB more memory fails; so does one that saves as much,
+until the better figure is kept, because a slack bound guards nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ NO_ENCODER = EncoderRow(Work(0, 0, 0, 0), 0, 0)
 
 @dataclass(frozen=True)
 class Figures:
-    """What one frame of the default bundle costs on arm64; what follows `rss_mb` is for docs/performance.md."""
+    """What one frame of the default bundle costs on arm64; what follows `rss_mb` is for
+    docs/performance.md."""
 
     bundle: str
     instructions: int
@@ -62,7 +63,9 @@ class Figures:
         return lines
 
 
-def rss_mb(userland: Userland, bundle: Path, prelude: str = "", environment: dict[str, str] | None = None) -> float:
+def rss_mb(
+    userland: Userland, bundle: Path, prelude: str = "", environment: dict[str, str] | None = None
+) -> float:
     """Highest guest-attributed RSS of `edge-label run` over a few 640x480 JPEGs, MB."""
     from edge_runtime.bench import builtin_jpeg
 
@@ -71,7 +74,9 @@ def rss_mb(userland: Userland, bundle: Path, prelude: str = "", environment: dic
         first.write_bytes(builtin_jpeg().tobytes())
         for n in range(1, PICTURES):
             shutil.copy(first, Path(folder) / f"{n}.jpg")
-        done = userland.run(*changed(GUEST_MEMORY, prelude, bundle, folder), environment=environment)
+        done = userland.run(
+            *changed(GUEST_MEMORY, prelude, bundle, folder), environment=environment
+        )
     if done.returncode:
         raise RuntimeError(f"edge-label run failed in the userland: {done.stderr.strip()[-300:]}")
     total: float = json.loads(done.stdout.splitlines()[-1])["total"]
@@ -79,7 +84,8 @@ def rss_mb(userland: Userland, bundle: Path, prelude: str = "", environment: dic
 
 
 def measure(userland: Userland, bundle: Path = BUNDLE, *, everything: bool = False) -> Figures:
-    """Both figures, now; with `everything` also the encoder alone and where its time goes (another minute)."""
+    """Both figures, now; with `everything` also the encoder alone and where its time goes (another
+    minute)."""
     manifest = json.loads((bundle / "manifest.json").read_text())
     table = CycleTable()
     frame = frame_model(bundle, DEFAULT_LABELS, userland, table)
@@ -97,13 +103,17 @@ def load_kept(path: Path = KEPT) -> Figures:
     """What the repository holds."""
     kept = json.loads(path.read_text())
     kept["stages"] = {stage: Work(**work) for stage, work in kept["stages"].items()}
-    kept["operators"] = [OperatorRow(**{**row, "work": Work(**row["work"])}) for row in kept["operators"]]
+    kept["operators"] = [
+        OperatorRow(**{**row, "work": Work(**row["work"])}) for row in kept["operators"]
+    ]
     kept["encoder"] = EncoderRow.from_dict(kept["encoder"])
     return Figures(**kept)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true", help="keep what is measured now")
     options = parser.parse_args(argv)
     try:
@@ -111,7 +121,9 @@ def main(argv: list[str] | None = None) -> int:
     except RuntimeError as error:
         print(f"tools.a72.keep: {error}", file=sys.stderr)
         return 69
-    print(f"{figures.bundle}: {figures.instructions / 1e6:.2f} M instructions, {figures.rss_mb:.1f} MB")
+    print(
+        f"{figures.bundle}: {figures.instructions / 1e6:.2f} M instructions, {figures.rss_mb:.1f} MB"
+    )
     if options.write:
         KEPT.write_text(json.dumps(asdict(figures), indent=1) + "\n")
         return 0

@@ -1,11 +1,13 @@
-"""How fast a bundle would run on four Cortex-A72 cores: modelled, stage by stage and operator by operator.
+"""How fast a bundle would run on four Cortex-A72 cores: modelled, stage by stage and operator by
+operator.
 
     python -m tools.a72.model models/edge-clip
     python -m tools.a72.model models/edge-clip --json
 
-The frame is a 640x480 JPEG through the real pipeline: capture, decode, preprocess, check (is the picture flat?),
-encode, score, record. Each stage is modelled from its own instructions. Stages are added up as if none overlapped;
-only the encoder is given four cores. Needs the arm64 userland (`python -m tools.arm64.userland build`).
+The frame is a 640x480 JPEG through the real pipeline: capture, decode, preprocess, check (is the
+picture flat?), encode, score, record. Each stage is modelled from its own instructions. Stages are
+added up as if none overlapped; only the encoder is given four cores. Needs the arm64 userland
+(`python -m tools.arm64.userland build`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 
 HERE = Path(__file__).parent
+# labels 1, 2 ... of the cuts
 STAGES = (
     "capture",
     "decode",
@@ -34,7 +37,7 @@ STAGES = (
     "score",
     "record",
     "vitals",
-)  # labels 1, 2 ... of the cuts
+)
 VITALS_SHARE = 1 / 30  # memory and temperature are read once a second
 DEFAULT_LABELS = "everyday"
 
@@ -52,7 +55,8 @@ class FrameModel:
         return sum(work.instructions for stage, work in self.stages.items() if stage != "vitals")
 
     def stage_ms(self, stage: str, threads: int) -> float:
-        """Milliseconds of one stage before any margin; only the encoder uses more than one thread."""
+        """Milliseconds of one stage before any margin; only the encoder uses more than one
+        thread."""
         work = self.stages[stage]
         ms = self.coefficients.ms(work, threads if stage == "encode" else 1)
         return ms * VITALS_SHARE if stage == "vitals" else ms
@@ -63,7 +67,8 @@ class FrameModel:
 
 
 def last_frame(pieces: list[Piece]) -> dict[str, Piece]:
-    """The stages of the last traced frame; the earlier ones warmed code and caches. What ran twice counts twice."""
+    """The stages of the last traced frame; the earlier ones warmed code and caches. What ran twice
+    counts twice."""
     ends = [i for i, piece in enumerate(pieces) if piece.label == len(STAGES)]
     frame: dict[str, Piece] = {}
     for piece in pieces[ends[-2] + 1 : ends[-1] + 1]:
@@ -84,7 +89,8 @@ def frame_model(
 ) -> FrameModel:
     """Trace a frame of `bundle` and model it. RuntimeError if the pipeline fails in the userland.
 
-    `prelude` are Python statements that the traced program runs first: tools.a72.ablate changes one thing with them.
+    `prelude` are Python statements that the traced program runs first: tools.a72.ablate changes one
+    thing with them.
     """
     program = changed(HERE / "guest_frame.py", prelude, bundle.resolve(), labels)
     pieces, _ = trace(userland or Userland(DEFAULT_ROOT), *program, environment=environment)
@@ -93,9 +99,13 @@ def frame_model(
     return FrameModel(stages, (validation or load_validation()).coefficients)
 
 
-def encoder_work(model: Path, userland: Userland | None = None, table: CycleTable | None = None) -> Work:
+def encoder_work(
+    model: Path, userland: Userland | None = None, table: CycleTable | None = None
+) -> Work:
     """The work of one inference of an ONNX file with the runtime's session options."""
-    pieces, _ = trace(userland or Userland(DEFAULT_ROOT), HERE / "guest_encoder.py", model.resolve())
+    pieces, _ = trace(
+        userland or Userland(DEFAULT_ROOT), HERE / "guest_encoder.py", model.resolve()
+    )
     return Work.of(pieces[-1], table or CycleTable())
 
 
@@ -113,7 +123,10 @@ def as_dict(frame: FrameModel, validation: Validation) -> dict[str, Any]:
         "instructions": frame.instructions,
         "stages": {stage: asdict(work) for stage, work in frame.stages.items()},
         "end_to_end_ms": end_to_end,
-        "fps": {name: {key: round(1e3 / ms, 1) for key, ms in each.items()} for name, each in end_to_end.items()},
+        "fps": {
+            name: {key: round(1e3 / ms, 1) for key, ms in each.items()}
+            for name, each in end_to_end.items()
+        },
     }
 
 
@@ -146,21 +159,40 @@ def as_text(frame: FrameModel, validation: Validation, name: str, operator_table
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "bundle", type=Path, nargs="?", default=REPOSITORY / "models/edge-clip", help="bundle directory"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--labels", default=DEFAULT_LABELS, help=f"label set (default {DEFAULT_LABELS})")
-    parser.add_argument("--json", action="store_true", help="machine-readable, without the operators")
+    parser.add_argument(
+        "bundle",
+        type=Path,
+        nargs="?",
+        default=REPOSITORY / "models/edge-clip",
+        help="bundle directory",
+    )
+    parser.add_argument(
+        "--labels", default=DEFAULT_LABELS, help=f"label set (default {DEFAULT_LABELS})"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="machine-readable, without the operators"
+    )
     options = parser.parse_args(argv)
     try:
-        userland, table, validation = Userland(DEFAULT_ROOT), CycleTable(), load_validation()
+        userland = Userland(DEFAULT_ROOT)
+        table = CycleTable()
+        validation = load_validation()
         frame = frame_model(options.bundle, options.labels, userland, table, validation)
         if options.json:
             print(json.dumps(as_dict(frame, validation), indent=2))
             return 0
         rows = operators.profile(options.bundle / "encoder.onnx", userland, table)
-        print(as_text(frame, validation, str(options.bundle), operators.as_text(rows, validation.coefficients)))
+        print(
+            as_text(
+                frame,
+                validation,
+                str(options.bundle),
+                operators.as_text(rows, validation.coefficients),
+            )
+        )
     except debian.MissingPieceError as error:
         print(f"tools.a72.model: {error}", file=sys.stderr)
         return 69

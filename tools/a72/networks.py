@@ -1,8 +1,9 @@
 """The sixteen networks of the validation, written as ncnn parameter files from their papers.
 
-Only shapes matter: the weights are zeros, as in ncnn's own benchmark. `BOARD` holds what ncnn publishes for
-them on a Raspberry Pi 4 (benchmark/README.md of github.com/Tencent/ncnn, "Raspberry Pi 4 Model B Broadcom
-BCM2711B0", average of 8 runs at 1.5 GHz): milliseconds for one thread and for four.
+Only shapes matter: the weights are zeros, as in ncnn's own benchmark. `BOARD` holds what ncnn
+publishes for them on a Raspberry Pi 4 (benchmark/README.md of github.com/Tencent/ncnn, "Raspberry
+Pi 4 Model B Broadcom BCM2711B0", average of 8 runs at 1.5 GHz): milliseconds for one thread and for
+four.
 """
 
 from __future__ import annotations
@@ -67,17 +68,39 @@ class Net:
         return Blob(name, channels)
 
     def conv(
-        self, x: Blob, channels: int, kernel: int = 1, stride: int = 1, pad: int | None = None, relu: bool = True
+        self,
+        x: Blob,
+        channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        pad: int | None = None,
+        relu: bool = True,
     ) -> Blob:
         pad = kernel // 2 if pad is None else pad
         weights = x.channels * channels * kernel * kernel
         return self.add(
-            "Convolution", [x], channels, _0=channels, _1=kernel, _3=stride, _4=pad, _5=1, _6=weights, _9=int(relu)
+            "Convolution",
+            [x],
+            channels,
+            _0=channels,
+            _1=kernel,
+            _3=stride,
+            _4=pad,
+            _5=1,
+            _6=weights,
+            _9=int(relu),
         )
 
     def depthwise(self, x: Blob, kernel: int = 3, stride: int = 1, relu: bool = True) -> Blob:
         c = x.channels
-        settings = {"_3": stride, "_4": kernel // 2, "_5": 1, "_6": c * kernel * kernel, "_7": c, "_9": int(relu)}
+        settings = {
+            "_3": stride,
+            "_4": kernel // 2,
+            "_5": 1,
+            "_6": c * kernel * kernel,
+            "_7": c,
+            "_9": int(relu),
+        }
         return self.add("ConvolutionDepthWise", [x], c, _0=c, _1=kernel, **settings)
 
     def dense(self, x: Blob, channels: int, relu: bool = False) -> Blob:
@@ -131,12 +154,18 @@ class Net:
         if self.int8:
             self._quantised()
         uses = Counter(name for layer in self.layers for name in layer.inputs)
-        lines, blobs, taken = [], 0, Counter[str]()
+        lines = []
+        blobs = 0
+        taken = Counter[str]()
 
-        def write(kind: str, name: str, inputs: list[str], outputs: list[str], rest: str = "") -> None:
+        def write(
+            kind: str, name: str, inputs: list[str], outputs: list[str], rest: str = ""
+        ) -> None:
             nonlocal blobs
             blobs += len(outputs)
-            lines.append(f"{kind} {name} {len(inputs)} {len(outputs)} {' '.join([*inputs, *outputs])} {rest}".rstrip())
+            lines.append(
+                f"{kind} {name} {len(inputs)} {len(outputs)} {' '.join([*inputs, *outputs])} {rest}".rstrip()
+            )
 
         for index, layer in enumerate(self.layers):
             inputs = []
@@ -147,7 +176,9 @@ class Net:
             write(layer.kind, f"l{index}", inputs, layer.outputs, settings)
             for name in layer.outputs:
                 if uses[name] > 1:
-                    write("Split", f"split_{name}", [name], [f"{name}_{i}" for i in range(uses[name])])
+                    write(
+                        "Split", f"split_{name}", [name], [f"{name}_{i}" for i in range(uses[name])]
+                    )
         return f"7767517\n{len(lines)} {blobs}\n" + "\n".join(lines) + "\n"
 
 
@@ -166,7 +197,17 @@ def squeezenet(net: Net) -> Blob:
 def mobilenet(net: Net) -> Blob:
     """MobileNet 1.0."""
     x = net.conv(net.data, 32, 3, 2)
-    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+    plan = [
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *[(512, 1)] * 5,
+        (1024, 2),
+        (1024, 1),
+    ]
     for channels, stride in plan:
         x = net.conv(net.depthwise(x, 3, stride), channels)
     return net.conv(net.mean(x), 1000, relu=False)
@@ -182,7 +223,14 @@ def _inverted(net: Net, x: Blob, width: int, channels: int, kernel: int, stride:
 def mobilenet_v2(net: Net) -> Blob:
     x = net.conv(net.data, 32, 3, 2)
     x = net.conv(net.depthwise(net.conv(x, 32), 3), 16, relu=False)
-    for channels, repeats, stride in [(24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]:
+    for channels, repeats, stride in [
+        (24, 2, 2),
+        (32, 3, 2),
+        (64, 4, 2),
+        (96, 3, 1),
+        (160, 3, 2),
+        (320, 1, 1),
+    ]:
         for n in range(repeats):
             x = _inverted(net, x, 6 * x.channels, channels, 3, stride if n == 0 else 1)
     return net.conv(net.mean(net.conv(x, 1280)), 1000, relu=False)
@@ -243,9 +291,15 @@ def efficientnet_b0(net: Net) -> Blob:
     ]:  # fmt: skip
         for n in range(repeats):
             s = stride if n == 0 else 1
-            y = net.unary("Swish", net.conv(x, expand * x.channels, relu=False)) if expand > 1 else x
+            y = (
+                net.unary("Swish", net.conv(x, expand * x.channels, relu=False))
+                if expand > 1
+                else x
+            )
             y = net.unary("Swish", net.depthwise(y, kernel, s, relu=False))
-            y = net.conv(net.squeeze(y, max(1, x.channels // 4), "Sigmoid", "Swish"), channels, relu=False)
+            y = net.conv(
+                net.squeeze(y, max(1, x.channels // 4), "Sigmoid", "Swish"), channels, relu=False
+            )
             x = net.plus(x, y) if s == 1 and channels == x.channels else y
     return net.dense(net.mean(net.unary("Swish", net.conv(x, 1280, relu=False))), 1000)
 
@@ -277,7 +331,11 @@ def googlenet(net: Net) -> Blob:
         (160, 112, 224, 24, 64, 64, 0), (128, 128, 256, 24, 64, 64, 0), (112, 144, 288, 32, 64, 64, 0),
         (256, 160, 320, 32, 128, 128, 1), (256, 160, 320, 32, 128, 128, 0), (384, 192, 384, 48, 128, 128, 0),
     ]:  # fmt: skip
-        branches = [net.conv(x, one), net.conv(net.conv(x, reduce3), three, 3), net.conv(net.conv(x, reduce5), five, 5)]
+        branches = [
+            net.conv(x, one),
+            net.conv(net.conv(x, reduce3), three, 3),
+            net.conv(net.conv(x, reduce5), five, 5),
+        ]
         x = net.concat([*branches, net.conv(net.max_pool(x, 1, 1), pool)])
         x = net.max_pool(x) if then_pool else x
     return net.dense(net.mean(x), 1000)
@@ -307,7 +365,8 @@ def resnet50(net: Net) -> Blob:
 
 def parameters(name: str) -> str:
     """The ncnn parameter file of one name in `BOARD`."""
-    base, int8 = name.removesuffix("_int8"), name.endswith("_int8")
+    base = name.removesuffix("_int8")
+    int8 = name.endswith("_int8")
     build: Callable[[Net], Blob] = globals()[base]
     net = Net(227 if base == "squeezenet" else 224, int8)
     logits = build(net)

@@ -1,4 +1,5 @@
-"""Which operators an encoder spends its time in: ONNX Runtime's own profile, joined with the trace."""
+"""Which operators an encoder spends its time in: ONNX Runtime's own profile, joined with the
+trace."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class OperatorRow:
 def _kind(event: dict[str, Any]) -> str:
     """The operator's name; a convolution's with its kernel size, depthwise told apart.
 
-    Int8 convolutions stay one kind: ONNX Runtime packs their weights, and its profile then shows no shape of them.
+    Int8 convolutions stay one kind: ONNX Runtime packs their weights, and its profile then shows no
+    shape of them.
     """
     name: str = event["args"]["op_name"]
     shapes = [next(iter(shape.values())) for shape in event["args"].get("input_type_shape", [])]
@@ -43,12 +45,14 @@ def _kind(event: dict[str, Any]) -> str:
 
 
 def _align(starts: Sequence[float], ticks: Sequence[float], instructions: Sequence[int]) -> int:
-    """Which tick the first operator started at, when each operator reads the clock at its start and its end.
+    """Which tick the first operator started at, when each operator reads the clock at its start and
+    its end.
 
-    `starts` are the profile's start times, `ticks` the times of the clock reads, both in microseconds from
-    unrelated zeros, `instructions` what ran before each read. The right offset makes the time differences agree; as
-    one operator starts hardly later than the one before ends, its neighbours do so nearly as well, and of those the
-    one is right that has the work inside the operators.
+    `starts` are the profile's start times, `ticks` the times of the clock reads, both in
+    microseconds from unrelated zeros, `instructions` what ran before each read. The right offset
+    makes the time differences agree; as one operator starts hardly later than the one before ends,
+    its neighbours do so nearly as well, and of those the one is right that has the work inside the
+    operators.
     """
     wanted = np.asarray(starts)
     errors = []
@@ -57,11 +61,14 @@ def _align(starts: Sequence[float], ticks: Sequence[float], instructions: Sequen
         errors.append(float(np.abs(difference - np.median(difference)).mean()))
     best = int(np.argmin(errors))
     near = range(max(0, best - 1), min(len(errors), best + 2))
-    return max(near, key=lambda offset: sum(instructions[offset + 1 : offset + 2 * len(starts) : 2]))
+    return max(
+        near, key=lambda offset: sum(instructions[offset + 1 : offset + 2 * len(starts) : 2])
+    )
 
 
 def profile(model: Path, userland: Userland, table: CycleTable) -> list[OperatorRow]:
-    """Work of each kind of operator in one inference of `model`, largest instruction count first."""
+    """Work of each kind of operator in one inference of `model`, largest instruction count
+    first."""
     with tempfile.TemporaryDirectory(prefix="a72-") as folder:
         pieces, _ = trace(userland, GUEST, model.resolve(), Path(folder) / "ort", ticks=True)
         events = json.loads(next(Path(folder).glob("ort*.json")).read_text())

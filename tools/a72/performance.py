@@ -1,7 +1,7 @@
 """Write docs/performance.md from what is kept; with --measure, measure all of it first.
 
-python -m tools.a72.performance             # from validation.json, kept.json and comparison.json: a second
-python -m tools.a72.performance --measure   # every figure anew: the validation, the bundle, the comparison (an hour)
+python -m tools.a72.performance             # from the kept figures, in a second
+python -m tools.a72.performance --measure   # measure every figure anew, in an hour
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ throttles, and ONNX Runtime on a real A72. Instruction counts repeat within 1 %.
 
 def render() -> str:
     """The whole page, from what is kept."""
-    validation, figures, kept = load_validation(), keep.load_kept(), json.loads(VALIDATION.read_text())
+    validation = load_validation()
+    figures = keep.load_kept()
+    kept = json.loads(VALIDATION.read_text())
     frame = FrameModel(figures.stages, validation.coefficients)
     return TEXT.format(
         sentence=validation.sentence(),
@@ -117,7 +119,9 @@ def render() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--measure", action="store_true", help="measure everything anew first")
     options = parser.parse_args(argv)
     if options.measure:
@@ -129,7 +133,8 @@ def main(argv: list[str] | None = None) -> int:
         for step, arguments in ((validate.main, []), (keep.main, ["--write"])):
             if status := step(arguments):
                 return status
-        compare.KEPT.unlink(missing_ok=True)  # only now: what fails before leaves a page that can be written
+        # only now: what fails before leaves a page that can be written
+        compare.KEPT.unlink(missing_ok=True)
         if status := compare.main([]):
             return status
     validate.plot(json.loads(VALIDATION.read_text()), PLOT)

@@ -1,4 +1,5 @@
-"""Image towers to compare with, as they run: shapes from their papers, weights random, branches already merged."""
+"""Image towers to compare with, as they run: shapes from their papers, weights random, branches
+already merged."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 class _SqueezeExcite(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.reduce, self.expand = nn.Conv2d(channels, channels // 16, 1), nn.Conv2d(channels // 16, channels, 1)
+        self.reduce = nn.Conv2d(channels, channels // 16, 1)
+        self.expand = nn.Conv2d(channels // 16, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -23,7 +25,8 @@ class _ConvFfn(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.spatial = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.up, self.down = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(3 * channels, channels, 1)
+        self.up = nn.Conv2d(channels, 3 * channels, 1)
+        self.down = nn.Conv2d(3 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -36,12 +39,17 @@ class _Attention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.heads = channels // 32
-        self.qkv, self.out = nn.Linear(channels, 3 * channels, bias=False), nn.Linear(channels, channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         b, c, h, w = x.shape
-        qkv = self.qkv(x.flatten(2).transpose(1, 2)).reshape(b, h * w, 3, self.heads, 32).permute(2, 0, 3, 1, 4)
+        qkv = (
+            self.qkv(x.flatten(2).transpose(1, 2))
+            .reshape(b, h * w, 3, self.heads, 32)
+            .permute(2, 0, 3, 1, 4)
+        )
         weights = ((qkv[0] * 32**-0.5) @ qkv[1].transpose(-2, -1)).softmax(-1)
         mixed = (weights @ qkv[2]).transpose(1, 2).reshape(b, h * w, c)
         return x + self.out(mixed).transpose(1, 2).reshape(b, c, h, w)
@@ -52,8 +60,14 @@ def _depthwise(channels: int, kernel: int, stride: int = 1, expand: int = 1) -> 
 
 
 def mobileclip_s0() -> nn.Module:
-    """MobileCLIP-S0's image tower (Vasu et al. 2024; FastViT, Vasu et al. 2023), 256 px, 11.4 M parameters."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 2, 1), nn.GELU(), _depthwise(64, 3, 2), nn.GELU()]
+    """MobileCLIP-S0's image tower (Vasu et al. 2024; FastViT, Vasu et al. 2023), 256 px, 11.4 M
+    parameters."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 3, 2, 1),
+        nn.GELU(),
+        _depthwise(64, 3, 2),
+        nn.GELU(),
+    ]
     layers += [nn.Conv2d(64, 64, 1), nn.GELU()]
     for stage, (channels, depth) in enumerate([(64, 2), (128, 6), (256, 10), (512, 2)]):
         if stage:

@@ -1,6 +1,7 @@
 """Run arm64 Python under the tracing plug-in and read back what it counted.
 
-Between two cuts (`guest.mark`) a `Piece` holds the exact executions of every basic block and the misses of
+Between two cuts (`guest.mark`) a `Piece` holds the exact executions of every basic block and the
+misses of
 the modelled caches: 32 KB 2-way L1D, 1 MB 16-way L2, 64-byte lines, as in a Raspberry Pi 4.
 """
 
@@ -58,7 +59,9 @@ def build_plugin() -> Path:
     try:
         flags = debian.run(pkg_config, "--cflags", "--libs", "glib-2.0", capture=True).split()
     except RuntimeError as error:
-        raise debian.MissingPieceError("glib headers are missing; run `apt-get install libglib2.0-dev`") from error
+        raise debian.MissingPieceError(
+            "glib headers are missing; run `apt-get install libglib2.0-dev`"
+        ) from error
     header = BUILD / "include/qemu-plugin.h"
     if not header.exists():
         header.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +70,18 @@ def build_plugin() -> Path:
             member = next(m for m in archive if m.name.endswith("include/qemu/qemu-plugin.h"))
             text = archive.extractfile(member)
             header.write_bytes(text.read() if text else b"")
-    debian.run(compiler, "-O2", "-Wall", "-fPIC", "-shared", f"-I{header.parent}", "-o", plugin, SOURCE, *flags)
+    debian.run(
+        compiler,
+        "-O2",
+        "-Wall",
+        "-fPIC",
+        "-shared",
+        f"-I{header.parent}",
+        "-o",
+        plugin,
+        SOURCE,
+        *flags,
+    )
     return plugin
 
 
@@ -76,7 +90,9 @@ def parse(text: str) -> list[Piece]:
     codes: dict[str, str] = {}
     pieces: list[Piece] = []
     counts: Counter[str] = Counter()
-    for line in text[: text.rfind("\n") + 1].splitlines():  # the program's end may tear the last line
+    for line in text[
+        : text.rfind("\n") + 1
+    ].splitlines():  # the program's end may tear the last line
         kind, *words = line.split()
         if kind == "block":
             codes[words[0]] = words[2]
@@ -84,17 +100,22 @@ def parse(text: str) -> list[Piece]:
             counts[codes[words[0]]] += int(words[1])
         elif kind == "cut":
             label, time_ns, accesses, l1_misses, l2_misses, write_backs = map(int, words)
-            pieces.append(Piece(label, time_ns, counts, accesses, l1_misses, l2_misses + write_backs))
+            pieces.append(
+                Piece(label, time_ns, counts, accesses, l1_misses, l2_misses + write_backs)
+            )
             counts = Counter()
     return pieces
 
 
 def changed(program: Path, prelude: str, *arguments: str | Path) -> list[str | Path]:
-    """Python's arguments that run `program` after the statements of `prelude`: one thing changed, the rest as it is."""
+    """Python's arguments that run `program` after the statements of `prelude`: one thing changed,
+    the rest as it is."""
     if not prelude:
         return [program, *arguments]
     words = [str(program), *(str(argument) for argument in arguments)]
-    start = f"import runpy, sys\nsys.path.insert(0, {str(program.parent)!r})\nsys.argv = {words!r}\n"
+    start = (
+        f"import runpy, sys\nsys.path.insert(0, {str(program.parent)!r})\nsys.argv = {words!r}\n"
+    )
     return ["-c", f"{start}{prelude}\nrunpy.run_path(sys.argv[0], run_name='__main__')"]
 
 
@@ -105,7 +126,8 @@ def trace(
     environment: dict[str, str] | None = None,
     timeout: float = 1800,
 ) -> tuple[list[Piece], str]:
-    """Run Python with `arguments`; return the pieces and what it printed. RuntimeError if it failed."""
+    """Run Python with `arguments`; return the pieces and what it printed. RuntimeError if it
+    failed."""
     plugin = build_plugin()
     with tempfile.TemporaryDirectory(prefix="a72-") as folder:
         out = Path(folder) / "trace"
@@ -117,5 +139,7 @@ def trace(
         )
         if done.returncode:
             words = done.stderr.strip().splitlines()[-3:]
-            raise RuntimeError(f"{arguments[0]} failed in the userland ({done.returncode}): {' | '.join(words)}")
+            raise RuntimeError(
+                f"{arguments[0]} failed in the userland ({done.returncode}): {' | '.join(words)}"
+            )
         return parse(out.read_text()), done.stdout

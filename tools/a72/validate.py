@@ -1,11 +1,11 @@
 """Fit the model and measure its error: sixteen networks against a real board's published times.
 
-    python -m tools.a72.validate            # trace, fit, write validation.json, print the table (ten minutes)
+    python -m tools.a72.validate            # trace, fit, write validation.json (ten minutes)
     python -m tools.a72.validate --refit    # fit again from the kept counts (a second)
     python -m tools.a72.validate --plot FILE.svg
 
-The networks run in ncnn, from the aarch64 wheel of the year of the table, so that they execute what the board
-executed. Everything needed is downloaded; no board is.
+The networks run in ncnn, from the aarch64 wheel of the year of the table, so that they execute what
+the board executed. Everything needed is downloaded; no board is.
 """
 
 from __future__ import annotations
@@ -58,8 +58,13 @@ def conclude(works: dict[str, Work]) -> dict[str, object]:
         "ncnn": NCNN,
         "llvm": llvm_version(),
         "coefficients": asdict(coefficients),
-        "leave_one_out_error": {"one_thread": summary(errors[0]), "four_threads": summary(errors[1])},
-        "int8_modelled_over_measured": [round(sum(r[i] for r in int8) / len(int8), 3) for i in (0, 1)],
+        "leave_one_out_error": {
+            "one_thread": summary(errors[0]),
+            "four_threads": summary(errors[1]),
+        },
+        "int8_modelled_over_measured": [
+            round(sum(r[i] for r in int8) / len(int8), 3) for i in (0, 1)
+        ],
         "worst_under_prediction": [round(min(ratio[i] for ratio in ratios), 3) for i in (0, 1)],
         "networks": {
             name: {
@@ -104,11 +109,21 @@ def plot(kept: dict[str, object], path: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 5), sharey=True)
     for axis, i, title in zip(axes, (0, 1), ("one thread", "four threads"), strict=True):
         for name, row in rows.items():  # type: ignore[attr-defined]
-            board, model = row["board_ms"][i], row["model_ms"][i]
-            axis.plot(board, model, "s" if name.endswith("int8") else "o", color="C1" if "int8" in name else "C0")
-            axis.annotate(name, (board, model), fontsize=6, xytext=(3, 3), textcoords="offset points")
+            board = row["board_ms"][i]
+            model = row["model_ms"][i]
+            axis.plot(
+                board,
+                model,
+                "s" if name.endswith("int8") else "o",
+                color="C1" if "int8" in name else "C0",
+            )
+            axis.annotate(
+                name, (board, model), fontsize=6, xytext=(3, 3), textcoords="offset points"
+            )
         axis.plot([20, 800], [20, 800], color="grey", linewidth=1)
-        axis.fill_between([20, 800], [20 / 1.35, 800 / 1.35], [20 * 1.35, 800 * 1.35], color="grey", alpha=0.15)
+        axis.fill_between(
+            [20, 800], [20 / 1.35, 800 / 1.35], [20 * 1.35, 800 * 1.35], color="grey", alpha=0.15
+        )
         axis.set(xscale="log", yscale="log", title=title, xlabel="published, Raspberry Pi 4, ms")
     axes[0].set_ylabel("modelled without that network, ms")
     figure.tight_layout()
@@ -116,19 +131,37 @@ def plot(kept: dict[str, object], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--refit", action="store_true", help="use the counts kept in validation.json")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--refit", action="store_true", help="use the counts kept in validation.json"
+    )
     parser.add_argument("--plot", type=Path, help="draw the result there (needs matplotlib)")
-    parser.add_argument("--only", nargs="+", choices=list(networks.BOARD), metavar="NETWORK", help="trace only these")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(networks.BOARD),
+        metavar="NETWORK",
+        help="trace only these",
+    )
     options = parser.parse_args(argv)
     kept = json.loads(VALIDATION.read_text()) if VALIDATION.exists() else {"networks": {}}
-    works = {name: Work(*(row[key] for key in Work.__dataclass_fields__)) for name, row in kept["networks"].items()}
+    works = {
+        name: Work(*(row[key] for key in Work.__dataclass_fields__))
+        for name, row in kept["networks"].items()
+    }
     try:
         if not options.refit:
-            table, userland = CycleTable(), Userland(DEFAULT_ROOT)
+            table = CycleTable()
+            userland = Userland(DEFAULT_ROOT)
             for name in options.only or networks.BOARD:
                 works[name] = measure(userland, name, table)
-                print(f"{name}: {works[name].instructions / 1e6:.1f} M instructions", file=sys.stderr, flush=True)
+                print(
+                    f"{name}: {works[name].instructions / 1e6:.1f} M instructions",
+                    file=sys.stderr,
+                    flush=True,
+                )
             kept = conclude({name: works[name] for name in networks.BOARD if name in works})
             VALIDATION.write_text(json.dumps(kept, indent=1) + "\n")
         else:
@@ -138,7 +171,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tools.a72.validate: {error}", file=sys.stderr)
         return 69
     print(as_markdown(kept))
-    print({key: kept[key] for key in ("coefficients", "leave_one_out_error", "worst_under_prediction")})
+    print(
+        {
+            key: kept[key]
+            for key in ("coefficients", "leave_one_out_error", "worst_under_prediction")
+        }
+    )
     if options.plot:
         plot(kept, options.plot)
     return 0

@@ -1,7 +1,8 @@
-"""Debian arm64 packages from this machine's own apt sources, unpacked without chroot, binfmt or Docker.
+"""Debian arm64 packages from this machine's own apt sources, unpacked without chroot, binfmt or
+Docker.
 
-apt resolves and downloads for arm64 inside a private state directory, so the host's package database and
-its list of architectures stay untouched. Maintainer scripts never run.
+apt resolves and downloads for arm64 inside a private state directory, so the host's package
+database and its list of architectures stay untouched. Maintainer scripts never run.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ class MissingPieceError(RuntimeError):
 
 
 def run(*command: str | Path, capture: bool = False, **keywords: object) -> str:
-    """Run `command` and return its stdout when `capture`; raise RuntimeError with its last words on failure."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **keywords)
+    """Run `command` and return its stdout when `capture`; raise RuntimeError with its last words on
+    failure."""
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **keywords
+    )
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"{command[0]} failed ({done.returncode}): {' | '.join(words[-3:]) or 'no message'}")
+        raise RuntimeError(
+            f"{command[0]} failed ({done.returncode}): {' | '.join(words[-3:]) or 'no message'}"
+        )
     return done.stdout if capture else ""
 
 
@@ -29,7 +35,9 @@ def require(program: str, package: str) -> str:
     """Path of `program`, or MissingPieceError naming the Debian package that brings it."""
     found = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     if not found:
-        raise MissingPieceError(f"{program} is not installed; run `apt-get install {package}` as root")
+        raise MissingPieceError(
+            f"{program} is not installed; run `apt-get install {package}` as root"
+        )
     return found
 
 
@@ -41,7 +49,9 @@ def codename() -> str:
 def _sources(kind: str = "deb [arch=arm64") -> list[str]:
     """One apt source line for each Debian suite of this machine, as `kind` (`deb` or `deb-src`)."""
     fields = "$(ORIGIN)|$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
-    targets = run(require("apt-get", "apt"), "indextargets", "--format", fields, capture=True).splitlines()
+    targets = run(
+        require("apt-get", "apt"), "indextargets", "--format", fields, capture=True
+    ).splitlines()
     suites = sorted(
         {
             tuple(line.split("|")[2:])
@@ -50,7 +60,9 @@ def _sources(kind: str = "deb [arch=arm64") -> list[str]:
         }
     )
     if not suites:
-        raise MissingPieceError("apt knows no Debian suite; run `apt-get update` as root with a network")
+        raise MissingPieceError(
+            "apt knows no Debian suite; run `apt-get update` as root with a network"
+        )
     key = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
     return [f"{kind} {key}] {uri} {suite} {component}" for uri, suite, component in suites]
 
@@ -70,9 +82,15 @@ def _apt(state: Path, kind: str = "deb [arch=arm64") -> list[str]:
     }
     if "arm64" in kind:
         options |= {"APT::Architecture": "arm64", "APT::Architectures": "arm64"}
-    command = ["apt-get", "-qq", "-y", *(word for k, v in options.items() for word in ("-o", f"{k}={v}"))]
+    command = [
+        "apt-get",
+        "-qq",
+        "-y",
+        *(word for k, v in options.items() for word in ("-o", f"{k}={v}")),
+    ]
     if not (state / "lists").is_dir():
-        sources = _sources(kind)  # first: what fails half way must not look like lists that were read
+        # first: what fails half way must not look like lists that were read
+        sources = _sources(kind)
         for folder in ("lists/partial", "cache/archives/partial"):
             (state / folder).mkdir(parents=True, exist_ok=True)
         (state / "status").touch()
@@ -81,7 +99,9 @@ def _apt(state: Path, kind: str = "deb [arch=arm64") -> list[str]:
             run(*command, "update")
         except RuntimeError as error:
             shutil.rmtree(state)
-            raise MissingPieceError(f"cannot read the Debian package lists ({error}); a network is needed") from error
+            raise MissingPieceError(
+                f"cannot read the Debian package lists ({error}); a network is needed"
+            ) from error
     return command
 
 
@@ -92,9 +112,12 @@ def download(state: Path, packages: list[str]) -> list[Path]:
 
 
 def source(state: Path, package: str) -> list[Path]:
-    """Download the Debian source of `package`, matching this machine's release; return its files."""
+    """Download the Debian source of `package`, matching this machine's release; return its
+    files."""
     command = _apt(state, "deb-src [")
-    run(*command, "--only-source", "--download-only", "source", f"{package}/{codename()}", cwd=state)
+    run(
+        *command, "--only-source", "--download-only", "source", f"{package}/{codename()}", cwd=state
+    )
     return sorted(state.glob(f"{package}_*"))
 
 
@@ -105,6 +128,17 @@ def unpack(debs: list[Path], root: Path, leave_out: tuple[str, ...] = ()) -> Non
         if not (root / folder).exists():
             (root / folder).symlink_to(f"usr/{folder}")
     for deb in debs:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as tar:
+        with subprocess.Popen(
+            ["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE
+        ) as tar:
             excludes = [f"--exclude={pattern}" for pattern in leave_out]
-            run("tar", "-xpf", "-", "-C", root, "--keep-directory-symlink", *excludes, stdin=tar.stdout)
+            run(
+                "tar",
+                "-xpf",
+                "-",
+                "-C",
+                root,
+                "--keep-directory-symlink",
+                *excludes,
+                stdin=tar.stdout,
+            )

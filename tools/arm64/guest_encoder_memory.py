@@ -1,4 +1,5 @@
-"""Resident memory of an encoder alone, in the userland: NumPy, ONNX Runtime and one ONNX file, four threads."""
+"""Resident memory of an encoder alone, in the userland: NumPy, ONNX Runtime and one ONNX file, four
+threads."""
 
 import json
 import sys
@@ -8,7 +9,9 @@ from guest_memory import guest_rss_mb
 
 from edge_runtime.model.encoder import onnxruntime, session_options
 
-session = onnxruntime.InferenceSession(sys.argv[1], session_options(4), providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(
+    sys.argv[1], session_options(4), providers=["CPUExecutionProvider"]
+)
 session._model_bytes = None
 port = session.get_inputs()[0]
 shape = [size if isinstance(size, int) else 1 for size in port.shape]

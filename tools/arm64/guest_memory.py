@@ -2,9 +2,10 @@
 
     python -m tools.arm64.userland run tools/arm64/guest_memory.py BUNDLE PICTURES
 
-Runs `edge-label run` on a folder of pictures and prints the highest of what it held after each frame, as JSON.
-/proc/self/smaps is the host's and counts qemu's translation cache too; /proc/self/maps is qemu's translation of
-the guest's address space. What lies in both is the guest's.
+Runs `edge-label run` on a folder of pictures and prints the highest of what it held after each
+frame, as JSON. /proc/self/smaps is the host's and counts qemu's translation cache too;
+/proc/self/maps is qemu's translation of the guest's address space. What lies in both is the
+guest's.
 """
 
 import json
@@ -29,7 +30,9 @@ def _guest_ranges() -> list[list[int]]:
 def guest_rss_mb() -> dict[str, float]:
     """MB (1e6 bytes) resident in the guest's pages: `total`, `anonymous` and `file`."""
     guest = _guest_ranges()
-    share, total, anonymous = 0.0, 0.0, 0.0
+    share = 0.0
+    total = 0.0
+    anonymous = 0.0
     with open("/proc/self/smaps") as smaps:  # noqa: PTH123
         for line in smaps:
             word, rest = line.split(None, 1)
@@ -40,7 +43,11 @@ def guest_rss_mb() -> dict[str, float]:
                 total += share * int(rest.split()[0]) * KB / 1e6
             elif word == "Anonymous:":
                 anonymous += share * int(rest.split()[0]) * KB / 1e6
-    return {"total": round(total, 2), "anonymous": round(anonymous, 2), "file": round(total - anonymous, 2)}
+    return {
+        "total": round(total, 2),
+        "anonymous": round(anonymous, 2),
+        "file": round(total - anonymous, 2),
+    }
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
-"""A whole arm64 Debian in qemu-system-aarch64: kernel, systemd, a V4L2 camera, and the project installed in it.
+"""A whole arm64 Debian in qemu-system-aarch64: kernel, systemd, a V4L2 camera, and the project
+installed in it.
 
     python -m tools.arm64.machine image                 # about a minute, in build/machine
-    python -m tools.arm64.machine run PROGRAM.py        # boot, run a program as root, collect what it writes
+    python -m tools.arm64.machine run PROGRAM.py        # boot, run a program as root, collect what
+    it writes
 
-The image is made without chroot, loop mounts or Docker: packages are unpacked, what maintainer scripts would
-have done is written by hand below, and mke2fs fills the file system from the tree. The camera is the kernel's
-own virtual one (vivid). Speed in it means nothing; states, recovery and memory are the real thing.
+The image is made without chroot, loop mounts or Docker: packages are unpacked, what maintainer
+scripts would have done is written by hand below, and mke2fs fills the file system from the tree.
+The camera is the kernel's own virtual one (vivid). Speed in it means nothing; states, recovery and
+memory are the real thing.
 """
 
 from __future__ import annotations
@@ -73,12 +76,14 @@ class Machine:
     folder: Path
 
     def run(self, program: Path, seconds: float, memory: str = "1G") -> tuple[int, str, float]:
-        """Boot a throw-away copy, run `program` in it; return its exit status, its output, and seconds taken.
+        """Boot a throw-away copy, run `program` in it; return its exit status, its output, and
+        seconds taken.
 
         Raises RuntimeError with the end of the console when the machine does not finish in time.
         """
         qemu = debian.require("qemu-system-aarch64", "qemu-system-arm")
-        share, console = self.folder / "share", self.folder / "console.log"
+        share = self.folder / "share"
+        console = self.folder / "console.log"
         shutil.rmtree(share, ignore_errors=True)
         share.mkdir()
         shutil.copy(program, share / "program.py")
@@ -105,12 +110,16 @@ class Machine:
         except subprocess.TimeoutExpired:
             pass  # judged by what it left behind
         except subprocess.CalledProcessError as error:
-            raise RuntimeError(f"qemu-system-aarch64 failed: {error.stderr.decode()[-500:]}") from error
+            raise RuntimeError(
+                f"qemu-system-aarch64 failed: {error.stderr.decode()[-500:]}"
+            ) from error
         output = (share / "output.txt").read_text() if (share / "output.txt").exists() else ""
         status = share / "status"
         if not status.exists():
             tail = console.read_text(errors="replace")[-1500:] if console.exists() else ""
-            raise RuntimeError(f"the machine did not finish in {seconds:.0f} s\n{output[-3000:]}\n--- console\n{tail}")
+            raise RuntimeError(
+                f"the machine did not finish in {seconds:.0f} s\n{output[-3000:]}\n--- console\n{tail}"
+            )
         return int(status.read_text()), output, time.monotonic() - start
 
 
@@ -124,7 +133,8 @@ def _write(root: Path, name: str, text: str, mode: int = 0o644) -> None:
 def _configure(root: Path) -> None:
     """What maintainer scripts and the installer would have done."""
     master = root / "usr/share/base-passwd"
-    users, groups = (master / "passwd.master").read_text(), (master / "group.master").read_text()
+    users = (master / "passwd.master").read_text()
+    groups = (master / "group.master").read_text()
     names = [line.split(":")[0] for line in users.splitlines()]
     _write(root, "etc/passwd", users)
     _write(root, "etc/group", groups)
@@ -165,7 +175,14 @@ def _make_initrd(root: Path, folder: Path, kernel: str) -> None:
     order: list[str] = []
     for module in DISK_MODULES:
         shown = debian.run(
-            debian.require("modprobe", "kmod"), "-d", root, "-S", kernel, "--show-depends", module, capture=True
+            debian.require("modprobe", "kmod"),
+            "-d",
+            root,
+            "-S",
+            kernel,
+            "--show-depends",
+            module,
+            capture=True,
         )
         for line in shown.splitlines():
             path = Path(line.split()[1])
@@ -188,8 +205,10 @@ def _fingerprint() -> str:
 
 
 def _base(folder: Path) -> Path:
-    """The Debian tree with the dependencies' wheels: everything that does not change with the project."""
-    root, stamp = folder / "root", folder / "built"
+    """The Debian tree with the dependencies' wheels: everything that does not change with the
+    project."""
+    root = folder / "root"
+    stamp = folder / "built"
     if stamp.exists() and stamp.read_text() == _fingerprint():
         return root
     stamp.unlink(missing_ok=True)
@@ -204,20 +223,25 @@ def _base(folder: Path) -> Path:
     _make_initrd(root, folder, kernel)
     python_version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
     packages = root / f"usr/local/lib/python{python_version}/dist-packages"
-    userland.install(userland.download_wheels(folder / "wheels", python_version), packages, python_version)
+    userland.install(
+        userland.download_wheels(folder / "wheels", python_version), packages, python_version
+    )
     userland.compile_modules(root / f"usr/lib/python{python_version}", python_version)
     stamp.write_text(_fingerprint())
     return root
 
 
 def _install_project(root: Path, bundle: Path) -> None:
-    """As docs/install.md says: the wheel and its console script, the bundle, and what `make install` lays down."""
+    """As docs/install.md says: the wheel and its console script, the bundle, and what `make
+    install` lays down."""
     packages = next((root / "usr/local/lib").glob("python3*/dist-packages"))
     for old in [packages / "edge_runtime", *packages.glob("edge_label-*.dist-info")]:
         shutil.rmtree(old, ignore_errors=True)
     python_version = packages.parent.name.removeprefix("python")
     userland.install([userland.build_wheel(root.parent / "wheel")], packages, python_version)
-    script = "#!/usr/bin/python3\nimport sys\n\nfrom edge_runtime.cli import main\n\nsys.exit(main())\n"
+    script = (
+        "#!/usr/bin/python3\nimport sys\n\nfrom edge_runtime.cli import main\n\nsys.exit(main())\n"
+    )
     _write(root, "usr/local/bin/edge-label", script, 0o755)
     models = root / "usr/share/edge-label/models"
     shutil.rmtree(models, ignore_errors=True)
@@ -228,7 +252,8 @@ def _install_project(root: Path, bundle: Path) -> None:
 
 
 def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
-    """Make the image with `bundle` and this working tree in it. Needs root; raises MissingPieceError otherwise."""
+    """Make the image with `bundle` and this working tree in it. Needs root; raises
+    MissingPieceError otherwise."""
     if os.geteuid() != 0:
         raise debian.MissingPieceError("building the machine needs root (apt and file owners)")
     debian.require("qemu-system-aarch64", "qemu-system-arm")
@@ -240,26 +265,54 @@ def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
     image = folder / "root.ext4"
     image.unlink(missing_ok=True)
     debian.run(
-        mke2fs, "-q", "-F", "-t", "ext4", "-O", "^metadata_csum,^has_journal", "-m", "0", "-d", root, image, IMAGE_SIZE
+        mke2fs,
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-O",
+        "^metadata_csum,^has_journal",
+        "-m",
+        "0",
+        "-d",
+        root,
+        image,
+        IMAGE_SIZE,
     )
     return Machine(folder)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=userland.REPOSITORY / "models/edge-clip", help="what it ships")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        default=userland.REPOSITORY / "models/edge-clip",
+        help="what it ships",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("image", help="make the image")
-    runner = verbs.add_parser("run", help="make the image, boot it, run a Python program in it as root")
+    runner = verbs.add_parser(
+        "run", help="make the image, boot it, run a Python program in it as root"
+    )
     runner.add_argument("program", type=Path)
-    runner.add_argument("--seconds", type=float, default=600, help="give up after this long (default 600)")
+    runner.add_argument(
+        "--seconds", type=float, default=600, help="give up after this long (default 600)"
+    )
     options = parser.parse_args(argv)
     if options.verb == "run" and not options.program.is_file():
-        parser.error(f"{options.program}: no such file; give a Python program to run in the machine")
+        parser.error(
+            f"{options.program}: no such file; give a Python program to run in the machine"
+        )
     try:
         start = time.monotonic()
         machine = build(options.bundle)
-        print(f"image ready in {machine.folder} after {time.monotonic() - start:.0f} s", file=sys.stderr)
+        print(
+            f"image ready in {machine.folder} after {time.monotonic() - start:.0f} s",
+            file=sys.stderr,
+        )
         if options.verb == "image":
             return 0
         status, output, took = machine.run(options.program, options.seconds)

@@ -3,9 +3,9 @@
     python -m tools.arm64.userland build              # about a minute, 250 MB in build/arm64
     python -m tools.arm64.userland run script.py ...  # qemu-aarch64 -cpu cortex-a72
 
-The project goes in the way a user gets it: a wheel and its locked dependencies for aarch64. Nothing in the
-tree is ever executed by the host; qemu-user reads it through its library prefix (`-L`), which also lets a
-/proc/cpuinfo and /sys of a Raspberry Pi 4 stand in for the host's.
+The project goes in the way a user gets it: a wheel and its locked dependencies for aarch64. Nothing
+in the tree is ever executed by the host; qemu-user reads it through its library prefix (`-L`),
+which also lets a /proc/cpuinfo and /sys of a Raspberry Pi 4 stand in for the host's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Userland:
         """`3.11`, say."""
         return self.python.name.removeprefix("python")
 
-    def command(self, *arguments: str | Path, plugin: str = "", environment: dict[str, str] | None = None) -> list[str]:
+    def command(
+        self, *arguments: str | Path, plugin: str = "", environment: dict[str, str] | None = None
+    ) -> list[str]:
         """The qemu-aarch64 command line that runs Python with `arguments` on a Cortex-A72.
 
         `plugin` is qemu's `-plugin` argument: a shared object and its options, comma separated.
@@ -71,7 +73,8 @@ class Userland:
             "PYTHONPATH": self.site,
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
-            "PYTHONSAFEPATH": "",  # guest programs import their neighbours, whatever the caller forbids itself
+            # guest programs import their neighbours, whatever the caller forbids itself
+            "PYTHONSAFEPATH": "",
             "LD_LIBRARY_PATH": f"{lib}:{self.root / 'lib/aarch64-linux-gnu'}",
             **(environment or {}),
         }
@@ -98,10 +101,18 @@ class Userland:
         command = self.command(*arguments, plugin=plugin, environment=environment)
         try:
             return subprocess.run(
-                command, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd, input=input
+                command,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                cwd=cwd,
+                input=input,
             )
         except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"{arguments[0]} has not ended in the userland after {timeout:.0f} s") from error
+            raise RuntimeError(
+                f"{arguments[0]} has not ended in the userland after {timeout:.0f} s"
+            ) from error
 
 
 def build_wheel(folder: Path) -> Path:
@@ -109,13 +120,17 @@ def build_wheel(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("edge_label-*.whl"):
         old.unlink()
+    pip_wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     locked = ["--build-constraint", lock.LOCK]
-    debian.run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *locked, "--wheel-dir", folder, REPOSITORY)
+    debian.run(*pip_wheel, *locked, "--wheel-dir", folder, REPOSITORY)
     return next(folder.glob("edge_label-*.whl"))
 
 
-def download_wheels(folder: Path, python_version: str, requirements: list[str] | None = None) -> list[Path]:
-    """Download aarch64 wheels for `requirements` (default: what the runtime imports, as locked) into `folder`."""
+def download_wheels(
+    folder: Path, python_version: str, requirements: list[str] | None = None
+) -> list[Path]:
+    """Download aarch64 wheels for `requirements` (default: what the runtime imports, as locked)
+    into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     digits = python_version.replace(".", "")
     locked = folder.with_name("locked.txt")
@@ -129,7 +144,9 @@ def download_wheels(folder: Path, python_version: str, requirements: list[str] |
             "--abi", f"cp{digits}", "--abi", "abi3", "--abi", "none", "--dest", folder, *wanted,
         )  # fmt: skip
     except RuntimeError as error:
-        raise debian.MissingPieceError(f"cannot download aarch64 wheels ({error}); a network is needed") from error
+        raise debian.MissingPieceError(
+            f"cannot download aarch64 wheels ({error}); a network is needed"
+        ) from error
     return sorted(folder.glob("*.whl"))
 
 
@@ -143,9 +160,14 @@ def install(wheels: list[Path], site: Path, python_version: str) -> None:
 
 
 def compile_modules(folder: Path, python_version: str) -> None:
-    """Write the bytecode of all modules below `folder`. It is the same on every processor, so the host can."""
+    """Write the bytecode of all modules below `folder`. It is the same on every processor, so the
+    host can."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}" == python_version
-    python = sys.executable if here else debian.require(f"python{python_version}", f"python{python_version}")
+    python = (
+        sys.executable
+        if here
+        else debian.require(f"python{python_version}", f"python{python_version}")
+    )
     debian.run(python, "-m", "compileall", "-q", "-x", "/tests?/|/lib2to3/", folder)
 
 
@@ -159,8 +181,8 @@ def install_project(userland: Userland) -> None:
 def write_pi4(root: Path) -> None:
     """Write the parts of a Raspberry Pi 4's /proc and /sys that native libraries read.
 
-    qemu-user passes the host's x86 files through otherwise, and the CPU detection inside ONNX Runtime
-    dereferences a null pointer on them.
+    qemu-user passes the host's x86 files through otherwise, and the CPU detection inside ONNX
+    Runtime dereferences a null pointer on them.
     """
     core = (
         "processor\t: {n}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\n"
@@ -174,10 +196,17 @@ def write_pi4(root: Path) -> None:
     cpus = "sys/devices/system/cpu"
     files |= {f"{cpus}/{name}": "0-3\n" for name in ("possible", "present", "online")}
     files[f"{cpus}/kernel_max"] = "255\n"
-    caches = [("1", "Data", "32K", None), ("1", "Instruction", "48K", None), ("2", "Unified", "1024K", "0-3")]
+    caches = [
+        ("1", "Data", "32K", None),
+        ("1", "Instruction", "48K", None),
+        ("2", "Unified", "1024K", "0-3"),
+    ]
     for n in range(4):
         cpu = f"{cpus}/cpu{n}"
-        files |= {f"{cpu}/topology/{name}": f"{n}\n" for name in ("core_id", "thread_siblings_list", "core_cpus_list")}
+        files |= {
+            f"{cpu}/topology/{name}": f"{n}\n"
+            for name in ("core_id", "thread_siblings_list", "core_cpus_list")
+        }
         files |= {
             f"{cpu}/topology/{name}": "0-3\n"
             for name in ("cluster_cpus_list", "core_siblings_list", "package_cpus_list")
@@ -189,9 +218,16 @@ def write_pi4(root: Path) -> None:
             f"{cpu}/regs/identification/midr_el1": "0x00000000410fd083\n",
         }
         for index, (level, kind, size, shared) in enumerate(caches):
-            cache = {"level": level, "type": kind, "size": size, "shared_cpu_list": shared or str(n)}
+            cache = {
+                "level": level,
+                "type": kind,
+                "size": size,
+                "shared_cpu_list": shared or str(n),
+            }
             cache["coherency_line_size"] = "64"
-            files |= {f"{cpu}/cache/index{index}/{name}": f"{value}\n" for name, value in cache.items()}
+            files |= {
+                f"{cpu}/cache/index{index}/{name}": f"{value}\n" for name, value in cache.items()
+            }
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +246,9 @@ def build(root: Path = DEFAULT_ROOT) -> Userland:
     if not stamp.exists() or stamp.read_text() != _fingerprint():
         debian.require("qemu-aarch64", "qemu-user")
         if os.geteuid() != 0:
-            raise debian.MissingPieceError("building the arm64 userland needs root (apt and file owners)")
+            raise debian.MissingPieceError(
+                "building the arm64 userland needs root (apt and file owners)"
+            )
         shutil.rmtree(userland.root, ignore_errors=True)
         userland.root.mkdir(parents=True)
         state = userland.root.with_name(userland.root.name + ".apt")
@@ -226,8 +264,12 @@ def build(root: Path = DEFAULT_ROOT) -> Userland:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="where the tree is (default build/arm64)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root", type=Path, default=DEFAULT_ROOT, help="where the tree is (default build/arm64)"
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("build", help="make the tree, or refresh the project in it")
     runner = verbs.add_parser("run", help="run Python in it")
@@ -237,7 +279,9 @@ def main(argv: list[str] | None = None) -> int:
         if options.verb == "build":
             print(f"arm64 userland ready in {build(options.root).root}")
             return 0
-        return subprocess.run(Userland(options.root.resolve()).command(*options.arguments), check=False).returncode
+        return subprocess.run(
+            Userland(options.root.resolve()).command(*options.arguments), check=False
+        ).returncode
     except RuntimeError as error:
         print(f"tools.arm64.userland: {error}", file=sys.stderr)
         return 69

@@ -1,7 +1,8 @@
 """A recipe: one YAML file that says everything about a distillation, as frozen dataclasses.
 
-Unknown keys, wrong types and impossible values are refused with the line number and the nearest known key.
-Paths in a recipe are relative to the directory the verb is started in; those of `data` to its `--data` folder.
+Unknown keys, wrong types and impossible values are refused with the line number and the nearest
+known key. Paths in a recipe are relative to the directory the verb is started in; those of `data`
+to its `--data` folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ TEXT_BANK = "../shared/weights/clip_vitb32_text_bank.npy"
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Who teaches. `name` is what teachers.load_teacher takes; `weights` is the folder the offline one reads.
+    """Who teaches. `name` is what teachers.load_teacher takes; `weights` is the folder the offline
+    one reads.
 
     members: the ImageNet classifiers the offline teacher asks; it answers with their mean.
     """
@@ -33,9 +35,10 @@ class TeacherRecipe:
 class HeadRecipe:
     """The projection head.
 
-    kind "mlp": `depth` linear layers (1 = no hidden layer), `width` wide in between, random at first.
-    kind "classifier": the checkpoint's own ImageNet classifier, put into the text space (see zero_shot.py) by the
-        text rows in the folder `texts`. `rank`: the linear layer beside it is a product of two of this rank (0: whole).
+    kind "mlp": `depth` linear layers (1 = no hidden layer), `width` wide in between, random at
+    first. kind "classifier": the checkpoint's own ImageNet classifier, put into the text space (see
+    zero_shot.py) by the text rows in the folder `texts`. `rank`: the linear layer beside it is a
+    product of two of this rank (0: whole).
     """
 
     kind: Literal["mlp", "classifier"] = "mlp"
@@ -58,7 +61,8 @@ class StudentRecipe:
     """Who learns; its first `frozen` layers are not trained.
 
     pretrained: what weights.read_state takes, or a MobileNetV2 .npz.
-    flavour: which MobileNetV2 checkpoint an .npz is, see mobilenet.py; it decides normalisation and padding.
+    flavour: which MobileNetV2 checkpoint an .npz is, see mobilenet.py; it decides normalisation and
+    padding.
     """
 
     name: str
@@ -72,23 +76,25 @@ class StudentRecipe:
 class SourceRecipe:
     """One set of pictures.
 
-    kind: "folder" (searched for pictures), "csv" (columns file, and optionally label, text, condition; partner and
-        modality for the infrared or depth picture of the same scene; split, as tools.curate writes it) or "tar"
-        (WebDataset shards, `path` may hold * and ?; NAME.txt is the text of NAME.jpg, NAME.cls its label).
-    label: "" for none, "folder" for the first folder of the relative path, else a regular expression with one
-        group, searched for in the relative path.
-    list: for "csv", a list that is kept elsewhere (relative to the start directory); `path` is then the folder its
-        files are relative to.
-    texts: a YAML or JSON mapping from label to what goes into the templates, or to a list of whole prompts; without
-        it, the label itself.
+    kind: "folder" (searched for pictures), "csv" (columns file, and optionally label, text,
+        condition; partner and modality for the infrared or depth picture of the same scene; split,
+        as tools.curate writes it) or "tar" (WebDataset shards, `path` may hold * and ?; NAME.txt is
+        the text of NAME.jpg, NAME.cls its label).
+    label: "" for none, "folder" for the first folder of the relative path, else a regular
+        expression with one group, searched for in the relative path.
+    list: for "csv", a list that is kept elsewhere (relative to the start directory); `path` is then
+        the folder its files are relative to.
+    texts: a YAML or JSON mapping from label to what goes into the templates, or to a list of whole
+        prompts; without it, the label itself.
     templates: the text of a picture is the mean of these prompts.
-    group: texts compete within their group only, as labels do in the runtime; a picture may stand in one source with
-        its object and in another with its weather.
+    group: texts compete within their group only, as labels do in the runtime; a picture may stand
+        in one source with its object and in another with its weather.
     weight: how often a picture of this source is drawn, relative to the others.
     conditions: whether synthetic camera conditions may be laid over these pictures.
     condition: what all these pictures really show, e.g. "fog".
     validation: the share held out; 1 for a source that is never trained on.
-    targets: an .npz of genuine teacher embeddings (`image_embeddings`, `file_name`) in place of the teacher's.
+    targets: an .npz of genuine teacher embeddings (`image_embeddings`, `file_name`) in place of the
+    teacher's.
     limit: take at most this many pictures, spread evenly; 0 takes all.
     """
 
@@ -132,12 +138,13 @@ class InputRecipe:
 class AugmentRecipe:
     """Strength of the augmentation; each `*_probability` is the share of views it touches.
 
-    scale: smallest and largest share of the picture's area a crop keeps; aspect: widest change of its shape.
+    scale: smallest and largest share of the picture's area a crop keeps; aspect: widest change of
+    its shape.
     small: a view is scaled down to between this many pixels and the input size, then up again.
     jpeg: compressed at quality 25 ... 95, at the small size where there is one.
     conditions: share of the views of sources that allow it that get one synthetic camera condition.
-    negative_probability: share of the views of infrared pictures that are turned to their negative: some thermal
-        cameras show heat white, others black.
+    negative_probability: share of the views of infrared pictures that are turned to their negative:
+        some thermal cameras show heat white, others black.
     """
 
     scale: tuple[float, float] = (0.35, 1.0)
@@ -173,15 +180,19 @@ class AugmentRecipe:
 class TargetsRecipe:
     """How the teacher's embeddings are cached (MobileCLIP's dataset reinforcement).
 
-    views: augmented views of each training picture that the teacher embeds, replayed to the student in turn;
-        0: the teacher embeds the whole picture once and the student sees fresh crops of it.
-    stem: keep what the frozen layers make of each view and start training steps there; views are then replayed whole.
-        Stages of another size than `size` start at the pixels.
-    size: side in pixels of what goes through the frozen layers then (0: the input size). A network trained on crops
-        does best at somewhat more pixels than it was trained at (Touvron et al., NeurIPS 2019).
-    teacher_sees: "geometry" (crop and flip), "all" (colour, small scale and conditions too), or "whole": the whole
-        picture once, whatever view of it the student gets; one teacher pass in place of `views`.
-    condition_mix: unless it sees "all", how much of the condition's text goes into the target of a view with one.
+    views: augmented views of each training picture that the teacher embeds, replayed to the student
+        in turn; 0: the teacher embeds the whole picture once and the student sees fresh crops of
+        it.
+    stem: keep what the frozen layers make of each view and start training steps there; views are
+        then replayed whole. Stages of another size than `size` start at the pixels.
+    size: side in pixels of what goes through the frozen layers then (0: the input size). A network
+        trained on crops does best at somewhat more pixels than it was trained at (Touvron et al.,
+        NeurIPS 2019).
+    teacher_sees: "geometry" (crop and flip), "all" (colour, small scale and conditions too), or
+        "whole": the whole picture once, whatever view of it the student gets; one teacher pass in
+        place of `views`.
+    condition_mix: unless it sees "all", how much of the condition's text goes into the target of a
+    view with one.
     """
 
     views: int = 0
@@ -198,7 +209,8 @@ class TargetsRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """Weights and temperatures of the terms; see losses.py for what each is. Weight 0 switches a term off."""
+    """Weights and temperatures of the terms; see losses.py for what each is. Weight 0 switches a
+    term off."""
 
     contrastive: float = 1.0
     contrastive_scale: float = 50.0
@@ -225,7 +237,8 @@ class StageRecipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """The optimiser: AdamW, linear warm-up, cosine decay to `final_lr`, averaged weights (`ema`)."""
+    """The optimiser: AdamW, linear warm-up, cosine decay to `final_lr`, averaged weights
+    (`ema`)."""
 
     stages: tuple[StageRecipe, ...] = (StageRecipe(epochs=4.0),)
     batch: int = 64
@@ -248,7 +261,8 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class BankRecipe:
-    """The sentences of the relational loss: an .npy of embeddings (with its text space), or a .txt of phrases."""
+    """The sentences of the relational loss: an .npy of embeddings (with its text space), or a .txt
+    of phrases."""
 
     path: str = TEXT_BANK
     text_space: str = "openai/clip-vit-base-patch32"
@@ -304,5 +318,6 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe. Raises NoInputError when it is missing, ConfigError (with the line) when it is wrong."""
+    """Read a recipe. Raises NoInputError when it is missing, ConfigError (with the line) when it is
+    wrong."""
     return parse(read_text(Path(path), "recipe"), str(path), Recipe)

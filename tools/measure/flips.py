@@ -2,8 +2,9 @@
 
     python -m tools.measure.flips ../shared/data/videos --labels road
 
-Every frame is labelled once, without consensus; the same votes then go through it at the clip's own times. A flip is
-one label going on or off. The added delay is the shift at which the result agrees best with a filter that may look
+Every frame is labelled once, without consensus; the same votes then go through it at the clip's own
+times. A flip is one label going on or off. The added delay is the shift at which the result agrees
+best with a filter that may look
 into the future and so has none: the majority of the frames within half a second on either side.
 """
 
@@ -29,7 +30,8 @@ SUFFIXES = {".avi", ".mp4", ".mkv", ".mov"}
 
 @dataclass(frozen=True)
 class Clip:
-    """What every frame of a clip said: ``votes`` bool (frames, labels), ``times`` seconds (frames,)."""
+    """What every frame of a clip said: ``votes`` bool (frames, labels), ``times`` seconds
+    (frames,)."""
 
     name: str
     votes: np.ndarray
@@ -37,11 +39,13 @@ class Clip:
 
 
 def read_clip(path: Path, engine: Engine) -> Clip:
-    """Label every frame of a video without consensus. Raises DataError for a video of fewer than two frames."""
+    """Label every frame of a video without consensus. Raises DataError for a video of fewer than
+    two frames."""
     names = {name: i for i, name in enumerate(engine.score.labels.names)}
     source = open_source(CameraConfig(source=str(path)))
     pipeline = Pipeline(engine, camera=path.name)
-    votes, times = [], []
+    votes = []
+    times = []
     while not source.ended:
         frame = source.read(1.0)
         if frame is None:
@@ -60,7 +64,9 @@ def settle(clip: Clip, engine: Engine, config: ConsensusConfig) -> np.ndarray:
     """The clip's votes after consensus: bool (frames, labels)."""
     labels = engine.score.labels
     consensus = Consensus(config, labels.names, [group for _, group in labels.groups])
-    return np.array([consensus(row, float(time)) for row, time in zip(clip.votes, clip.times, strict=True)])
+    return np.array(
+        [consensus(row, float(time)) for row, time in zip(clip.votes, clip.times, strict=True)]
+    )
 
 
 def flips(on: np.ndarray) -> int:
@@ -69,7 +75,8 @@ def flips(on: np.ndarray) -> int:
 
 
 def added_delay(clip: Clip, on: np.ndarray) -> float | None:
-    """Seconds by which ``on`` lags behind the centred majority of the votes; None when nothing ever came on."""
+    """Seconds by which ``on`` lags behind the centred majority of the votes; None when nothing ever
+    came on."""
     ever = on.any(axis=0)
     if not ever.any():
         return None
@@ -84,7 +91,8 @@ def added_delay(clip: Clip, on: np.ndarray) -> float | None:
 
 
 def clean_change(config: ConsensusConfig, fps: float) -> float:
-    """Seconds until a label is on that wins every frame from one moment on, after another had won them all."""
+    """Seconds until a label is on that wins every frame from one moment on, after another had won
+    them all."""
     consensus = Consensus(config, ("old", "new"), [slice(0, 2)])
     frames = int(20 * fps)
     for i in range(2 * frames):
@@ -123,9 +131,12 @@ def report(clips: list[Clip], engine: Engine, config: ConsensusConfig) -> dict:
 
 def table(result: dict) -> str:
     """For a person."""
-    lines = [f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}{'fewer':>8}{'added delay':>14}"]
+    lines = [
+        f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}{'fewer':>8}{'added delay':>14}"
+    ]
     for row in result["clips"]:
-        before, after = row["flips_before"], row["flips_after"]
+        before = row["flips_before"]
+        after = row["flips_after"]
         fewer = f"{1 - after / before:.0%}" if before else "-"
         late = "-" if row["delay_s"] is None else f"{row['delay_s']:.2f} s"
         rates = f"{before / row['minutes']:>11.0f}{after / row['minutes']:>16.0f}"
@@ -140,10 +151,17 @@ def table(result: dict) -> str:
 def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.measure.flips", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.measure.flips",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("videos", type=Path, help="a video, or a folder of videos")
-    parser.add_argument("--labels", default="road", metavar="SET", help="a shipped set or a YAML file (default: road)")
+    parser.add_argument(
+        "--labels",
+        default="road",
+        metavar="SET",
+        help="a shipped set or a YAML file (default: road)",
+    )
     parser.add_argument("--bundle", metavar="DIR", help="default: the one edge-label would use")
     parser.add_argument("--method", choices=["exponential", "k_of_n"], default="exponential")
     parser.add_argument("--json", action="store_true", help="machine-readable")

@@ -1,9 +1,9 @@
 """What a label set costs: `python -m tools.measure.label_cost 20 10000`.
 
-Writes a set of so many labels outside the text bank, builds it with the text encoder that ships, and runs the daemon
-with it. Memory is what a command's processes take together (proportional set size, so that a page they share counts
-once), at its highest of a look every 10 ms.
-Processor seconds hold on a busy machine, seconds only on a quiet one.
+Writes a set of so many labels outside the text bank, builds it with the text encoder that ships,
+and runs the daemon with it. Memory is what a command's processes take together (proportional set
+size, so that a page they share counts once), at its highest of a look every 10 ms. Processor
+seconds hold on a busy machine, seconds only on a quiet one.
 """
 
 from __future__ import annotations
@@ -38,17 +38,22 @@ class Cost:
 
 
 def phrases_outside(bank: TextBank, count: int) -> list[str]:
-    """Phrases such as "rusty abacus" that the bank does not hold. Raises UsageError when there are not so many."""
+    """Phrases such as "rusty abacus" that the bank does not hold. Raises UsageError when there are
+    not so many."""
     made = (f"{look} {name}" for name in bank.names for look in LOOKS)
     phrases = list(itertools.islice((p for p in made if bank.find(p) is None), count))
     if len(phrases) < count:
-        raise UsageError(f"the bank's names give {len(phrases)} phrases, not {count}; ask for fewer")
+        raise UsageError(
+            f"the bank's names give {len(phrases)} phrases, not {count}; ask for fewer"
+        )
     return phrases
 
 
 def cost_of(command: list[str]) -> Cost:
-    """Run a command to its end and watch its processes. Raises DataError with its last line when it fails."""
-    started, peak = time.monotonic(), 0.0
+    """Run a command to its end and watch its processes. Raises DataError with its last line when it
+    fails."""
+    started = time.monotonic()
+    peak = 0.0
     with tempfile.TemporaryFile() as stderr:  # not a pipe: nobody reads while it runs
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
         before = os.times()
@@ -58,9 +63,13 @@ def cost_of(command: list[str]) -> Cost:
         stderr.seek(0)
         said = stderr.read().decode(errors="replace").strip().splitlines()
     if running.returncode:
-        raise DataError(f"{' '.join(command)}: ended with {running.returncode}: {said[-1] if said else ''}")
+        raise DataError(
+            f"{' '.join(command)}: ended with {running.returncode}: {said[-1] if said else ''}"
+        )
     after = os.times()
-    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    processor = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return Cost(time.monotonic() - started, processor, peak)
 
 
@@ -79,24 +88,42 @@ def _pss_mb(pid: int) -> float:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:")), 0.0)
+    return next(
+        (int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:")), 0.0
+    )
 
 
 def table_row(count: int, bank: TextBank, bundle: str) -> str:
     """Build and run a set of `count` labels; the row that says what it took."""
     with tempfile.TemporaryDirectory() as folder:
-        label_set, records = Path(folder) / "my.yaml", Path(folder) / "records.jsonl"
+        label_set = Path(folder) / "my.yaml"
+        records = Path(folder) / "records.jsonl"
         labels = [{"name": phrase} for phrase in phrases_outside(bank, count)]
         label_set.write_text(json.dumps({"labels": labels}))
         own = [sys.executable, "-m", "edge_runtime"]
         build = cost_of([*own, "labels", "build", str(label_set), "--bundle", bundle])
-        run = [*own, "--camera", "demo", "--frames", str(FRAMES), "--labels", str(label_set), "--bundle", bundle]
+        run = [
+            *own,
+            "--camera",
+            "demo",
+            "--frames",
+            str(FRAMES),
+            "--labels",
+            str(label_set),
+            "--bundle",
+            bundle,
+        ]
         daemon = cost_of([*run, "--output", str(records)])
         kept = label_set.with_suffix(".embeddings").stat().st_size / 1e6
         score = sorted(json.loads(line)["ms"]["score"] for line in records.read_text().splitlines())
     cells = [
         f"{count:,}",
-        *(f"{build.seconds:.1f}", f"{build.processor_s:.1f}", f"{build.peak_mb:.0f}", f"{kept:.2f}"),
+        *(
+            f"{build.seconds:.1f}",
+            f"{build.processor_s:.1f}",
+            f"{build.peak_mb:.0f}",
+            f"{kept:.2f}",
+        ),
         *(f"{daemon.peak_mb:.0f}", f"{score[len(score) // 2]:.2f}"),
     ]
     return f"| {' | '.join(cells)} |"
@@ -109,12 +136,21 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("counts", type=int, nargs="*", default=[20, 10_000], metavar="COUNT", help="default: 20 10000")
+    parser.add_argument(
+        "counts",
+        type=int,
+        nargs="*",
+        default=[20, 10_000],
+        metavar="COUNT",
+        help="default: 20 10000",
+    )
     parser.add_argument("--bundle", default="models/edge-clip", metavar="DIR")
     options = parser.parse_args()
     try:
         bank = TextBank.from_bundle(load_bundle(Path(options.bundle)))
-        print("| labels | build s | processor s | build MB | file MB | daemon's peak MB | scoring ms a frame |")
+        print(
+            "| labels | build s | processor s | build MB | file MB | daemon's peak MB | scoring ms a frame |"
+        )
         print("| --- " * 7 + "|")
         for count in options.counts:
             print(table_row(count, bank, options.bundle), flush=True)

@@ -2,16 +2,20 @@
 
 One real clip is labelled with none of them and with all of them.
 
-Time is measured inside one process. It labels the clip as fast as it goes and switches all sinks on and off every
-hundred frames: MQTT to a real Mosquitto with a listener, metrics scraped every second, three trigger rules (one makes
-clips), and the preview page with nobody looking. Two blocks side by side make a pair, and a pair gives a ratio;
-what else the machine does changes slowly and falls out. The verdict is on the median ratio, and there is one only where
-its 95 % confidence interval lies on one side of the budget. Beside it stands the sinks' own CPU time, by the clocks of
-their threads and around every hand-over: no other program is in it, but neither is what they take from the caches.
-Memory is the difference between the peaks of two processes that do the same work, one of which never had a sink.
+Time is measured inside one process. It labels the clip as fast as it goes and switches all sinks on
+and off every
+hundred frames: MQTT to a real Mosquitto with a listener, metrics scraped every second, three
+trigger rules (one makes clips), and the preview page with nobody looking. Two blocks side by side
+make a pair, and a pair gives a ratio; what else the machine does changes slowly and falls out. The
+verdict is on the median ratio, and there is one only where its 95 % confidence interval lies on one
+side of the budget. Beside it stands the sinks' own CPU time, by the clocks of their threads and
+around every hand-over: no other program is in it, but neither is what they take from the caches.
+Memory is the difference between the peaks of two processes that do the same work, one of which
+never had a sink.
 
-The clip is labelled twice: as an MJPG camera would send it (its JPEGs go into the clips as they are), and as the video
-file it is (each picture for a clip is encoded here, as for a network stream).
+The clip is labelled twice: as an MJPG camera would send it (its JPEGs go into the clips as they
+are), and as the video file it is (each picture for a clip is encoded here, as for a network
+stream).
 """
 
 from __future__ import annotations
@@ -64,7 +68,8 @@ triggers:
 
 @dataclass(frozen=True)
 class Block:
-    """Milliseconds a frame by the clock, of CPU in all threads, in the pipeline's, and in what only the sinks do."""
+    """Milliseconds a frame by the clock, of CPU in all threads, in the pipeline's, and in what only
+    the sinks do."""
 
     on: bool
     wall_ms: float
@@ -75,7 +80,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Added:
-    """Added share of time per frame: median of the pairs' ratios, its 95 % confidence interval, lowest and highest."""
+    """Added share of time per frame: median of the pairs' ratios, its 95 % confidence interval,
+    lowest and highest."""
 
     median: float
     low: float
@@ -93,12 +99,16 @@ class Added:
 
     def __str__(self) -> str:
         parts = (self.median, self.low, self.high, self.least, self.most)
-        return "{:+.1f} % (95 %: {:+.1f} to {:+.1f}; pairs from {:+.1f} to {:+.1f})".format(*(100 * p for p in parts))
+        return "{:+.1f} % (95 %: {:+.1f} to {:+.1f}; pairs from {:+.1f} to {:+.1f})".format(
+            *(100 * p for p in parts)
+        )
 
 
 def _sign_test_rank(n: int) -> int:
-    """The largest k for which the k-th lowest and highest of n values enclose the median with at least 95 %."""
-    below, k = 0.0, 0
+    """The largest k for which the k-th lowest and highest of n values enclose the median with at
+    least 95 %."""
+    below = 0.0
+    k = 0
     while k < n // 2 and (below := below + math.comb(n, k) / 2**n) <= 0.025:
         k += 1
     return max(0, k - 1)
@@ -124,14 +134,21 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     if form == "camera":
         daemon.source.close()
         daemon.source = JpegClip(Path(loaded.camera.source))
-    signals, notifier = Signals(), Notifier()
+    signals = Signals()
+    notifier = Notifier()
 
     def label(count: int) -> None:
-        daemon.loop(Limits(frames=daemon.summary.records + count), signals, notifier, lambda: loaded)
+        daemon.loop(
+            Limits(frames=daemon.summary.records + count), signals, notifier, lambda: loaded
+        )
 
     def clocks() -> tuple[float, ...]:
         threads = [thread for thread in threading.enumerate() if thread.name not in of_records]
-        own_s = sum(time.clock_gettime(time.pthread_getcpuclockid(thread.ident)) for thread in threads if thread.ident)
+        own_s = sum(
+            time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+            for thread in threads
+            if thread.ident
+        )
         return time.monotonic(), time.process_time(), time.thread_time(), own_s + handing_over()
 
     def block(on: bool) -> Block:
@@ -151,7 +168,8 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
 
 
 def _clock_puts(outlets: list[Any]) -> Callable[[], float]:
-    """CPU seconds so far that handing records to these outlets took, in the thread that hands them over."""
+    """CPU seconds so far that handing records to these outlets took, in the thread that hands them
+    over."""
     total_s = 0.0
 
     def clocked(put: Callable[..., None]) -> Callable[..., None]:
@@ -169,9 +187,13 @@ def _clock_puts(outlets: list[Any]) -> Callable[[], float]:
 
 
 class JpegClip:
-    """A clip as an MJPG camera would send it: the same frames as JPEG bytes, over and over, never waiting. A Source."""
+    """A clip as an MJPG camera would send it: the same frames as JPEG bytes, over and over, never
+    waiting. A Source."""
 
-    name, live, ended, patience_s = "camera", False, False, 1.0
+    name = "camera"
+    live = False
+    ended = False
+    patience_s = 1.0
     state: CameraState = "ok"
 
     def __init__(self, path: Path) -> None:
@@ -200,17 +222,19 @@ class JpegClip:
 
 @contextmanager
 def _world(folder: Path, clip: Path) -> Iterator[tuple[Path, Path, Callable[[str], None]]]:
-    """A broker with a subscriber and a scraper. Yields a configuration without and one with all sinks, and what is to
-    be told whether they are on, because nobody scrapes what is off."""
+    """A broker with a subscriber and a scraper. Yields a configuration without and one with all
+    sinks, and what is to be told whether they are on, because nobody scrapes what is off."""
     ports = {"metrics": free_port(), "preview": free_port()}
-    off, on = folder / "off.yaml", folder / "on.yaml"
+    off = folder / "off.yaml"
+    on = folder / "on.yaml"
     plain = CONFIG.format(clip=clip.resolve(), output=folder / "run.jsonl")
     with Broker(folder) as broker:
         off.write_text(plain)
         on.write_text(plain + SINKS.format(mqtt=broker.port, spool=folder / "spool", **ports))
         listen = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-t", "#"]
         listener = subprocess.Popen(listen, stdout=subprocess.DEVNULL)
-        stop, scraping = threading.Event(), threading.Event()
+        stop = threading.Event()
+        scraping = threading.Event()
 
         def scrape() -> None:
             while not stop.wait(1.0):
@@ -235,14 +259,24 @@ def _get(url: str) -> None:
 
 
 def _child(config: Path, form: str, pairs: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tools.measure.sink_cost", "--child", str(config), form, str(pairs)]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.measure.sink_cost",
+        "--child",
+        str(config),
+        form,
+        str(pairs),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = ""
         for line in process.stdout or ():
             tell(line.strip())
     tell("off")
     if process.returncode:
-        raise SystemExit(f"sink_cost: the process that labels {config} ended with {process.returncode}")
+        raise SystemExit(
+            f"sink_cost: the process that labels {config} ended with {process.returncode}"
+        )
     answer: dict[str, Any] = json.loads(line)
     return answer
 
@@ -259,11 +293,14 @@ def measure(clip: Path, form: str, pairs: int) -> dict[str, Any]:
     blocks = [Block(**b) for b in timed["blocks"]]
     plain, full = ([b for b in blocks if b.on == on] for on in (False, True))
     added = {
-        key: Added.of([getattr(b, key) / getattr(a, key) - 1 for a, b in zip(plain, full, strict=True)])
+        key: Added.of(
+            [getattr(b, key) / getattr(a, key) - 1 for a, b in zip(plain, full, strict=True)]
+        )
         for key in ("wall_ms", "cpu_ms", "thread_ms")
     }
     added["own_ms"] = Added.of([b.own_ms / a.cpu_ms for a, b in zip(plain, full, strict=True)])
-    low, high = added["wall_ms"].low, added["wall_ms"].high
+    low = added["wall_ms"].low
+    high = added["wall_ms"].high
     mb = with_all["peak_mb"] - without["peak_mb"]
     return {
         "form": form,
@@ -278,7 +315,8 @@ def measure(clip: Path, form: str, pairs: int) -> dict[str, Any]:
 
 
 def _verdict(low: float, high: float, mb: float) -> bool | None:
-    """Within the budget, by the interval of added time and the added MB; None where the time leaves it open."""
+    """Within the budget, by the interval of added time and the added MB; None where the time leaves
+    it open."""
     if mb > BUDGET_RSS_MB or low > BUDGET_TIME:
         return False
     return True if high <= BUDGET_TIME else None
@@ -293,13 +331,21 @@ ROWS = {
 
 
 def _text(result: dict[str, Any], clip: Path) -> str:
-    added, (mb, mb_on) = result["added"], result["peak_mb"]
-    verdict = {True: "within", False: "OVER", None: "the machine is too busy to say whether it is within"}
+    added = result["added"]
+    (mb, mb_on) = result["peak_mb"]
+    verdict = {
+        True: "within",
+        False: "OVER",
+        None: "the machine is too busy to say whether it is within",
+    }
     return "\n".join(
         [
             f"{clip.name}, {FORMS[result['form']]}: {result['frames']} frames in {result['pairs']} pairs, "
             f"{result['captures']} captures kept",
-            *(f"  {text:22} {result['off'][key]:6.2f} ms {added[key]}" for key, text in ROWS.items()),
+            *(
+                f"  {text:22} {result['off'][key]:6.2f} ms {added[key]}"
+                for key, text in ROWS.items()
+            ),
             f"  {'peak RSS':22} {mb:6.1f} MB {mb_on - mb:+.1f} MB",
             f"  {verdict[result['within_budget']]} the budget of {BUDGET_RSS_MB:.0f} MB and "
             f"{100 * BUDGET_TIME:.0f} % of a frame's time",
@@ -314,10 +360,19 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("clip", type=Path, nargs="?", help="a video file")
-    parser.add_argument("--pairs", type=int, default=60, help=f"of blocks of {BLOCK} frames, off and on (default 60)")
-    parser.add_argument("--form", choices=FORMS, action="append", help="only in this form (default: both)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=60,
+        help=f"of blocks of {BLOCK} frames, off and on (default 60)",
+    )
+    parser.add_argument(
+        "--form", choices=FORMS, action="append", help="only in this form (default: both)"
+    )
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--check", action="store_true", help="exit 1 when over 25 MB or 3 %% of a frame's time")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 when over 25 MB or 3 %% of a frame's time"
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -334,7 +389,10 @@ def main() -> int:
             result = measure(options.clip, form, options.pairs)
         except (OSError, RuntimeError) as error:  # no Mosquitto, or none that starts
             parser.exit(69, f"tools.measure.sink_cost: {error}\n")
-        print(json.dumps(result, default=asdict) if options.json else _text(result, options.clip), flush=True)
+        print(
+            json.dumps(result, default=asdict) if options.json else _text(result, options.clip),
+            flush=True,
+        )
         within = within and bool(result["within_budget"])
     return 1 if options.check and not within else 0
 

@@ -1,8 +1,10 @@
-"""Leave the daemon alone with a bad camera, and watch it: ``python -m tools.measure.soak --minutes 60``.
+"""Leave the daemon alone with a bad camera, and watch it: ``python -m tools.measure.soak --minutes
+60``.
 
-A network camera on loopback is unplugged, stalls, freezes, goes dark and sends rubbish, over and over. Meanwhile RSS,
-threads and descriptors of the process are read from /proc once a second, and the latency from its records. At the end
-come the figures, and with ``--check`` a verdict: memory, threads and descriptors flat, no second without a record.
+A network camera on loopback is unplugged, stalls, freezes, goes dark and sends rubbish, over and
+over. Meanwhile RSS, threads and descriptors of the process are read from /proc once a second, and
+the latency from its records. At the end come the figures, and with ``--check`` a verdict: memory,
+threads and descriptors flat, no second without a record.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class Verdict:
     descriptors: tuple[int, int]
     latency_ms: dict[str, float]
     longest_gap_s: float
-    machine_gap_s: float  # the longest that this watcher was kept waiting beyond its second: nobody ran then
+    machine_gap_s: (
+        float  # the longest that this watcher was kept waiting beyond its second: nobody ran then
+    )
     exit_code: int
 
     def complaints(self, *, slope: bool) -> list[str]:
@@ -70,7 +74,9 @@ class Verdict:
         if self.descriptors[1] > self.descriptors[0] + 2:  # a connection may be half way
             wrong.append(f"descriptors grew from {self.descriptors[0]} to {self.descriptors[1]}")
         if self.longest_gap_s > GAP_S + self.machine_gap_s:
-            wrong.append(f"{self.longest_gap_s:.1f} s without a record (the machine stood {self.machine_gap_s:.1f} s)")
+            wrong.append(
+                f"{self.longest_gap_s:.1f} s without a record (the machine stood {self.machine_gap_s:.1f} s)"
+            )
         if slope and self.slope_mb_per_h > SLOPE_MB_PER_H:
             wrong.append(f"RSS grew by {self.slope_mb_per_h:.2f} MB an hour")
         if not slope and self.rss_mb[1] - self.rss_mb[0] > 5:
@@ -78,14 +84,28 @@ class Verdict:
         return wrong
 
 
-def soak(minutes: float, bundle: str | None, labels: str) -> tuple[Verdict, list[Sample], list[dict]]:
-    """Run it; returns the verdict, the samples and the records. Raises DataError when there was too little to judge."""
+def soak(
+    minutes: float, bundle: str | None, labels: str
+) -> tuple[Verdict, list[Sample], list[dict]]:
+    """Run it; returns the verdict, the samples and the records. Raises DataError when there was too
+    little to judge."""
     with tempfile.TemporaryDirectory() as folder, MjpegCamera() as camera:
         output = Path(folder) / "run.jsonl"
         config = Path(folder) / "soak.yaml"
         source = {"source": camera.url, "frozen_frames": 30}
-        config.write_text(json.dumps({"camera": source, "model": {"bundle": bundle, "labels": labels}}))
-        command = [sys.executable, "-m", "edge_runtime", "run", "--config", str(config), "--output", str(output)]
+        config.write_text(
+            json.dumps({"camera": source, "model": {"bundle": bundle, "labels": labels}})
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "edge_runtime",
+            "run",
+            "--config",
+            str(config),
+            "--output",
+            str(output),
+        ]
         log = Path(folder) / "log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(command, stderr=stderr)
@@ -95,14 +115,23 @@ def soak(minutes: float, bundle: str | None, labels: str) -> tuple[Verdict, list
             process.terminate()
             code = process.wait(10)
         files = [*sorted(Path(folder).glob("run.0*.jsonl")), output]
-        records = [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
+        records = [
+            json.loads(line)
+            for file in files
+            if file.exists()
+            for line in file.read_text().splitlines()
+        ]
         if len(samples) < 4 or all(record["state"] == "stale" for record in records):
             said = next(reversed(log.read_text(errors="replace").strip().splitlines()), "nothing")
-            raise DataError(f"no frames or too short to judge; edge-label ended with {code} and said: {said}")
+            raise DataError(
+                f"no frames or too short to judge; edge-label ended with {code} and said: {said}"
+            )
     return _judge(samples, records, absences, code), samples, records
 
 
-def _watch(process: subprocess.Popen[bytes], camera: MjpegCamera, seconds: float) -> tuple[list[Sample], int]:
+def _watch(
+    process: subprocess.Popen[bytes], camera: MjpegCamera, seconds: float
+) -> tuple[list[Sample], int]:
     """Play the script and sample once a second until the time is up or the process ends."""
     start = time.monotonic()
     samples: list[Sample] = []
@@ -127,27 +156,39 @@ def _watch(process: subprocess.Popen[bytes], camera: MjpegCamera, seconds: float
 def _sample(pid: int, s: float) -> Sample:
     proc = Path(f"/proc/{pid}")
     rss = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    return Sample(s, rss, sum(1 for _ in (proc / "task").iterdir()), sum(1 for _ in (proc / "fd").iterdir()))
+    return Sample(
+        s, rss, sum(1 for _ in (proc / "task").iterdir()), sum(1 for _ in (proc / "fd").iterdir())
+    )
 
 
 def _judge(samples: list[Sample], records: list[dict], absences: int, code: int) -> Verdict:
     late = [sample for sample in samples if sample.s > WARM_UP * samples[-1].s]
     half = len(late) // 2
-    slope = np.polyfit([sample.s for sample in late], [sample.rss_mb for sample in late], 1)[0] * 3600
+    slope = (
+        np.polyfit([sample.s for sample in late], [sample.rss_mb for sample in late], 1)[0] * 3600
+    )
     latency = [record["ms"]["total"] for record in records if record["state"] != "stale"]
     times = [record["mono_s"] for record in records]
     return Verdict(
         minutes=round(samples[-1].s / 60, 2),
         records=len(records),
-        states={state: sum(r["state"] == state for r in records) for state in sorted({r["state"] for r in records})},
+        states={
+            state: sum(r["state"] == state for r in records)
+            for state in sorted({r["state"] for r in records})
+        },
         absences=absences,
         rss_mb=(round(late[0].rss_mb, 1), round(max(sample.rss_mb for sample in late), 1)),
         slope_mb_per_h=round(float(slope), 2),
         threads=(max(s.threads for s in late[:half]), max(s.threads for s in late[half:])),
-        descriptors=(max(s.descriptors for s in late[:half]), max(s.descriptors for s in late[half:])),
+        descriptors=(
+            max(s.descriptors for s in late[:half]),
+            max(s.descriptors for s in late[half:]),
+        ),
         latency_ms={f"p{p}": round(float(np.percentile(latency, p)), 2) for p in (50, 90, 99)},
         longest_gap_s=round(max(b - a for a, b in itertools.pairwise(times)), 2),
-        machine_gap_s=round(max(0.0, max(b.s - a.s for a, b in itertools.pairwise(samples)) - 1), 2),
+        machine_gap_s=round(
+            max(0.0, max(b.s - a.s for a, b in itertools.pairwise(samples)) - 1), 2
+        ),
         exit_code=code,
     )
 
@@ -162,13 +203,18 @@ def plot(samples: list[Sample], records: list[dict], path: Path) -> None:
     figure, axes = pyplot.subplots(4, 1, sharex=True, figsize=(10, 8), constrained_layout=True)
     s = [sample.s / 60 for sample in samples]
     for axis, name, title in zip(
-        axes, ("rss_mb", "threads", "descriptors"), ("RSS, MB", "threads", "descriptors"), strict=False
+        axes,
+        ("rss_mb", "threads", "descriptors"),
+        ("RSS, MB", "threads", "descriptors"),
+        strict=False,
     ):
         axis.plot(s, [getattr(sample, name) for sample in samples], linewidth=1)
         axis.set_ylabel(title)
         axis.set_ylim(bottom=0)
     first = records[0]["mono_s"]
-    axes[3].plot([(r["mono_s"] - first) / 60 for r in records], [r["ms"]["total"] for r in records], ",")
+    axes[3].plot(
+        [(r["mono_s"] - first) / 60 for r in records], [r["ms"]["total"] for r in records], ","
+    )
     axes[3].set_ylabel("latency, ms")
     axes[3].set_xlabel("minutes")
     figure.savefig(path, dpi=100)
@@ -176,11 +222,17 @@ def plot(samples: list[Sample], records: list[dict], path: Path) -> None:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.measure.soak", description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=2.0, help="how long (default 2; an hour says something)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.measure.soak", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=2.0, help="how long (default 2; an hour says something)"
+    )
     parser.add_argument("--bundle", help="model bundle (default: the shipped one)")
     parser.add_argument("--labels", default="road", help="label set (default road)")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw RSS, threads, descriptors and latency")
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw RSS, threads, descriptors and latency"
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 when a promise is broken")
     options = parser.parse_args()
     if options.minutes <= 0:

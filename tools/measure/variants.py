@@ -2,8 +2,8 @@
 
 ``python -m tools.measure.variants decode|frames|memory|session``
 
-Variants run in turn within one process or one after the other in fresh processes, so that the ratios hold on a
-noisy machine even where the milliseconds do not.
+Variants run in turn within one process or one after the other in fresh processes, so that the
+ratios hold on a noisy machine even where the milliseconds do not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def _answer(command: list[str]) -> dict[str, float]:
     """What a child prints as JSON. Raises DataError with its last line when it fails."""
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise DataError(next(reversed(done.stderr.strip().splitlines()), f"a child ended with {done.returncode}"))
+        raise DataError(
+            next(
+                reversed(done.stderr.strip().splitlines()), f"a child ended with {done.returncode}"
+            )
+        )
     answer: dict[str, float] = json.loads(done.stdout)
     return answer
 
@@ -71,7 +75,8 @@ def measure_decode() -> None:
 
 
 def measure_frames(videos: str) -> None:
-    """How large a camera's 640x480 JPEG is, and what it costs to decode at half size: bench's frame, and videos.
+    """How large a camera's 640x480 JPEG is, and what it costs to decode at half size: bench's
+    frame, and videos.
 
     Raises NoInputError without videos, DataError for one that cannot be read.
     """
@@ -88,7 +93,8 @@ def measure_frames(videos: str) -> None:
     if not paths:
         raise NoInputError(f"{videos}: no videos there (.avi, .mp4); give a folder of them")
     for path in paths:
-        video, shown[path.name] = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG), []
+        video = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
+        shown[path.name] = []
         for at in np.linspace(0, video.get(cv2.CAP_PROP_FRAME_COUNT) - 2, 6):
             video.set(cv2.CAP_PROP_POS_FRAMES, int(at))
             whole = video.read()[1]
@@ -97,7 +103,9 @@ def measure_frames(videos: str) -> None:
             width = min(whole.shape[1], whole.shape[0] * 4 // 3)
             cut = whole[:, (whole.shape[1] - width) // 2 :][:, :width]
             small = cv2.resize(cut, (640, 480), interpolation=cv2.INTER_AREA)
-            shown[path.name].append(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].reshape(-1))
+            shown[path.name].append(
+                cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].reshape(-1)
+            )
     calls = {
         name: lambda frames=frames: [decode(Frame(f, "mjpg", 0.0, 0.0), (192, 192)) for f in frames]
         for name, frames in shown.items()
@@ -123,12 +131,15 @@ print(json.dumps(result.memory_mb))
 
 
 def measure_memory(bundle: str) -> None:
-    """What bench sees with start-up memory kept or released, mappings whole or in pieces, small or large folios."""
+    """What bench sees with start-up memory kept or released, mappings whole or in pieces, small or
+    large folios."""
     import os
     import sysconfig
 
     libraries = [p for p in Path(sysconfig.get_paths()["platlib"]).rglob("*.so*") if p.is_file()]
-    print("| page cache | start-up memory | RSS MB | own MB | peak MB |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| page cache | start-up memory | RSS MB | own MB | peak MB |\n| --- | --- | --- | --- | --- |"
+    )
     for cache in ("small folios", "large folios"):
         for library in libraries:
             with library.open("rb") as file:
@@ -144,12 +155,25 @@ def measure_memory(bundle: str) -> None:
 
 
 def measure_session(bundle: str) -> None:
-    """Memory, time and CPU of a paced run (30 FPS) under each set of session options, a fresh process each."""
-    print("| session options | RSS MB | peak MB | ms a frame | CPU ms a frame |\n| --- | --- | --- | --- | --- |")
+    """Memory, time and CPU of a paced run (30 FPS) under each set of session options, a fresh
+    process each."""
+    print(
+        "| session options | RSS MB | peak MB | ms a frame | CPU ms a frame |\n| --- | --- | --- | --- | --- |"
+    )
     for name, options in SESSION_VARIANTS.items():
-        command = [sys.executable, "-m", "tools.measure.variants", "session-child", bundle, json.dumps(options)]
+        command = [
+            sys.executable,
+            "-m",
+            "tools.measure.variants",
+            "session-child",
+            bundle,
+            json.dumps(options),
+        ]
         got = _answer(command)
-        print(f"| {name} | {got['rss']:.1f} | {got['peak']:.1f} | {got['ms']:.2f} | {got['cpu']:.2f} |", flush=True)
+        print(
+            f"| {name} | {got['rss']:.1f} | {got['peak']:.1f} | {got['ms']:.2f} | {got['cpu']:.2f} |",
+            flush=True,
+        )
 
 
 def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
@@ -183,14 +207,23 @@ def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
         times.append((time.perf_counter() - start) * 1e3)
         time.sleep(max(0.0, 1 / 30 - times[-1] / 1e3))
     cpu = (time.process_time() - cpu) * 1e3 / len(times)
-    print(json.dumps({"rss": rss_mb(), "peak": peak_rss_mb(), "ms": statistics.median(times), "cpu": cpu}))
+    print(
+        json.dumps(
+            {"rss": rss_mb(), "peak": peak_rss_mb(), "ms": statistics.median(times), "cpu": cpu}
+        )
+    )
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.measure.variants", description=__doc__)
     parser.add_argument("what", choices=["decode", "frames", "memory", "session", "session-child"])
-    parser.add_argument("path", nargs="?", default="models/edge-clip", help="a bundle; for frames: a folder of videos")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        default="models/edge-clip",
+        help="a bundle; for frames: a folder of videos",
+    )
     parser.add_argument("variant", nargs="?", help=argparse.SUPPRESS)
     options = parser.parse_args()
     try:

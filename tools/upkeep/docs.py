@@ -1,7 +1,8 @@
-"""Write the references that are generated from the code: ``python -m tools.upkeep.docs`` (``--check`` in CI).
+"""Write the references that are generated from the code: ``python -m tools.upkeep.docs``
+(``--check`` in CI).
 
-docs/cli.md from the argument parser, docs/configuration.md from the configuration dataclasses and the commented
-systemd/edge-label.yaml, docs/record.schema.json from the record dataclasses.
+docs/cli.md from the argument parser, docs/configuration.md from the configuration dataclasses and
+the commented systemd/edge-label.yaml, docs/record.schema.json from the record dataclasses.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def cli_reference() -> str:
     return "\n".join(parts)
 
 
-def _commands(parser: argparse.ArgumentParser, title: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def _commands(
+    parser: argparse.ArgumentParser, title: str
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield title, parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -41,22 +44,32 @@ def _commands(parser: argparse.ArgumentParser, title: str) -> Iterator[tuple[str
 
 
 def configuration_reference() -> str:
-    """A table of keys, types and defaults for each section, then the commented file that is the manual."""
+    """A table of keys, types and defaults for each section, then the commented file that is the
+    manual."""
     from edge_runtime.config import Config
 
     parts = [_MADE_BY, "# Configuration\n"]
-    parts.append("Every key, its type and its default. What each one is for stands in the file itself, below.\n")
+    parts.append(
+        "Every key, its type and its default. What each one is for stands in the file itself, below.\n"
+    )
     hints = typing.get_type_hints(Config)
     for section in dataclasses.fields(Config):
         cls, off = _section(hints[section.name])
         doc = " ".join((cls.__doc__ or "").split())
-        parts.append(f"## {section.name}\n\n{doc}{' Off unless the section is there.' if off else ''}\n")
+        parts.append(
+            f"## {section.name}\n\n{doc}{' Off unless the section is there.' if off else ''}\n"
+        )
         parts.append("| key | type | default |\n| --- | --- | --- |")
         kinds = typing.get_type_hints(cls)
-        parts.extend(f"| `{f.name}` | {_kind(kinds[f.name])} | {_default(f)} |" for f in dataclasses.fields(cls))
+        parts.extend(
+            f"| `{f.name}` | {_kind(kinds[f.name])} | {_default(f)} |"
+            for f in dataclasses.fields(cls)
+        )
         parts.append("")
     manual = (ROOT / "systemd" / "edge-label.yaml").read_text()
-    parts.append("## The file\n\n`systemd/edge-label.yaml`, as `make install` puts it in /etc/edge-label:\n")
+    parts.append(
+        "## The file\n\n`systemd/edge-label.yaml`, as `make install` puts it in /etc/edge-label:\n"
+    )
     parts.append(f"```yaml\n{manual}```\n")
     return "\n".join(parts)
 
@@ -71,7 +84,9 @@ def _kind(hint: Any) -> str:
     if origin is typing.Literal:
         return " or ".join(f"`{a}`" for a in typing.get_args(hint))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("empty" if a is types.NoneType else _kind(a) for a in typing.get_args(hint))
+        return " or ".join(
+            "empty" if a is types.NoneType else _kind(a) for a in typing.get_args(hint)
+        )
     if origin is tuple:
         return f"list of {_kind(typing.get_args(hint)[0])}"
     if dataclasses.is_dataclass(hint):
@@ -84,7 +99,11 @@ def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
         return f"`{json.dumps(field.default)}`"
     if field.default_factory is not dataclasses.MISSING:
-        return "the machine's name" if field.name == "device" else f"`{json.dumps(field.default_factory())}`"
+        return (
+            "the machine's name"
+            if field.name == "device"
+            else f"`{json.dumps(field.default_factory())}`"
+        )
     return "required"
 
 
@@ -104,18 +123,25 @@ DOCUMENTS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Write all documents, or with ``--check`` exit 1 when one is stale."""
-    parser = argparse.ArgumentParser(prog="python -m tools.upkeep.docs", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a document is stale")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.upkeep.docs", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a document is stale"
+    )
     options = parser.parse_args(argv)
     stale = []
     for name, make in DOCUMENTS.items():
-        path, text = ROOT / name, make()
+        path = ROOT / name
+        text = make()
         if not path.exists() or path.read_text() != text:
             stale.append(name)
             if not options.check:
                 path.write_text(text)
     if stale:
-        print(f"docs: {'stale' if options.check else 'written'}: {', '.join(stale)}", file=sys.stderr)
+        print(
+            f"docs: {'stale' if options.check else 'written'}: {', '.join(stale)}", file=sys.stderr
+        )
     return 1 if stale and options.check else 0
 
 

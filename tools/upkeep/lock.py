@@ -1,8 +1,10 @@
-"""``make lock``: write requirements.lock, the releases that are known to work together, each with its hashes.
+"""``make lock``: write requirements.lock, the releases that are known to work together, each with
+its hashes.
 
-The lock is a constraints file. pip takes from it only what is asked for, so one file serves the demo (five
-packages), the tests (with torch) and the image, and torch's CUDA libraries are fetched only where the torch that
-is installed asks for them. The lock names no index: the hashes say which files are meant, wherever they are.
+The lock is a constraints file. pip takes from it only what is asked for, so one file serves the
+demo (five packages), the tests (with torch) and the image, and torch's CUDA libraries are fetched
+only where the torch that is installed asks for them. The lock names no index: the hashes say which
+files are meant, wherever they are.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Pin:
         """Is this the pin for a Python such as ``3.12``?"""
         from packaging.markers import Marker
 
-        return not self.marker or Marker(self.marker).evaluate({"python_full_version": f"{python_version}.0"})
+        return not self.marker or Marker(self.marker).evaluate(
+            {"python_full_version": f"{python_version}.0"}
+        )
 
 
 def read(text: str) -> list[Pin]:
@@ -72,8 +76,11 @@ def for_this_project(pin: Pin) -> Pin:
 
 
 def requirements(names: list[str], python_version: str = THIS_PYTHON) -> str:
-    """Lines of a requirements file for ``names`` on that Python, with hashes: for a pip that runs on another."""
-    pins = [pin for pin in read(LOCK.read_text()) if pin.name in names and pin.serves(python_version)]
+    """Lines of a requirements file for ``names`` on that Python, with hashes: for a pip that runs
+    on another."""
+    pins = [
+        pin for pin in read(LOCK.read_text()) if pin.name in names and pin.serves(python_version)
+    ]
     return "".join(Pin(pin.name, pin.version, "", pin.hashes).text() for pin in pins)
 
 

@@ -1,7 +1,9 @@
-"""Is this tree fit to release? ``make release-check``: wheel and sdist, an empty environment, the demo from the wheel.
+"""Is this tree fit to release? ``make release-check``: wheel and sdist, an empty environment, the
+demo from the wheel.
 
-The wheel must hold edge_runtime and nothing else; alone, without the demo's photographs or a bundle, it must say in one
-line what to add. With both it must label. Needs Python's venv and a package index, and nothing installed.
+The wheel must hold edge_runtime and nothing else; alone, without the demo's photographs or a
+bundle, it must say in one line what to add. With both it must label. Needs Python's venv and a
+package index, and nothing installed.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ def environment(name: str, *install: str) -> Path:
     venv.create(BUILD / name, with_pip=True)
     binaries = BUILD / name / "bin"
     pip = BUILD / "pip.txt"
-    pip.write_text(lock.requirements(["pip"]))  # venv's own is too old to check the hashes of constraints
-    subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", pip], check=True)
+    # venv's own is too old to check the hashes of constraints
+    pip.write_text(lock.requirements(["pip"]))
+    subprocess.run(
+        [binaries / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", pip],
+        check=True,
+    )
     locked_install(binaries, *install)
     return binaries
 
@@ -37,20 +43,37 @@ def environment(name: str, *install: str) -> Path:
 def locked_install(binaries: Path, *install: str) -> None:
     """``pip install`` of the locked releases."""
     locked = ["--constraint", lock.LOCK, "--build-constraint", lock.LOCK, "--no-require-hashes"]
-    subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", *locked, *install], check=True)
+    subprocess.run(
+        [binaries / "python", "-m", "pip", "install", "--quiet", *locked, *install], check=True
+    )
 
 
 def strangers(wheel: Path) -> list[str]:
     """Files in the wheel that are neither edge_runtime nor its own metadata."""
     names = zipfile.ZipFile(wheel).namelist()
-    return [name for name in names if not name.startswith("edge_runtime/") and ".dist-info/" not in name]
+    return [
+        name for name in names if not name.startswith("edge_runtime/") and ".dist-info/" not in name
+    ]
 
 
 def demo(binaries: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``edge-label --camera demo`` where nothing of this tree is near."""
-    command = [binaries / "edge-label", "--camera", "demo", "--seconds", str(DEMO_SECONDS), *arguments]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("EDGE_LABEL", "PYTHON"))}
-    return subprocess.run(command, cwd=BUILD, env=clean, capture_output=True, text=True, check=False, timeout=120)
+    command = [
+        binaries / "edge-label",
+        "--camera",
+        "demo",
+        "--seconds",
+        str(DEMO_SECONDS),
+        *arguments,
+    ]
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("EDGE_LABEL", "PYTHON"))
+    }
+    return subprocess.run(
+        command, cwd=BUILD, env=clean, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def main() -> int:
@@ -62,22 +85,35 @@ def main() -> int:
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = (ROOT / "dist").glob("*.whl")
     (sdist,) = (ROOT / "dist").glob("*.tar.gz")
-    print(f"built {wheel.name} ({wheel.stat().st_size} bytes) and {sdist.name} ({sdist.stat().st_size} bytes)")
+    print(
+        f"built {wheel.name} ({wheel.stat().st_size} bytes) and {sdist.name} ({sdist.stat().st_size} bytes)"
+    )
     if found := strangers(wheel):
         raise SystemExit(f"release-check: not for the wheel: {', '.join(found)}")
 
     alone = environment("alone", str(wheel))
-    for missing, arguments in (("a bundle", ()), ("the demo's photographs", ("--bundle", str(BUNDLE)))):
+    for missing, arguments in (
+        ("a bundle", ()),
+        ("the demo's photographs", ("--bundle", str(BUNDLE))),
+    ):
         done = demo(alone, *arguments)
         if done.returncode == 0 or len(done.stderr.splitlines()) != 1:
-            raise SystemExit(f"release-check: without {missing}: exit {done.returncode}, not one line:\n{done.stderr}")
+            raise SystemExit(
+                f"release-check: without {missing}: exit {done.returncode}, not one line:\n{done.stderr}"
+            )
         print(f"without {missing}: exit {done.returncode}: {done.stderr.strip()}")
 
     locked_install(alone, f"{wheel}[demo]")
     done = demo(alone, "--bundle", str(BUNDLE))
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    if done.returncode or len(records) < DEMO_SECONDS or not any(record["state"] == "ok" for record in records):
-        raise SystemExit(f"release-check: the demo: exit {done.returncode}, {len(records)} records:\n{done.stderr}")
+    if (
+        done.returncode
+        or len(records) < DEMO_SECONDS
+        or not any(record["state"] == "ok" for record in records)
+    ):
+        raise SystemExit(
+            f"release-check: the demo: exit {done.returncode}, {len(records)} records:\n{done.stderr}"
+        )
     print(f"demo from the wheel: {len(records)} records; {done.stderr.splitlines()[-1]}")
     return 0
 

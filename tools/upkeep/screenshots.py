@@ -1,7 +1,8 @@
 """Take the pictures of docs/images again, from a live run: ``python -m tools.upkeep.screenshots``.
 
-Runs the demo camera with the preview page and lets Debian's Chromium, without a window, visit it as a desktop, as a
-desktop in dark mode and as a phone; then draws the report of the same run. Look at each picture before you commit it.
+Runs the demo camera with the preview page and lets Debian's Chromium, without a window, visit it as
+a desktop, as a desktop in dark mode and as a phone; then draws the report of the same run. Look at
+each picture before you commit it.
 """
 
 from __future__ import annotations
@@ -31,13 +32,20 @@ SHOTS = {
 RUN_S = 22.0  # twice around the demo's photographs, for the report
 
 
-def shoot(url: str, size: tuple[int, int], options: tuple[str, ...], profile: Path) -> Image.Image | None:
-    """What a browser with a window of ``size`` shows after two seconds; None when it does not come to an end."""
+def shoot(
+    url: str, size: tuple[int, int], options: tuple[str, ...], profile: Path
+) -> Image.Image | None:
+    """What a browser with a window of ``size`` shows after two seconds; None when it does not come
+    to an end."""
     picture = profile / "shot.png"
     picture.unlink(missing_ok=True)
     width, height = size
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
-    flags += [f"--user-data-dir={profile}", f"--window-size={width},{height}", "--virtual-time-budget=2500"]
+    flags += [
+        f"--user-data-dir={profile}",
+        f"--window-size={width},{height}",
+        "--virtual-time-budget=2500",
+    ]
     command = ["chromium", *flags, *options, f"--screenshot={picture}", url]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=40)
@@ -47,7 +55,8 @@ def shoot(url: str, size: tuple[int, int], options: tuple[str, ...], profile: Pa
 
 
 def calm(url: str) -> bool:
-    """Is the label with the best score on? Not so in the second after a change, nor before the first picture."""
+    """Is the label with the best score on? Not so in the second after a change, nor before the
+    first picture."""
     try:
         with urllib.request.urlopen(f"{url}state", timeout=10) as answer:  # noqa: S310 - our own http address
             record = json.load(answer)["record"]
@@ -56,8 +65,11 @@ def calm(url: str) -> bool:
     return bool(record and record["labels"] and record["labels"][0]["on"])
 
 
-def shoot_calmly(url: str, size: tuple[int, int], options: tuple[str, ...], profile: Path) -> Image.Image:
-    """A shot that was not taken within a change: the second before the browser ended, in which it took it, was calm."""
+def shoot_calmly(
+    url: str, size: tuple[int, int], options: tuple[str, ...], profile: Path
+) -> Image.Image:
+    """A shot that was not taken within a change: the second before the browser ended, in which it
+    took it, was calm."""
     for _ in range(20):
         looks: list[bool] = []
         done = threading.Event()
@@ -89,7 +101,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.upkeep.screenshots", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images", help="folder (default docs/images)")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "docs" / "images", help="folder (default docs/images)"
+    )
     options = parser.parse_args()
     if not shutil.which("chromium"):
         raise SystemExit("screenshots: chromium is not installed; apt-get install chromium")
@@ -97,7 +111,15 @@ def main() -> int:
     url = f"http://127.0.0.1:{port}/"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "edge_runtime", "--camera", "demo", "--preview", f"127.0.0.1:{port}"]
+        command = [
+            sys.executable,
+            "-m",
+            "edge_runtime",
+            "--camera",
+            "demo",
+            "--preview",
+            f"127.0.0.1:{port}",
+        ]
         daemon = subprocess.Popen([*command, "--output", folder / "run.jsonl"])
         start = time.monotonic()
         try:
@@ -109,10 +131,21 @@ def main() -> int:
         finally:
             daemon.terminate()
             daemon.wait()
-        command = [sys.executable, "-m", "edge_runtime", "report", folder / "run.jsonl", "--output", folder / "r.html"]
+        command = [
+            sys.executable,
+            "-m",
+            "edge_runtime",
+            "report",
+            folder / "run.jsonl",
+            "--output",
+            folder / "r.html",
+        ]
         subprocess.run([*command, "--png", folder / "report.png"], check=True)
         report = Image.open(folder / "report.png")
-        keep(report.resize((1000, round(report.height * 1000 / report.width))), options.output / "report.png")
+        keep(
+            report.resize((1000, round(report.height * 1000 / report.width))),
+            options.output / "report.png",
+        )
     return 0
 
 

@@ -25,7 +25,8 @@ MINIMUM_RUNTIME = "0.1.0"
 
 
 def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_scale: float) -> None:
-    """All files of the bundle but MODEL_CARD.md into `scratch`. Raises ConfigError when text spaces differ."""
+    """All files of the bundle but MODEL_CARD.md into `scratch`. Raises ConfigError when text spaces
+    differ."""
     recipe, student, text_space = load_run(run)
     encoder = run / "encoder.onnx"
     parity = read_json(run / "quantize.json", f"python -m tools.quantize {run}")
@@ -82,7 +83,9 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
     write_manifest(scratch, manifest)
 
 
-def make_bundle(run: Path, bank: Path, labels: list[Path], output: Path, logit_scale: float, data: Path | None) -> None:
+def make_bundle(
+    run: Path, bank: Path, labels: list[Path], output: Path, logit_scale: float, data: Path | None
+) -> None:
     """Assemble, check, score, describe, and only then replace `output`."""
     refuse_other_folder(output)
     output.parent.mkdir(parents=True, exist_ok=True)

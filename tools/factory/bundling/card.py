@@ -86,7 +86,8 @@ def training_story(recipe: Recipe, run: Path) -> str:
     losses = ", ".join(
         f"{name} {weight:g}"
         for name, weight in asdict(recipe.losses).items()
-        if name in ("contrastive", "condition", "alignment", "relational", "posterior", "triplet") and weight
+        if name in ("contrastive", "condition", "alignment", "relational", "posterior", "triplet")
+        and weight
     )
     steps = entries[-1]["step"] if entries else 0
     story = [f"{stages}, batch {recipe.train.batch}, {steps} steps. Loss weights: {losses}."]
@@ -97,15 +98,22 @@ def training_story(recipe: Recipe, run: Path) -> str:
             "`python -m tools.interpolate`); the table below is of the trained ones."
         )
     if recipe.student.head.rank:
-        story.append(f"Its head's linear layer was then factored to rank {recipe.student.head.rank} (`tools.shrink`).")
+        story.append(
+            f"Its head's linear layer was then factored to rank {recipe.student.head.rank} (`tools.shrink`)."
+        )
     if validations:
         story += ["", "Held-out training pictures (never the evaluation sets):", ""]
-        story += ["| step | mean top-1 | conditions told apart | cosine to teacher |", "| --- | --- | --- | --- |"]
+        story += [
+            "| step | mean top-1 | conditions told apart | cosine to teacher |",
+            "| --- | --- | --- | --- |",
+        ]
         shown = validations[:: max(1, len(validations) // 8)]
         shown += [] if shown[-1] is validations[-1] else [validations[-1]]
         for entry in shown:
             v = entry["validation"]
             cells = [str(entry["step"])]
-            cells += [f"{v[key]:.3f}" if key in v else "" for key in ("mean_top1", "conditions", "cosine")]
+            cells += [
+                f"{v[key]:.3f}" if key in v else "" for key in ("mean_top1", "conditions", "cosine")
+            ]
             story.append("| " + " | ".join(cells) + " |")
     return "\n".join(story)

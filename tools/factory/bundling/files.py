@@ -33,12 +33,16 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
         name = path.relative_to(folder).as_posix()
         if name not in ("manifest.json", "MODEL_CARD.md"):
             data = path.read_bytes()
-            manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+            manifest["files"][name] = {
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "size": len(data),
+            }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def check_bundle(folder: Path) -> None:
-    """Open the bundle as the runtime does: hashes, session, bank, every label set. Raises EdgeLabelError."""
+    """Open the bundle as the runtime does: hashes, session, bank, every label set. Raises
+    EdgeLabelError."""
     bundle = load_bundle(folder)
     bundle.verify()
     Encoder(bundle)
@@ -54,9 +58,9 @@ def refuse_other_folder(output: Path) -> None:
 
 
 def replace_folder(new: Path, output: Path) -> None:
-    """Put `new` (beside it on the same disk) in the place of `output`; what was there goes only when all is well.
+    """Put `new` (beside it on the same disk) in the place of `output`.
 
-    Raises DataError where `output` is no bundle.
+    What was there goes only when all is well. Raises DataError where `output` is no bundle.
     """
     refuse_other_folder(output)
     old = output.with_name(f".{output.name}.old")
@@ -68,11 +72,18 @@ def replace_folder(new: Path, output: Path) -> None:
 
 
 def update_bundle(bundle: Bundle, files: dict[str, bytes], facts: dict[str, Any]) -> None:
-    """Write files into a bundle, and the manifest with their hashes and other facts. Raises BundleError, DataError."""
+    """Write files into a bundle, and the manifest with their hashes and other facts. Raises
+    BundleError, DataError."""
     for name, data in files.items():
         write_atomically(bundle.path / name, data)
-    hashes = {name: {"sha256": sha, "size": size} for name, (sha, size) in bundle.manifest.files.items()}
-    hashes |= {name: {"sha256": sha256_hex(data), "size": len(data)} for name, data in files.items()}
+    hashes = {
+        name: {"sha256": sha, "size": size} for name, (sha, size) in bundle.manifest.files.items()
+    }
+    hashes |= {
+        name: {"sha256": sha256_hex(data), "size": len(data)} for name, data in files.items()
+    }
     manifest = bundle.manifest.raw | {"files": dict(sorted(hashes.items()))} | facts
-    write_atomically(bundle.path / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    write_atomically(
+        bundle.path / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode()
+    )
     load_bundle(bundle.path).verify()

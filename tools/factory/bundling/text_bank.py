@@ -1,4 +1,5 @@
-"""The text bank of a bundle: genuine rows where a text tower made them, approximate rows for the rest."""
+"""The text bank of a bundle: genuine rows where a text tower made them, approximate rows for the
+rest."""
 
 from __future__ import annotations
 
@@ -14,14 +15,20 @@ from edge_runtime.model.labels import BANK_SCHEMA, parse_label_set
 from edge_runtime.model.phrases import PhraseIndex, bare, normalise
 from edge_runtime.strict_yaml import read_text
 from tools.factory.teachers.teacher import CLIP_B32, Teacher, unit
-from tools.factory.text.sentence_map import DEFAULT_WEIGHTS, SentenceMap, load_text_rows, unique_rows
+from tools.factory.text.sentence_map import (
+    DEFAULT_WEIGHTS,
+    SentenceMap,
+    load_text_rows,
+    unique_rows,
+)
 
 TEMPLATES = ("a photo of a {}",)
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Text embeddings by name. ``rows``: float16 (N, dim), unit norm; ``approximate``: indices of estimated rows."""
+    """Text embeddings by name. ``rows``: float16 (N, dim), unit norm; ``approximate``: indices of
+    estimated rows."""
 
     names: tuple[str, ...]
     rows: np.ndarray
@@ -45,7 +52,8 @@ class Bank:
 
 
 def wanted_phrases(label_sets: Iterable[Path], phrase_lists: Iterable[Path] = ()) -> dict[str, str]:
-    """Bare phrase -> as first written: every prompt and background of the sets, every line of the lists."""
+    """Bare phrase -> as first written: every prompt and background of the sets, every line of the
+    lists."""
     written: list[str] = []
     for path in label_sets:
         labels = parse_label_set(read_text(path, "label set"), str(path))
@@ -54,7 +62,9 @@ def wanted_phrases(label_sets: Iterable[Path], phrase_lists: Iterable[Path] = ()
         written += labels.background
     for path in phrase_lists:
         lines = (line.strip() for line in read_text(path, "phrase list").splitlines())
-        written += [TEMPLATES[0].format(line) for line in lines if line and not line.startswith("#")]
+        written += [
+            TEMPLATES[0].format(line) for line in lines if line and not line.startswith("#")
+        ]
     out: dict[str, str] = {}
     for phrase in written:
         out.setdefault(bare(normalise(phrase)), phrase)
@@ -68,7 +78,9 @@ def offline_bank(phrases: dict[str, str], weights: Path = DEFAULT_WEIGHTS) -> Ba
     known = PhraseIndex(list(exact))
     missing = sorted(phrase for phrase in phrases if known.find(phrase) is None)
     estimated = SentenceMap(text_rows)([phrases[name] for name in missing])
-    moved = set(exact) - {n for n, kind in zip(text_rows.names, text_rows.kinds, strict=True) if kind == "plain"}
+    moved = set(exact) - {
+        n for n, kind in zip(text_rows.names, text_rows.kinds, strict=True) if kind == "plain"
+    }
     return Bank(
         names=(*exact, *missing),
         rows=np.concatenate([np.stack(list(exact.values())), estimated]).astype(np.float16),
@@ -85,8 +97,11 @@ def offline_bank(phrases: dict[str, str], weights: Path = DEFAULT_WEIGHTS) -> Ba
 
 
 def teacher_bank(teacher: Teacher, phrases: dict[str, str], names: Sequence[str] = ()) -> Bank:
-    """Every row from the teacher's own text tower: ``names`` in the first template, phrases as written."""
+    """Every row from the teacher's own text tower: ``names`` in the first template, phrases as
+    written."""
     texts = {name: TEMPLATES[0].format(name) for name in names} | phrases
     order = sorted(texts)
     rows = unit(teacher.text_embeddings([texts[name] for name in order]))
-    return Bank(tuple(order), rows.astype(np.float16), (), teacher.text_space, {"exact": teacher.text_space})
+    return Bank(
+        tuple(order), rows.astype(np.float16), (), teacher.text_space, {"exact": teacher.text_space}
+    )

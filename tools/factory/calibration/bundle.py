@@ -40,8 +40,15 @@ def reliability_picture(tasks: Sequence[Task], before: float, after: float) -> b
             confidence, accuracy, count = metrics.reliability(probability, task.truth)
             filled = count >= 5
             error = task.error(scale)
-            axis.plot(confidence[filled], accuracy[filled], "o-", label=f"{task.name}, error {error:.3f}")
-        axis.set(title=f"{title}: logit scale {scale:g}", xlabel="confidence", ylabel="share right", xlim=(0, 1))
+            axis.plot(
+                confidence[filled], accuracy[filled], "o-", label=f"{task.name}, error {error:.3f}"
+            )
+        axis.set(
+            title=f"{title}: logit scale {scale:g}",
+            xlabel="confidence",
+            ylabel="share right",
+            xlim=(0, 1),
+        )
         axis.legend()
     figure.tight_layout()
     png = io.BytesIO()
@@ -61,7 +68,9 @@ def calibrate_bundle(options: argparse.Namespace) -> str:
     scale = fit_scale(tasks)
     probabilities = [metrics.probabilities(task.cosines, scale) for task in tasks]
     confidence = np.concatenate([p.max(axis=1) for p in probabilities])
-    right = np.concatenate([p.argmax(axis=1) == t.truth for p, t in zip(probabilities, tasks, strict=True)])
+    right = np.concatenate(
+        [p.argmax(axis=1) == t.truth for p, t in zip(probabilities, tasks, strict=True)]
+    )
     threshold = round(threshold_for(confidence, right, PRECISION), 2)
     fitted_on = f"{len(right)} held-out pictures of {len(tasks)} labelled sources of {recipe.name}"
     report: dict[str, Any] = {
@@ -79,25 +88,38 @@ def calibrate_bundle(options: argparse.Namespace) -> str:
     ]
     files: dict[str, bytes] = {}
     if others:
-        lines += ["", "Pictures that nothing was fitted on; known against unknown: every second class is known.", ""]
+        lines += [
+            "",
+            "Pictures that nothing was fitted on; known against unknown: every second class is known.",
+            "",
+        ]
         lines += calibration_table(others, scale)
         report |= {
-            "calibration_error_before": {task.name: round(task.error(CLIP_SCALE), 4) for task in others},
+            "calibration_error_before": {
+                task.name: round(task.error(CLIP_SCALE), 4) for task in others
+            },
             "calibration_error_after": {task.name: round(task.error(scale), 4) for task in others},
-            "known_against_unknown_auroc": {task.name: known_against_unknown(task, scale) for task in others},
+            "known_against_unknown_auroc": {
+                task.name: known_against_unknown(task, scale) for task in others
+            },
         }
         files["evaluation/reliability.png"] = reliability_picture(others, CLIP_SCALE, scale)
     if options.write:
         card = options.bundle / "MODEL_CARD.md"
         if card.is_file():
-            write_atomically(card, with_section(card.read_text(encoding="utf-8"), lines, sorted(files)).encode())
-        update_bundle(bundle, files, {"logit_scale": scale, "threshold": threshold, "calibration": report})
+            write_atomically(
+                card, with_section(card.read_text(encoding="utf-8"), lines, sorted(files)).encode()
+            )
+        update_bundle(
+            bundle, files, {"logit_scale": scale, "threshold": threshold, "calibration": report}
+        )
         lines += ["", f"{options.bundle}: logit scale and threshold written; {', '.join(files)}"]
     return "\n".join(lines)
 
 
 def calibration_table(tasks: Sequence[Task], scale: float) -> list[str]:
-    """Markdown: calibration error before and after of each task, and how far known stands from unknown."""
+    """Markdown: calibration error before and after of each task, and how far known stands from
+    unknown."""
     lines = [
         f"| set | pictures | top-1 | error at {CLIP_SCALE:g} | at {scale:g} | known/unknown AUROC: score | margin |",
         "| --- " * 7 + "|",
@@ -110,13 +132,22 @@ def calibration_table(tasks: Sequence[Task], scale: float) -> list[str]:
             f"| {apart.get('probability', '')} | {apart.get('margin', '')} |"
         )
     before, after = (float(np.mean([task.error(s) for task in tasks])) for s in (CLIP_SCALE, scale))
-    return [*lines, "", f"Mean calibration error {before:.3f} -> {after:.3f} ({after / before - 1:+.0%})."]
+    return [
+        *lines,
+        "",
+        f"Mean calibration error {before:.3f} -> {after:.3f} ({after / before - 1:+.0%}).",
+    ]
 
 
 def with_section(card: str, lines: Sequence[str], pictures: Sequence[str]) -> str:
     """A model card with its section on calibration, in the place of an older one."""
     card = re.sub(r"\n## Calibration\n.*?(?=\n## |\Z)", "", card, flags=re.DOTALL)
     shown = "".join(f"\n![{Path(picture).stem}]({picture})\n" for picture in pictures)
-    section = "\n## Calibration\n\nPrinted by `python -m tools.calibrate bundle`.\n\n" + "\n".join(lines) + "\n" + shown
+    section = (
+        "\n## Calibration\n\nPrinted by `python -m tools.calibrate bundle`.\n\n"
+        + "\n".join(lines)
+        + "\n"
+        + shown
+    )
     before, heading, after = card.partition("\n## How it was made")
     return before + section + heading + after

@@ -1,7 +1,9 @@
-"""From scores to probabilities: one scale for a bundle, biases and thresholds for a label set. NumPy only.
+"""From scores to probabilities: one scale for a bundle, biases and thresholds for a label set.
+NumPy only.
 
-Temperature: Guo et al. 2017, "On Calibration of Modern Neural Networks": one scale fitted by the likelihood of
-labelled pictures. Biases: vector scaling of the same paper, with a penalty that keeps them small.
+Temperature: Guo et al. 2017, "On Calibration of Modern Neural Networks": one scale fitted by the
+likelihood of labelled pictures. Biases: vector scaling of the same paper, with a penalty that keeps
+them small.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Task:
-    """A zero-shot task: ``cosines`` (N, classes) of pictures and texts, ``truth`` (N,) the true class."""
+    """A zero-shot task: ``cosines`` (N, classes) of pictures and texts, ``truth`` (N,) the true
+    class."""
 
     name: str
     cosines: Floats
@@ -36,14 +39,16 @@ class Task:
 
 
 def fit_scale(tasks: Sequence[Task], low: float = 1.0, high: float = 1000.0) -> float:
-    """The logit scale of the least mean loss over the tasks, each task counting the same; to three digits."""
+    """The logit scale of the least mean loss over the tasks, each task counting the same; to three
+    digits."""
     scales = np.geomspace(low, high, 400)
     losses = [np.mean([task.loss(float(scale)) for task in tasks]) for scale in scales]
     return float(f"{scales[int(np.argmin(losses))]:.3g}")
 
 
 def threshold_for(confidence: Floats, right: NDArray[np.bool_], precision: float) -> float:
-    """The lowest threshold above which at least this share of answers is right (the highest score if none is)."""
+    """The lowest threshold above which at least this share of answers is right (the highest score
+    if none is)."""
     order = np.argsort(-confidence)
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(share >= precision)
@@ -51,27 +56,36 @@ def threshold_for(confidence: Floats, right: NDArray[np.bool_], precision: float
 
 
 def group_probabilities(logits: Floats, background: Floats) -> Floats:
-    """softmax of (N, labels) with (N, prompts) of background beside them; what background takes is missing."""
+    """softmax of (N, labels) with (N, prompts) of background beside them; what background takes is
+    missing."""
     both = np.concatenate((logits, background), axis=1)
     exp = np.exp(both - both.max(axis=1, keepdims=True))
     return (exp / exp.sum(axis=1, keepdims=True))[:, : logits.shape[1]]
 
 
 def background_bias(logits: Floats, strength: float) -> Floats:
-    """(labels,): takes back a share of what each label scores above the others on pictures of nothing particular."""
+    """(labels,): takes back a share of what each label scores above the others on pictures of
+    nothing particular."""
     usual = np.median(logits, axis=0)
     return strength * (usual.mean() - usual)
 
 
 def fit_labelled(
-    logits: Floats, background: Floats, truth: NDArray[np.int64], penalty: float = 0.1, steps: int = 400
+    logits: Floats,
+    background: Floats,
+    truth: NDArray[np.int64],
+    penalty: float = 0.1,
+    steps: int = 400,
 ) -> tuple[float, Floats]:
-    """(temperature, biases (labels,)) of the least loss on labelled pictures; truth -1: none of the labels.
+    """(temperature, biases (labels,)) of the least loss on labelled pictures; truth -1: none of the
+    labels.
 
-    Gradient descent with momentum on log temperature and biases; ``penalty`` is that of the biases' squares.
+    Gradient descent with momentum on log temperature and biases; ``penalty`` is that of the biases'
+    squares.
     """
     count = logits.shape[1]
-    bias, log_t = np.zeros(count), 0.0
+    bias = np.zeros(count)
+    log_t = 0.0
     speed = np.zeros(count + 1)
     everything = np.concatenate((logits, background), axis=1)
     target = np.zeros_like(everything)
@@ -83,13 +97,18 @@ def fit_labelled(
         shifted[:, :count] += bias
         exp = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         probability = exp / exp.sum(axis=1, keepdims=True)
-        if background.shape[1]:  # "none" may be any of the background prompts, in their own proportions
+        if background.shape[
+            1
+        ]:  # "none" may be any of the background prompts, in their own proportions
             rest = probability[~known, count:]
             target[~known, count:] = rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-12)
         error = (probability - target) / len(truth)
-        gradient = np.append(error[:, :count].sum(axis=0) + penalty * bias / count, -(error * scaled).sum())
+        gradient = np.append(
+            error[:, :count].sum(axis=0) + penalty * bias / count, -(error * scaled).sum()
+        )
         speed = 0.9 * speed - np.append(np.full(count, 2.0), 0.2) * gradient
-        bias, log_t = bias + speed[:-1], float(np.clip(log_t + speed[-1], -3, 3))
+        bias = bias + speed[:-1]
+        log_t = float(np.clip(log_t + speed[-1], -3, 3))
     return float(np.exp(log_t)), bias
 
 
@@ -97,5 +116,6 @@ def auroc(known: Floats, unknown: Floats) -> float:
     """Chance that a known picture scores above an unknown one; ties count half."""
     values = np.concatenate((known, unknown))[:, None]
     return metrics.macro_auc(
-        np.concatenate((values, -values), axis=1), np.r_[np.zeros(len(known)), np.ones(len(unknown))].astype(int)
+        np.concatenate((values, -values), axis=1),
+        np.r_[np.zeros(len(known)), np.ones(len(unknown))].astype(int),
     )

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError
 from edge_runtime.model.labels import CompiledLabels, LabelSet
 from tools.factory.calibration.bundle import PRECISION
-from tools.factory.calibration.fits import auroc, background_bias, fit_labelled, group_probabilities, threshold_for
+from tools.factory.calibration.fits import (
+    auroc,
+    background_bias,
+    fit_labelled,
+    group_probabilities,
+    threshold_for,
+)
 from tools.factory.evaluation import metrics
 
 STRENGTH = 0.25  # of the bias from unlabelled pictures; chosen on held-out training pictures
@@ -21,7 +27,8 @@ FEWEST_WINS = 8  # labelled pictures a label must win before it gets a threshold
 def group_logits(
     labels: CompiledLabels, group: str, pictures: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(logits (N, labels of the group), background logits (N, prompts)) as the runtime scores them, without biases.
+    """(logits (N, labels of the group), background logits (N, prompts)) as the runtime scores them,
+    without biases.
 
     Raises DataError for a group that the set does not have.
     """
@@ -35,17 +42,21 @@ def group_logits(
 
 
 def unlabelled_biases(labels: CompiledLabels, pictures: NDArray[np.float32]) -> dict[str, float]:
-    """Label -> bias, from what each label scores above the others of its group on the camera's usual pictures."""
+    """Label -> bias, from what each label scores above the others of its group on the camera's
+    usual pictures."""
     biases = {}
     for group, at in labels.groups:
         logits, _ = group_logits(labels, group, pictures)
-        biases.update(zip(labels.names[at], background_bias(logits, STRENGTH).round(3).tolist(), strict=True))
+        biases.update(
+            zip(labels.names[at], background_bias(logits, STRENGTH).round(3).tolist(), strict=True)
+        )
     return biases
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was learned of one group: its temperature, biases and thresholds by label, and a line that tells."""
+    """What was learned of one group: its temperature, biases and thresholds by label, and a line
+    that tells."""
 
     temperature: float
     biases: dict[str, float]
@@ -54,26 +65,38 @@ class Calibration:
 
 
 def fit_group(
-    labels: CompiledLabels, group: str, pictures: NDArray[np.float32], names: Sequence[str], least: float
+    labels: CompiledLabels,
+    group: str,
+    pictures: NDArray[np.float32],
+    names: Sequence[str],
+    least: float,
 ) -> Calibration:
-    """Fit one group on pictures of its labels and of ``none``; what it tells is measured on the half held back.
+    """Fit one group on pictures of its labels and of ``none``; what it tells is measured on the
+    half held back.
 
-    No threshold falls below ``least``, the bundle's: pictures that are all easy would let any win count.
-    Raises DataError when the pictures show fewer than two of its labels.
+    No threshold falls below ``least``, the bundle's: pictures that are all easy would let any win
+    count. Raises DataError when the pictures show fewer than two of its labels.
     """
     logits, background = group_logits(labels, group, pictures)
     own = list(labels.names[dict(labels.groups)[group]])
     if len(set(names) & set(own)) < 2:
-        raise DataError(f"group '{group}': pictures of two of its labels are needed, these show {set(names)}")
+        raise DataError(
+            f"group '{group}': pictures of two of its labels are needed, these show {set(names)}"
+        )
     truth = np.array([own.index(name) if name in own else -1 for name in names])
     told = []
     fit = np.arange(len(truth)) % 2 == 0
     before = group_probabilities(logits, background)
-    for part in (fit, np.ones(len(truth), bool)):  # first to judge it on the other half, then for good
+    for part in (
+        fit,
+        np.ones(len(truth), bool),
+    ):  # first to judge it on the other half, then for good
         temperature, bias = fit_labelled(logits[part], background[part], truth[part])
         shown_labels = np.unique(truth[truth >= 0])
         unseen = np.setdiff1d(np.arange(len(own)), shown_labels)
-        bias[unseen] = bias[shown_labels].mean()  # a label without pictures is not pushed away by the others
+        bias[unseen] = bias[
+            shown_labels
+        ].mean()  # a label without pictures is not pushed away by the others
         after = group_probabilities(logits / temperature + bias, background / temperature)
         if part is fit:
             told.append(_compare(before[~fit], after[~fit], truth[~fit]))
@@ -88,7 +111,9 @@ def fit_group(
     return Calibration(temperature, biases, thresholds, "; ".join(told))
 
 
-def _compare(before: NDArray[np.float64], after: NDArray[np.float64], truth: NDArray[np.int64]) -> str:
+def _compare(
+    before: NDArray[np.float64], after: NDArray[np.float64], truth: NDArray[np.int64]
+) -> str:
     known = truth >= 0
     errors = [metrics.calibration_error(p[known], truth[known]) for p in (before, after)]
     right = [float((p[known].argmax(1) == truth[known]).mean()) for p in (before, after)]
@@ -106,13 +131,18 @@ def with_biases(label_set: LabelSet, biases: dict[str, float]) -> LabelSet:
 
 
 def with_groups(label_set: LabelSet, groups: dict[str, Calibration]) -> LabelSet:
-    """The set with what was learned of its groups; a group without pictures, and a threshold without one, stay."""
+    """The set with what was learned of its groups; a group without pictures, and a threshold
+    without one, stay."""
     labels = []
     for label in label_set.labels:
         learned = groups.get(label.group)
         if learned:
-            threshold = None if label.background else learned.thresholds.get(label.name, label.threshold)
+            threshold = (
+                None if label.background else learned.thresholds.get(label.name, label.threshold)
+            )
             label = replace(label, bias=learned.biases[label.name], threshold=threshold)
         labels.append(label)
     temperatures = {name: round(own.temperature, 3) for name, own in groups.items()}
-    return replace(label_set, labels=tuple(labels), temperatures=label_set.temperatures | temperatures)
+    return replace(
+        label_set, labels=tuple(labels), temperatures=label_set.temperatures | temperatures
+    )

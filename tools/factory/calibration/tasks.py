@@ -27,7 +27,9 @@ def embed(encode: PictureEncoder, files: Sequence[Path], what: str) -> NDArray[n
     return embed_files(encode, files, what)
 
 
-def held_out_tasks(encode: PictureEncoder, texts: TextRows, recipe: Recipe, data: Path) -> list[Task]:
+def held_out_tasks(
+    encode: PictureEncoder, texts: TextRows, recipe: Recipe, data: Path
+) -> list[Task]:
     """One task a labelled source of the recipe, of the pictures that training has never seen."""
     tasks = []
     for source in recipe.data:
@@ -58,15 +60,18 @@ def evaluation_tasks(encode: PictureEncoder, texts: TextRows, data: Path) -> lis
         for labelled in labelled_sets(root, "a photo of a {}", ()):
             rows, _ = texts(labelled.phrases)
             pictures = embed_files(encode, labelled.files, labelled.name)
-            tasks.append(Task(labelled.name, (pictures @ rows.T).astype(np.float64), labelled.truth))
+            tasks.append(
+                Task(labelled.name, (pictures @ rows.T).astype(np.float64), labelled.truth)
+            )
     return tasks
 
 
 def known_against_unknown(task: Task, scale: float) -> dict[str, float]:
     """AUROC of pictures whose class is in the label set against pictures whose class is not.
 
-    Every second class is known. ``probability``: the winner's score; ``margin``: its distance to the second;
-    ``cosine``: its raw cosine. Empty without pictures of both kinds and two known classes.
+    Every second class is known. ``probability``: the winner's score; ``margin``: its distance to
+    the second; ``cosine``: its raw cosine. Empty without pictures of both kinds and two known
+    classes.
     """
     known_classes = np.arange(0, task.cosines.shape[1], 2)
     known = np.isin(task.truth, known_classes)
@@ -75,5 +80,9 @@ def known_against_unknown(task: Task, scale: float) -> dict[str, float]:
     cosines = task.cosines[:, known_classes]
     probability = metrics.probabilities(cosines, scale)
     best = np.sort(probability, axis=1)
-    scores = {"probability": best[:, -1], "margin": best[:, -1] - best[:, -2], "cosine": cosines.max(axis=1)}
+    scores = {
+        "probability": best[:, -1],
+        "margin": best[:, -1] - best[:, -2],
+        "cosine": cosines.max(axis=1),
+    }
     return {name: round(auroc(score[known], score[~known]), 3) for name, score in scores.items()}

@@ -1,8 +1,9 @@
 """Augmentation in two steps: `draw` decides, `apply_view` does.
 
-A view's parameters are a plain record, so a teacher's embedding can be stored beside the parameters of the view
-it was made from and the same view be shown to the student later (MobileCLIP, Vasu et al. 2024, section 3.1).
-Every draw is keyed by (seed, pass, picture): nothing depends on order or threads, so a run resumes exactly.
+A view's parameters are a plain record, so a teacher's embedding can be stored beside the parameters
+of the view it was made from and the same view be shown to the student later (MobileCLIP, Vasu et
+al. 2024, section 3.1). Every draw is keyed by (seed, pass, picture): nothing depends on order or
+threads, so a run resumes exactly.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tools.factory.data.conditions import CONDITIONS, NAMES, Picture
 from tools.factory.recipe import AugmentRecipe
 
+# quality to compress with, at the small size where there is one; 0 for none
 VIEW = np.dtype(
     [
         ("box", np.float32, 4),  # left, top, width, height as shares of the picture
@@ -23,7 +25,10 @@ VIEW = np.dtype(
         ("gamma", np.float32),
         ("saturation", np.float32),  # 0 is grey
         ("small", np.int16),  # side in pixels to scale down to; 0 leaves it
-        ("jpeg", np.int8),  # quality to compress with, at the small size where there is one; 0 for none
+        (
+            "jpeg",
+            np.int8,
+        ),
         ("condition", np.int8),  # index into conditions.NAMES; 0 is clear
         ("strength", np.float32),
         ("noise", np.float32),  # standard deviation, in 0 ... 255
@@ -55,7 +60,8 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
     view = np.zeros((), VIEW)
     area = recipe.scale[0] + (recipe.scale[1] - recipe.scale[0]) * u[0]
     shape = np.sqrt(np.exp((2 * u[1] - 1) * np.log(recipe.aspect)))
-    width, height = min(1.0, np.sqrt(area) * shape), min(1.0, np.sqrt(area) / shape)
+    width = min(1.0, np.sqrt(area) * shape)
+    height = min(1.0, np.sqrt(area) / shape)
     view["box"] = ((1 - width) * u[2], (1 - height) * u[3], width, height)
     view["flip"] = u[4] < recipe.flip_probability
     c = recipe.colour
@@ -68,10 +74,14 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
     if conditions and u[15] < recipe.conditions:
         view["condition"] = 1 + int(u[16] * len(CONDITIONS)) % len(CONDITIONS)
         view["strength"] = u[17]
-        view["gain"], view["contrast"], view["gamma"] = 1, 1, 1  # exposure is the condition's to say
+        # exposure is the condition's to say
+        view["gain"] = 1
+        view["contrast"] = 1
+        view["gamma"] = 1
     view["noise"] = recipe.noise * u[18] ** 2
     if u[19] < recipe.erase_probability:
-        w, h = 0.15 + 0.3 * u[20], 0.15 + 0.3 * u[21]
+        w = 0.15 + 0.3 * u[20]
+        h = 0.15 + 0.3 * u[21]
         view["erase"] = ((1 - w) * u[22], (1 - h) * u[23], w, h)
     if u[24] < recipe.jpeg_probability:
         view["jpeg"] = 25 + int(70 * u[25])
@@ -80,9 +90,11 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
 
 
 def monochrome(view: np.void, *, negative: bool) -> np.void:
-    """The view for a picture of one channel: the same crop, no colour cast, and its negative on demand."""
+    """The view for a picture of one channel: the same crop, no colour cast, and its negative on
+    demand."""
     out = np.array(view, VIEW)
-    out["gain"], out["saturation"] = view["gain"].mean(), 1
+    out["gain"] = view["gain"].mean()
+    out["saturation"] = 1
     if negative:
         out["contrast"] = -view["contrast"]
     return out[()]
@@ -91,7 +103,8 @@ def monochrome(view: np.void, *, negative: bool) -> np.void:
 def geometry_of(view: np.void) -> np.void:
     """The same crop and flip, nothing else."""
     plain = whole_picture()
-    plain["box"], plain["flip"] = view["box"], view["flip"]
+    plain["box"] = view["box"]
+    plain["flip"] = view["flip"]
     return plain
 
 
@@ -112,7 +125,10 @@ def apply_view(picture: Picture, view: np.void, size: int) -> Picture:
         out = _compress(out, int(view["jpeg"]))
     if rng is not None and view["noise"] > 0.5:
         # One noise field, coarse in colour, is a tenth of the price of three and looks the same to a network.
-        noise = cv2.resize(rng.standard_normal((size // 2, size), np.float32), (size, size)) * view["noise"]
+        noise = (
+            cv2.resize(rng.standard_normal((size // 2, size), np.float32), (size, size))
+            * view["noise"]
+        )
         out = np.clip(out + noise[..., None], 0, 255).astype(np.uint8)
     return out
 
@@ -120,18 +136,24 @@ def apply_view(picture: Picture, view: np.void, size: int) -> Picture:
 def _crop(picture: Picture, view: np.void, size: int) -> Picture:
     side = picture.shape[0]
     left, top, width, height = (float(v) * side for v in view["box"])
-    x0, y0 = int(left), int(top)
-    x1, y1 = max(x0 + 2, round(left + width)), max(y0 + 2, round(top + height))
+    x0 = int(left)
+    y0 = int(top)
+    x1 = max(x0 + 2, round(left + width))
+    y1 = max(y0 + 2, round(top + height))
     crop = picture[y0:y1, x0:x1]
     if view["small"]:
         small = int(view["small"])
-        crop = _compress(cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA), int(view["jpeg"]))
+        crop = _compress(
+            cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA), int(view["jpeg"])
+        )
         out = cv2.resize(crop, (size, size), interpolation=_INTERPOLATIONS[int(view["seed"]) % 4])
     elif crop.shape[:2] == (size, size):
         out = crop
     else:
         shrink = crop.shape[0] > 1.5 * size
-        out = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+        out = cv2.resize(
+            crop, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        )
     return cv2.flip(out, 1) if view["flip"] else np.ascontiguousarray(out)
 
 
@@ -140,7 +162,8 @@ def _compress(picture: Picture, quality: int) -> Picture:
     if not quality:
         return picture
     _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # channels go in and come out in the same (wrong) order
+    # channels go in and come out in the same (wrong) order
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
 
 
 def _colour(picture: Picture, view: np.void) -> Picture:
@@ -148,7 +171,9 @@ def _colour(picture: Picture, view: np.void) -> Picture:
     if abs(saturation - 1) > 0.02:
         grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         picture = cv2.addWeighted(picture, saturation, grey, 1 - saturation, 0)
-    gain, contrast, gamma = view["gain"], float(view["contrast"]), float(view["gamma"])
+    gain = view["gain"]
+    contrast = float(view["contrast"])
+    gamma = float(view["gamma"])
     if np.abs(gain - 1).max() > 0.01 or abs(contrast - 1) > 0.01 or abs(gamma - 1) > 0.01:
         x = np.arange(256, dtype=np.float32) / 255
         curve = (np.power(x, gamma)[:, None] * gain - 0.5) * contrast + 0.5
@@ -156,7 +181,9 @@ def _colour(picture: Picture, view: np.void) -> Picture:
     return picture
 
 
-def stack_views(pictures: NDArray[np.uint8], rows: NDArray[np.int64], views: NDArray[np.void], size: int) -> Picture:
+def stack_views(
+    pictures: NDArray[np.uint8], rows: NDArray[np.int64], views: NDArray[np.void], size: int
+) -> Picture:
     """Views of the given rows of the picture cache: (B, size, size, 3) uint8 RGB."""
     out = np.empty((len(rows), size, size, 3), np.uint8)
     for i, row in enumerate(rows):

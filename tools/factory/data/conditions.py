@@ -1,9 +1,11 @@
 """Synthetic camera conditions (night, fog, rain ...) and the texts that describe them.
 
-No picture set of nights, tunnels or dirty lenses is at hand, so these are laid over ordinary pictures. Every
-condition is a function of (picture, strength, rng); only whole-array operations, nothing by pixel.
+No picture set of nights, tunnels or dirty lenses is at hand, so these are laid over ordinary
+pictures. Every condition is a function of (picture, strength, rng); only whole-array operations,
+nothing by pixel.
 
-Fog follows Koschmieder's law, I = J t + A (1 - t) with t = exp(-beta d); depth is guessed from the image row.
+Fog follows Koschmieder's law, I = J t + A (1 - t) with t = exp(-beta d); depth is guessed from the
+image row.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ TEXTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> NDArray[np.float32]:
+def smooth_noise(
+    rng: np.random.Generator, height: int, width: int, cells: int
+) -> NDArray[np.float32]:
     """(height, width) in 0 ... 1: `cells` x `cells` random values, scaled up smoothly."""
     coarse = rng.random((cells, cells), np.float32)
     return np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
@@ -57,13 +61,22 @@ def night(picture: Picture, strength: float, rng: np.random.Generator) -> Pictur
     height, width = picture.shape[:2]
     x = np.arange(256, dtype=np.float32) / 255
     gain = 0.45 - 0.3 * strength
-    tint = np.array([0.8, 0.9, 1.1], np.float32) if rng.random() < 0.6 else np.array([1.15, 0.95, 0.7], np.float32)
+    tint = (
+        np.array([0.8, 0.9, 1.1], np.float32)
+        if rng.random() < 0.6
+        else np.array([1.15, 0.95, 0.7], np.float32)
+    )
     dark = _lut(picture, 255 * gain * (np.minimum(x, 0.7)[:, None] ** (1.3 + strength)) * tint)
     bright = np.maximum(picture.max(2).astype(np.float32) - 225, 0) / 30
     # A lamp is small: what is bright over a tenth of the picture is the sky, and at night that is dark.
-    lights = np.maximum(bright - 2 * cv2.blur(bright, (max(3, width // 10), max(3, height // 10))), 0)
+    lights = np.maximum(
+        bright - 2 * cv2.blur(bright, (max(3, width // 10), max(3, height // 10))), 0
+    )
     for _ in range(int(rng.integers(0, 5))):
-        centre = (int(rng.integers(width)), int(rng.integers(height // 4, max(height * 3 // 4, height // 4 + 1))))
+        centre = (
+            int(rng.integers(width)),
+            int(rng.integers(height // 4, max(height * 3 // 4, height // 4 + 1))),
+        )
         cv2.circle(lights, centre, max(1, int(width * rng.uniform(0.008, 0.03))), 1.0, -1)
     halo = cv2.GaussianBlur(lights, (0, 0), max(1.0, width / 40)) * 1.5 + lights * 0.7
     lamp = np.array([255, rng.uniform(190, 250), rng.uniform(120, 240)], np.float32)
@@ -72,25 +85,37 @@ def night(picture: Picture, strength: float, rng: np.random.Generator) -> Pictur
 
 
 def dusk(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """The ground nearly a silhouette, the sky a run of colours down to orange at the horizon, a low sun in it."""
+    """The ground nearly a silhouette, the sky a run of colours down to orange at the horizon, a low
+    sun in it."""
     height, width = picture.shape[:2]
     warm = np.array([1.1, 0.9, 0.75], np.float32)
-    dark = _lut(picture, np.arange(256, dtype=np.float32)[:, None] * (0.75 - 0.45 * strength) * warm)
+    dark = _lut(
+        picture, np.arange(256, dtype=np.float32)[:, None] * (0.75 - 0.45 * strength) * warm
+    )
     horizon = rng.uniform(0.4, 0.75)
     down = np.clip(np.linspace(0, 1 / horizon, height, dtype=np.float32), 0, 1)[:, None]
     top = np.float32([rng.uniform(40, 200), rng.uniform(50, 110), rng.uniform(50, 150)])
     low = np.float32([255, rng.uniform(110, 200), rng.uniform(20, 100)])
-    sky = (top * (1 - down) + low * down)[:, None].repeat(width, 1) * (0.6 + 0.4 * smooth_noise(rng, height, width, 6))[
-        ..., None
-    ]
+    sky = (top * (1 - down) + low * down)[:, None].repeat(width, 1) * (
+        0.6 + 0.4 * smooth_noise(rng, height, width, 6)
+    )[..., None]
     # The sky is what is bright and high up; the rest keeps its own, darkened colours.
-    bright = np.clip((cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) - 90) / 60, 0.15, 1)
+    bright = np.clip(
+        (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) - 90) / 60, 0.15, 1
+    )
     above = np.clip((horizon - np.linspace(0, 1, height, dtype=np.float32)) * 12, 0, 1)[:, None]
     out = _blend(dark, bright * above * (0.55 + 0.4 * strength), sky)
     if rng.random() < 0.7:
         y, x = np.ogrid[:height, :width]
-        distance = np.hypot(x - rng.uniform(0.1, 0.9) * width, y - (horizon - rng.uniform(0, 0.2)) * height) / width
-        glow = np.exp(-distance.astype(np.float32) / 0.12) * 0.7 + (distance < rng.uniform(0.015, 0.05))
+        distance = (
+            np.hypot(
+                x - rng.uniform(0.1, 0.9) * width, y - (horizon - rng.uniform(0, 0.2)) * height
+            )
+            / width
+        )
+        glow = np.exp(-distance.astype(np.float32) / 0.12) * 0.7 + (
+            distance < rng.uniform(0.015, 0.05)
+        )
         out = _blend(out, np.clip(glow, 0, 1), np.float32([255, 225, rng.uniform(120, 190)]))
     return out
 
@@ -100,17 +125,23 @@ def fog(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     height, width = picture.shape[:2]
     horizon = rng.uniform(0.2, 0.6)
     rows = np.linspace(0, 1, height, dtype=np.float32)
-    distance = np.where(rows < horizon, 1.0, (1 - rows) / (1 - horizon) * 0.85 + 0.15).astype(np.float32)
+    distance = np.where(rows < horizon, 1.0, (1 - rows) / (1 - horizon) * 0.85 + 0.15).astype(
+        np.float32
+    )
     patches = 0.8 + 0.4 * smooth_noise(rng, height, width, 4)
     veil = 1 - np.exp(-(0.6 + 3.0 * strength) * distance[:, None] * patches)
     airlight = np.array([1, 1, rng.uniform(1.0, 1.04)], np.float32) * rng.uniform(165, 230)
     return _blend(picture, veil, airlight)
 
 
-def _streaks(rng: np.random.Generator, height: int, width: int, share: float, length: int, angle: float) -> Picture:
+def _streaks(
+    rng: np.random.Generator, height: int, width: int, share: float, length: int, angle: float
+) -> Picture:
     """Random dots smeared along `angle` (degrees from vertical): (height, width) uint8."""
     dots = (rng.random((height, width), np.float32) < share).astype(np.float32) * 255
-    return np.clip(cv2.filter2D(dots, -1, line_kernel(length, angle)) * length * 0.6, 0, 255).astype(np.uint8)
+    return np.clip(
+        cv2.filter2D(dots, -1, line_kernel(length, angle)) * length * 0.6, 0, 255
+    ).astype(np.uint8)
 
 
 def line_kernel(length: int, angle: float) -> NDArray[np.float32]:
@@ -118,7 +149,8 @@ def line_kernel(length: int, angle: float) -> NDArray[np.float32]:
     length = max(3, length | 1)
     kernel = np.zeros((length, length), np.float32)
     middle = length // 2
-    dx, dy = np.sin(np.radians(angle)) * middle, np.cos(np.radians(angle)) * middle
+    dx = np.sin(np.radians(angle)) * middle
+    dy = np.cos(np.radians(angle)) * middle
     ends = [(round(middle + s * dx), round(middle + s * dy)) for s in (-1, 1)]
     cv2.line(kernel, ends[0], ends[1], 1.0, 1)
     return kernel / kernel.sum()
@@ -133,9 +165,16 @@ def rain(picture: Picture, strength: float, rng: np.random.Generator) -> Picture
     wet = cv2.addWeighted(wet, 1 - 0.4 * strength, grey, 0.4 * strength, 0)
     length = int(width * rng.uniform(0.05, 0.14))
     streaks = _streaks(rng, height, width, 0.002 + 0.01 * strength, length, rng.uniform(-25, 25))
-    out = _blend(wet, streaks.astype(np.float32) / 255 * rng.uniform(0.3, 0.6), np.float32([205, 210, 215]))
+    out = _blend(
+        wet, streaks.astype(np.float32) / 255 * rng.uniform(0.3, 0.6), np.float32([205, 210, 215])
+    )
     if rng.random() < 0.4:
-        drops = cv2.resize(rng.random((24, 24), np.float32), (width, height), interpolation=cv2.INTER_CUBIC) > 0.93
+        drops = (
+            cv2.resize(
+                rng.random((24, 24), np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+            )
+            > 0.93
+        )
         blurred = cv2.GaussianBlur(out, (0, 0), max(1.0, width / 30))
         out = np.where(drops[..., None], cv2.flip(blurred, 0), out)
     return out
@@ -144,50 +183,71 @@ def rain(picture: Picture, strength: float, rng: np.random.Generator) -> Picture
 def snow(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     """Flakes of several sizes, a white veil, and white ground where surfaces were bright."""
     height, width = picture.shape[:2]
-    cold = _blend(picture, np.full((height, width), 0.1 + 0.25 * strength, np.float32), np.float32([225, 230, 238]))
+    cold = _blend(
+        picture,
+        np.full((height, width), 0.1 + 0.25 * strength, np.float32),
+        np.float32([225, 230, 238]),
+    )
     if rng.random() < 0.6:
-        ground = (np.linspace(0, 1, height, dtype=np.float32)[:, None] > rng.uniform(0.45, 0.7)).astype(np.float32)
+        ground = (
+            np.linspace(0, 1, height, dtype=np.float32)[:, None] > rng.uniform(0.45, 0.7)
+        ).astype(np.float32)
         cover = cv2.GaussianBlur(ground * smooth_noise(rng, height, width, 6), (0, 0), width / 24)
         cold = _blend(cold, np.clip(cover * (0.6 + strength), 0, 0.9), np.float32([238, 241, 247]))
     flakes = np.zeros((height, width), np.float32)
     for cells, share in ((96, 0.01), (48, 0.015), (28, 0.01)):
-        dots = (rng.random((cells, cells), np.float32) < share * (0.5 + 2 * strength)).astype(np.float32)
-        flakes = np.maximum(flakes, cv2.resize(dots, (width, height), interpolation=cv2.INTER_LINEAR))
+        dots = (rng.random((cells, cells), np.float32) < share * (0.5 + 2 * strength)).astype(
+            np.float32
+        )
+        flakes = np.maximum(
+            flakes, cv2.resize(dots, (width, height), interpolation=cv2.INTER_LINEAR)
+        )
     return _blend(cold, flakes * 0.95, np.float32([250, 250, 252]))
 
 
 def motion_blur(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     """Smeared along a line, mostly sideways as from a moving camera."""
     angle = rng.normal(90, 20)
-    return cv2.filter2D(picture, -1, line_kernel(int(picture.shape[1] * (0.06 + 0.16 * strength)), angle))
+    return cv2.filter2D(
+        picture, -1, line_kernel(int(picture.shape[1] * (0.06 + 0.16 * strength)), angle)
+    )
 
 
 def defocus(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     """Convolved with a disc, as an out-of-focus lens does."""
     radius = max(1, round(picture.shape[1] * (0.012 + 0.04 * strength) * rng.uniform(0.8, 1.2)))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(
+        np.float32
+    )
     return cv2.filter2D(picture, -1, disc / disc.sum())
 
 
 def dirt(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     """Soft brown and grey stains close to the lens, and the haze they scatter."""
     height, width = picture.shape[:2]
-    stains = np.maximum(smooth_noise(rng, height, width, 7), smooth_noise(rng, height, width, 16) * 0.95)
+    stains = np.maximum(
+        smooth_noise(rng, height, width, 7), smooth_noise(rng, height, width, 16) * 0.95
+    )
     veil = np.clip((stains - (0.8 - 0.35 * strength)) * 6, 0, 1) * rng.uniform(0.65, 0.95)
     colour = np.float32([90, 75, 60]) * rng.uniform(0.4, 1.5)
-    hazy = _blend(picture, np.full((height, width), 0.12 * strength, np.float32), np.float32([150, 145, 140]))
+    hazy = _blend(
+        picture, np.full((height, width), 0.12 * strength, np.float32), np.float32([150, 145, 140])
+    )
     return _blend(hazy, cv2.GaussianBlur(veil, (0, 0), max(1.0, width / 64)), colour)
 
 
 def glare(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     """A sun in or near the frame: bright disc, wide halo, washed-out contrast."""
     height, width = picture.shape[:2]
-    cx, cy = rng.uniform(0, 1) * width, rng.uniform(-0.05, 0.5) * height
+    cx = rng.uniform(0, 1) * width
+    cy = rng.uniform(-0.05, 0.5) * height
     y, x = np.ogrid[:height, :width]
     distance = np.sqrt((x - cx) ** 2 + (y - cy) ** 2).astype(np.float32) / width
     halo = np.exp(-distance / (0.1 + 0.25 * strength)) * (0.7 + 0.5 * strength)
     veil = np.clip(halo + 0.15 * strength + (distance < 0.03 + 0.05 * strength), 0, 1)
-    return _blend(picture, veil, np.array([255, rng.uniform(235, 255), rng.uniform(200, 250)], np.float32))
+    return _blend(
+        picture, veil, np.array([255, rng.uniform(235, 255), rng.uniform(200, 250)], np.float32)
+    )
 
 
 def overexposed(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:

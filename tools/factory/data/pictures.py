@@ -1,8 +1,8 @@
 """Samples -> decoded pictures, one memory-mapped cache.
 
-Decoding costs more than training on two cores, so every picture is decoded once into a memory-mapped uint8 array.
-A picture that cannot be read is counted and listed, never fatal; one that would unpack to more than MAX_PIXELS is
-refused from its header, before a pixel is decoded."""
+Decoding costs more than training on two cores, so every picture is decoded once into a
+memory-mapped uint8 array. A picture that cannot be read is counted and listed, never fatal; one
+that would unpack to more than MAX_PIXELS is refused from its header, before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def preprocessor(spec: InputRecipe, side: int) -> Preprocessor:
 
 
 def show(sample: Sample, prepare: Preprocessor) -> NDArray[np.uint8]:
-    """A sample as the runtime would show it to the encoder: (1, H, W, 3) uint8 RGB, overwritten by the next call.
+    """A sample as the runtime would show it to the encoder: (1, H, W, 3) uint8 RGB, overwritten by
+    the next call.
 
     Raises OSError, ValueError and DataError for what is not a picture of the sample's modality.
     """
@@ -56,36 +57,53 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             with Image.open(io.BytesIO(data)) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
-                    raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million: refused")
+                    raise ValueError(
+                        f"{width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million: refused"
+                    )
                 if min(width, height) < 2:
                     raise ValueError(f"{width} x {height} pixels is no picture")
                 upright = ImageOps.exif_transpose(picture)
-                if upright.mode.startswith(("I", "F")):  # 16-bit and float pictures: stretch to 8 bit
+                if upright.mode.startswith(
+                    ("I", "F")
+                ):  # 16-bit and float pictures: stretch to 8 bit
                     grey = np.asarray(upright, np.float64)
-                    low, span = float(grey.min()), float(np.ptp(grey)) or 1.0
+                    low = float(grey.min())
+                    span = float(np.ptp(grey)) or 1.0
                     upright = Image.fromarray(((grey - low) * (255 / span)).astype(np.uint8))
                 return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except ValueError:
         raise
     except Image.DecompressionBombError:  # Pillow's own, higher limit
-        raise ValueError(f"far more than {MAX_PIXELS // 1_000_000} million pixels: refused") from None
+        raise ValueError(
+            f"far more than {MAX_PIXELS // 1_000_000} million pixels: refused"
+        ) from None
     except Exception as error:  # a decoder given rubbish may raise anything at all
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 class PictureCache:
-    """All readable samples, decoded: `pictures` is (N, S, S, 3) uint8 RGB, row i belongs to `samples[i]`.
+    """All readable samples, decoded: `pictures` is (N, S, S, 3) uint8 RGB, row i belongs to
+    `samples[i]`.
 
     `broken` lists (key, reason) of those that could not be read.
     """
 
     def __init__(
-        self, samples: list[Sample], pictures: NDArray[np.uint8], broken: list[tuple[str, str]], digest: str
+        self,
+        samples: list[Sample],
+        pictures: NDArray[np.uint8],
+        broken: list[tuple[str, str]],
+        digest: str,
     ) -> None:
-        self.samples, self.pictures, self.broken, self.digest = samples, pictures, broken, digest
+        self.samples = samples
+        self.pictures = pictures
+        self.broken = broken
+        self.digest = digest
 
 
-def cache_pictures(samples: list[Sample], spec: InputRecipe, folder: Path, *, quiet: bool = False) -> PictureCache:
+def cache_pictures(
+    samples: list[Sample], spec: InputRecipe, folder: Path, *, quiet: bool = False
+) -> PictureCache:
     """Decode every sample once into `folder`, or open what an earlier run decoded.
 
     Raises DataError when no picture at all can be read, and when the disk is full.
@@ -93,7 +111,8 @@ def cache_pictures(samples: list[Sample], spec: InputRecipe, folder: Path, *, qu
     folder.mkdir(parents=True, exist_ok=True)
     side = spec.cache_size
     digest = _samples_digest(samples, spec)
-    array_path, index_path = folder / f"pictures-{digest}.u8", folder / f"pictures-{digest}.json"
+    array_path = folder / f"pictures-{digest}.u8"
+    index_path = folder / f"pictures-{digest}.json"
     if not index_path.exists():
         _decode_all(samples, spec, array_path, index_path, quiet=quiet)
     index = json.loads(index_path.read_text(encoding="utf-8"))
@@ -101,7 +120,9 @@ def cache_pictures(samples: list[Sample], spec: InputRecipe, folder: Path, *, qu
     lost = {key for key, _ in broken}
     kept = [sample for sample in samples if sample.key not in lost]
     if not kept:
-        raise DataError(f"none of {len(samples)} pictures can be read; the first: {broken[0][0]}: {broken[0][1]}")
+        raise DataError(
+            f"none of {len(samples)} pictures can be read; the first: {broken[0][0]}: {broken[0][1]}"
+        )
     pictures = np.memmap(array_path, np.uint8, "r", shape=(len(samples), side, side, 3))
     if broken:
         rows = np.array([i for i, sample in enumerate(samples) if sample.key not in lost])
@@ -120,11 +141,15 @@ def _samples_digest(samples: list[Sample], spec: InputRecipe) -> str:
                 sizes[sample.file] = (stat.st_size, stat.st_mtime_ns)
             except OSError:
                 sizes[sample.file] = (-1, 0)
-        digest.update(f"{sample.key}\0{sample.modality}\0{sample.offset}\0{sizes[sample.file]}\n".encode())
+        digest.update(
+            f"{sample.key}\0{sample.modality}\0{sample.offset}\0{sizes[sample.file]}\n".encode()
+        )
     return digest.hexdigest()[:16]
 
 
-def _decode_all(samples: list[Sample], spec: InputRecipe, array_path: Path, index_path: Path, *, quiet: bool) -> None:
+def _decode_all(
+    samples: list[Sample], spec: InputRecipe, array_path: Path, index_path: Path, *, quiet: bool
+) -> None:
     side = spec.cache_size
 
     def load(sample: Sample) -> NDArray[np.uint8] | str:

@@ -1,9 +1,11 @@
-"""Colour pictures as some thermal camera might have shown them: infrared to train on where there is none.
+"""Colour pictures as some thermal camera might have shown them: infrared to train on where there is
+none.
 
-What a thermal camera shows differs from grey in ways that need no thermal camera to imitate: which of two materials is
-the brighter one is anybody's guess (a random mix of the channels and a random tone curve), the camera evens out large
-areas to save contrast for edges (local gain control), and the sensor is soft, noisy and striped by column. Nothing
-here knows a certain camera, so that none is learnt.
+What a thermal camera shows differs from grey in ways that need no thermal camera to imitate: which
+of two materials is the brighter one is anybody's guess (a random mix of the channels and a random
+tone curve), the camera evens out large areas to save contrast for edges (local gain control), and
+the sensor is soft, noisy and striped by column. Nothing here knows a certain camera, so that none
+is learnt.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ KNOTS = 5  # of the tone curve
 
 
 def pseudo_infrared(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 -> (H, W) uint8, another one at every draw. Order of the channels does not matter."""
+    """(H, W, 3) uint8 -> (H, W) uint8, another one at every draw. Order of the channels does not
+    matter."""
     grey = _stretch(picture.astype(np.float32) @ _mix(rng))
     side = max(grey.shape)
     if rng.random() < 0.7:
@@ -45,7 +48,8 @@ def _stretch(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _curve(grey: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A tone curve through random knots. It need not rise everywhere: brighter is not always warmer."""
+    """A tone curve through random knots. It need not rise everywhere: brighter is not always
+    warmer."""
     knots = np.linspace(0, 1, KNOTS) + rng.uniform(-0.4, 0.4, KNOTS)
     table = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, KNOTS), knots).astype(np.float32)
     return _stretch(table[np.rint(255 * grey).astype(np.uint8)])

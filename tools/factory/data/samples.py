@@ -1,4 +1,5 @@
-"""Where training pictures stand and what describes them: folders, CSV lists, WebDataset tar shards -> one list.
+"""Where training pictures stand and what describes them: folders, CSV lists, WebDataset tar shards
+-> one list.
 
 A source of a recipe becomes samples; no pixel is decoded here."""
 
@@ -27,10 +28,12 @@ MAX_BYTES = 256 << 20
 class Sample:
     """One picture before it is decoded.
 
-    key: source name and relative path, unique. file, offset, length: where its bytes stand (length 0: all).
-    prompts: the texts whose mean describes it, empty when it has none. condition: of conditions.NAMES, or "".
-    modality: what the file holds. partner: key of the colour picture of the same scene, for infrared and depth;
-        such a picture gets its partner's crop and its partner's target.
+    key: source name and relative path, unique. file, offset, length: where its bytes stand (length
+    0: all).
+    prompts: the texts whose mean describes it, empty when it has none. condition: of
+    conditions.NAMES, or "".
+    modality: what the file holds. partner: key of the colour picture of the same scene, for
+        infrared and depth; such a picture gets its partner's crop and its partner's target.
     """
 
     key: str
@@ -57,8 +60,8 @@ class Sample:
 def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
     """Every picture of every source, in a fixed order.
 
-    Raises NoInputError for a path that is missing, DataError for a source without pictures, ConfigError for a
-    label without a text.
+    Raises NoInputError for a path that is missing, DataError for a source without pictures,
+    ConfigError for a label without a text.
     """
     samples: list[Sample] = []
     for number, source in enumerate(sources):
@@ -66,7 +69,9 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
         lister = {"folder": _scan_folder, "csv": _scan_csv, "tar": _scan_tar}[source.kind]
         found = lister(source, number, path)
         if not found:
-            raise DataError(f"{path}: source '{source.name}' holds no pictures; check path and kind in the recipe")
+            raise DataError(
+                f"{path}: source '{source.name}' holds no pictures; check path and kind in the recipe"
+            )
         if source.limit and len(found) > source.limit:
             keep = np.linspace(0, len(found) - 1, source.limit).round().astype(int)
             found = [found[i] for i in keep]
@@ -75,7 +80,8 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
 
 
 def _held_out(place: str, share: float) -> bool:
-    """Drawn by where the picture lies, not by its source: one in two sources is held out of both or of none."""
+    """Drawn by where the picture lies, not by its source: one in two sources is held out of both or
+    of none."""
     digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
@@ -84,20 +90,25 @@ class _Texts:
     """Label -> prompts for one source."""
 
     def __init__(self, source: SourceRecipe, where: Path) -> None:
-        self.source, self.where = source, where
+        self.source = source
+        self.where = where
         self.mapping: dict[str, tuple[str, ...]] | None = None
         if source.texts:
             try:
                 text = Path(source.texts).read_text(encoding="utf-8")
             except OSError as error:
-                raise NoInputError(f"{source.texts}: {error.strerror}; check 'texts' of '{source.name}'") from None
+                raise NoInputError(
+                    f"{source.texts}: {error.strerror}; check 'texts' of '{source.name}'"
+                ) from None
             import yaml
 
             try:
                 # Everything is text here: a label may be called `on`, `no` or `007`.
                 mapping = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes strings and nothing else
             except yaml.YAMLError as error:
-                raise ConfigError(f"{source.texts}: not YAML ({str(error).splitlines()[0]})") from None
+                raise ConfigError(
+                    f"{source.texts}: not YAML ({str(error).splitlines()[0]})"
+                ) from None
             if not isinstance(mapping, dict):
                 raise ConfigError(f"{source.texts}: must be a mapping of label: text lines")
             self.mapping = {str(label): self._prompts(text) for label, text in mapping.items()}
@@ -115,21 +126,29 @@ class _Texts:
         elif label in self.mapping:
             prompts = self.mapping[label]
         else:
-            raise ConfigError(f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text; add a line")
+            raise ConfigError(
+                f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text; add a line"
+            )
         if not prompts:
-            raise ConfigError(f"{self.source.texts or self.where}: label '{label}' has an empty text; write one")
+            raise ConfigError(
+                f"{self.source.texts or self.where}: label '{label}' has an empty text; write one"
+            )
         return prompts
 
 
 def _check_condition(name: str, where: str) -> str:
     if name and name not in conditions.TEXTS:
-        raise ConfigError(f"{where}: unknown condition '{name}'; known: {', '.join(conditions.NAMES)}")
+        raise ConfigError(
+            f"{where}: unknown condition '{name}'; known: {', '.join(conditions.NAMES)}"
+        )
     return name
 
 
 def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
     if not root.is_dir():
-        raise NoInputError(f"{root}: no such folder (source '{source.name}'); check --data and the recipe")
+        raise NoInputError(
+            f"{root}: no such folder (source '{source.name}'); check --data and the recipe"
+        )
     texts = _Texts(source, root)
     condition = _check_condition(source.condition, f"source '{source.name}'")
     pattern = None
@@ -137,7 +156,9 @@ def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
         try:
             pattern = re.compile(source.label)
         except re.error as error:
-            raise ConfigError(f"source '{source.name}': label is not a regular expression ({error})") from None
+            raise ConfigError(
+                f"source '{source.name}': label is not a regular expression ({error})"
+            ) from None
         if pattern.groups != 1:
             raise ConfigError(f"source '{source.name}': label must hold exactly one (group)")
     samples = []
@@ -166,7 +187,9 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
             if "file" not in columns:
                 raise DataError(f"{path}: the first line must name the columns, 'file' among them")
             if source.label and source.label not in columns:
-                raise DataError(f"{path}: no column '{source.label}'; there are {', '.join(sorted(columns))}")
+                raise DataError(
+                    f"{path}: no column '{source.label}'; there are {', '.join(sorted(columns))}"
+                )
             for row in reader:
                 where = f"{path}:{reader.line_num}"
                 if not row["file"]:
@@ -174,20 +197,34 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 text = (row.get("text") or "").strip()
                 label = (row.get(source.label or "label") or "").strip()
                 prompts = (text,) if text else texts(label) if label else ()
-                condition = _check_condition((row.get("condition") or source.condition).strip(), where)
+                condition = _check_condition(
+                    (row.get("condition") or source.condition).strip(), where
+                )
                 key = f"{source.name}/{row['file']}"
-                place = (Path(source.path) if source.list else Path(source.path).parent) / row["file"]
+                place = (Path(source.path) if source.list else Path(source.path).parent) / row[
+                    "file"
+                ]
                 split = (row.get("split") or "").strip()
                 if split == "test":
                     continue  # is neither trained on nor chosen by
-                held_out = split == "validation" if split else _held_out(place.as_posix(), source.validation)
+                held_out = (
+                    split == "validation"
+                    if split
+                    else _held_out(place.as_posix(), source.validation)
+                )
                 common = (0, 0, prompts, condition, held_out)
                 samples.append(Sample(key, number, folder / row["file"], *common))
-                for file, modality in _partner(row, where):  # one file may be both, a colour picture also shown in grey
+                for file, modality in _partner(
+                    row, where
+                ):  # one file may be both, a colour picture also shown in grey
                     name = f"{source.name}/{file}#{modality}"
-                    samples.append(Sample(name, number, folder / file, *common, modality, partner=key))
+                    samples.append(
+                        Sample(name, number, folder / file, *common, modality, partner=key)
+                    )
     except OSError as error:
-        raise NoInputError(f"{path}: {error.strerror} (source '{source.name}'); check the recipe") from None
+        raise NoInputError(
+            f"{path}: {error.strerror} (source '{source.name}'); check the recipe"
+        ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
     return samples
@@ -195,11 +232,14 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
 
 def _partner(row: dict[str, str], where: str) -> list[tuple[str, Modality]]:
     """File and modality of the row's second picture, if it has one."""
-    file, modality = (row.get("partner") or "").strip(), (row.get("modality") or "").strip()
+    file = (row.get("partner") or "").strip()
+    modality = (row.get("modality") or "").strip()
     if not file:
         return []
     if modality not in ("ir", "depth"):
-        raise DataError(f"{where}: modality '{modality}' of the partner is not ir or depth; mend the line")
+        raise DataError(
+            f"{where}: modality '{modality}' of the partner is not ir or depth; mend the line"
+        )
     return [(file, modality)]
 
 
@@ -214,7 +254,9 @@ def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
         pictures: dict[str, tarfile.TarInfo] = {}
         notes: dict[str, dict[str, str]] = {}
         try:
-            with tarfile.open(shard, "r:") as archive:  # "r:": a compressed shard cannot be read by offset
+            with tarfile.open(
+                shard, "r:"
+            ) as archive:  # "r:": a compressed shard cannot be read by offset
                 for member in archive:
                     name = PurePosixPath(member.name)
                     stem = str(name.parent / name.name.split(".", 1)[0])
@@ -227,7 +269,9 @@ def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                         content = stream.read().decode("utf-8", "replace").strip() if stream else ""
                         notes.setdefault(stem, {})[name.suffix] = content
         except (tarfile.TarError, OSError) as error:
-            raise DataError(f"{shard}: not an uncompressed tar shard ({error}); unpack or make it again") from None
+            raise DataError(
+                f"{shard}: not an uncompressed tar shard ({error}); unpack or make it again"
+            ) from None
         for stem, member in pictures.items():
             note = notes.get(stem, {})
             prompts: tuple[str, ...] = ()
@@ -239,7 +283,18 @@ def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 prompts = _from_json(note[".json"], texts, f"{shard}: {stem}.json")
             key = f"{source.name}/{shard.name}/{stem}"
             held_out = _held_out(key, source.validation)
-            samples.append(Sample(key, number, shard, member.offset_data, member.size, prompts, condition, held_out))
+            samples.append(
+                Sample(
+                    key,
+                    number,
+                    shard,
+                    member.offset_data,
+                    member.size,
+                    prompts,
+                    condition,
+                    held_out,
+                )
+            )
     return samples
 
 

@@ -20,13 +20,18 @@ def draw_views(recipe: Recipe, cache: PictureCache) -> NDArray[np.void]:
             if sample.held_out:
                 views[plane, row] = whole_picture()
             else:
-                views[plane, row] = draw_view((recipe.seed, 1, plane, row), recipe, cache, row, recipe.input.size)
+                views[plane, row] = draw_view(
+                    (recipe.seed, 1, plane, row), recipe, cache, row, recipe.input.size
+                )
     for row, partner in partners(cache).items():  # one crop and flip for both
-        views["box"][:, row], views["flip"][:, row] = views["box"][:, partner], views["flip"][:, partner]
+        views["box"][:, row] = views["box"][:, partner]
+        views["flip"][:, row] = views["flip"][:, partner]
     return views
 
 
-def draw_view(key: tuple[int, ...], recipe: Recipe, cache: PictureCache, row: int, size: int) -> np.void:
+def draw_view(
+    key: tuple[int, ...], recipe: Recipe, cache: PictureCache, row: int, size: int
+) -> np.void:
     """Draw one view of a picture, as its source and modality allow."""
     view = draw(key, recipe.augment, size, conditions=may_get_condition(recipe, cache, row))
     modality = cache.samples[row].modality
@@ -37,16 +42,22 @@ def draw_view(key: tuple[int, ...], recipe: Recipe, cache: PictureCache, row: in
 
 
 def partners(cache: PictureCache) -> dict[int, int]:
-    """Row of every infrared or depth picture -> row of its colour partner. Raises DataError if that is unreadable."""
+    """Row of every infrared or depth picture -> row of its colour partner. Raises DataError if that
+    is unreadable."""
     row_of = {sample.key: i for i, sample in enumerate(cache.samples)}
     paired = {i: sample for i, sample in enumerate(cache.samples) if sample.partner}
     for sample in paired.values():
         if sample.partner not in row_of:
-            raise DataError(f"{sample.partner}: cannot be read, but {sample.key} needs it; mend or unlist the pair")
+            raise DataError(
+                f"{sample.partner}: cannot be read, but {sample.key} needs it; mend or unlist the pair"
+            )
     return {i: row_of[sample.partner] for i, sample in paired.items()}
 
 
 def may_get_condition(recipe: Recipe, cache: PictureCache, row: int) -> bool:
-    """Whether a synthetic condition may be laid over this picture: its source says so and it shows none yet."""
+    """Whether a synthetic condition may be laid over this picture: its source says so and it shows
+    none yet."""
     sample = cache.samples[row]
-    return recipe.data[sample.source].conditions and not sample.condition and sample.modality == "rgb"
+    return (
+        recipe.data[sample.source].conditions and not sample.condition and sample.modality == "rgb"
+    )

@@ -1,1 +1,2 @@
-"""EdgeVL (Cai et al., ECCV 2024): a colour student learns infrared and depth from pairs of pictures."""
+"""EdgeVL (Cai et al., ECCV 2024): a colour student learns infrared and depth from pairs of
+pictures."""

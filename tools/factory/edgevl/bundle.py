@@ -15,7 +15,8 @@ from tools.factory.edgevl.report import edgevl_table
 
 
 def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
-    """A bundle with the text bank and label sets of `base` and the encoder of `output`; checked, then put in place."""
+    """A bundle with the text bank and label sets of `base` and the encoder of `output`; checked,
+    then put in place."""
     report = json.loads((output / "edgevl.json").read_text())
     found = load_bundle(base)
     found.verify()
@@ -28,7 +29,9 @@ def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
                 (scratch / name).write_bytes(found.read(name))
         (scratch / "encoder.onnx").write_bytes((output / "encoder.onnx").read_bytes())
         # What was measured on the base's encoder does not hold for this one.
-        raw = {k: v for k, v in found.manifest.raw.items() if k not in ("calibration", "a72", "recipe")}
+        raw = {
+            k: v for k, v in found.manifest.raw.items() if k not in ("calibration", "a72", "recipe")
+        }
         modalities = ["rgb", *sorted({pair.modality for pair in recipe.pairs}, reverse=True)]
         parity = report["torch fake-quantised to ONNX int8, cosine"]
         manifest = raw | {
@@ -36,9 +39,15 @@ def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
             "version": recipe.version,
             "input": raw["input"] | {"modalities": modalities},
             "teacher": f"{found.manifest.id}, on the colour half of each pair",
-            "data": [*raw.get("data", []), *(f"{pair.name} ({pair.modality})" for pair in recipe.pairs)],
+            "data": [
+                *raw.get("data", []),
+                *(f"{pair.name} ({pair.modality})" for pair in recipe.pairs),
+            ],
             "int8": {k: v for k, v in raw["int8"].items() if k != "cosine_to_fp32"}
-            | {"calibration": "all modalities, quantisation-aware", "cosine_to_torch": parity["mean"]},
+            | {
+                "calibration": "all modalities, quantisation-aware",
+                "cosine_to_torch": parity["mean"],
+            },
             "recipe": asdict(recipe),
             "evaluation": {"edgevl": report["rows"]},
         }
@@ -46,8 +55,11 @@ def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
         card = CARD.format(
             id=f"{recipe.name} {recipe.version}",
             base=found.manifest.id,
-            seen=", ".join(f"{_trained_on(output, pair.name)} ({pair.modality})" for pair in recipe.pairs),
-            colour=", ".join(_trained_on(output, source.name) for source in recipe.colour) or "none",
+            seen=", ".join(
+                f"{_trained_on(output, pair.name)} ({pair.modality})" for pair in recipe.pairs
+            ),
+            colour=", ".join(_trained_on(output, source.name) for source in recipe.colour)
+            or "none",
             disclosure=recipe.disclosure,
             table=edgevl_table(report),
         )

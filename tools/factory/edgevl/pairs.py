@@ -16,15 +16,17 @@ from tools.factory.edgevl.curation import Pair, Superset
 from tools.factory.recipe import AugmentRecipe, Recipe
 from tools.factory.teachers.teacher import Teacher
 
-VIEWS = 4  # of each test pair: the whole frame, its mirror image and two fixed crops; both halves share them
+# of each test pair: the whole frame, its mirror image and two fixed crops; both halves share them
+VIEWS = 4
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Pairs to judge by, as VIEWS views each: pictures (N * VIEWS, S, S, 3) uint8 RGB, whole frames first.
+    """Pairs to judge by, as VIEWS views each: pictures (N * VIEWS, S, S, 3) uint8 RGB, whole frames
+    first.
 
-    target: (N * VIEWS, D) teacher embeddings of the colour views; sure: (N * VIEWS,) pairs whose pseudo-label
-    curation would have kept.
+    target: (N * VIEWS, D) teacher embeddings of the colour views; sure: (N * VIEWS,) pairs whose
+    pseudo-label curation would have kept.
     """
 
     name: str
@@ -44,7 +46,8 @@ class TestSet:
 def test_set(
     name: str, pairs: list[Pair], floor: float, start: Recipe, teacher: Teacher, superset: Superset
 ) -> TestSet:
-    """Show the pairs as the runtime would, then through the fixed views. floor: least confidence that is sure."""
+    """Show the pairs as the runtime would, then through the fixed views. floor: least confidence
+    that is sure."""
     side = start.input.size
     prepare_one = preprocessor(start.input, side)
 
@@ -57,7 +60,9 @@ def test_set(
     views = [_test_view(number, row) for number in range(VIEWS) for row in range(len(pairs))]
 
     def through(half: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        return np.stack([apply_view(half[i % len(pairs)], view, side) for i, view in enumerate(views)])
+        return np.stack(
+            [apply_view(half[i % len(pairs)], view, side) for i, view in enumerate(views)]
+        )
 
     colour = through(rgb)
     sure = np.tile([p.confidence >= floor for p in pairs], VIEWS)

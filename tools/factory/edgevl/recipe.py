@@ -11,7 +11,8 @@ from tools.factory.recipe import AugmentRecipe, LossRecipe, SourceRecipe, TrainR
 
 @dataclass(frozen=True)
 class PairRecipe:
-    """A folder of colour pictures, one of infrared or depth with the same stems, and the labels to curate them with."""
+    """A folder of colour pictures, one of infrared or depth with the same stems, and the labels to
+    curate them with."""
 
     name: str
     rgb: str
@@ -34,15 +35,17 @@ class StageSettings:
 class EdgeVLRecipe:
     """One EdgeVL training.
 
-    colour: folders of pictures without a partner; they hold the student to what it knows, and as pseudo-infrared
-        they stand in for infrared, of which there is little. Their pseudo-labels are those of `colour_labels`.
+    colour: folders of pictures without a partner; they hold the student to what it knows, and as
+        pseudo-infrared they stand in for infrared, of which there is little. Their pseudo-labels
+        are those of `colour_labels`.
     evaluation: pairs inside the --eval pack, only ever measured on.
-    frozen: layers that stay as they are; what they make of `views` views of each picture is computed once, in float32
-        for stage 1 and in int8 for stage 2.
+    frozen: layers that stay as they are; what they make of `views` views of each picture is
+        computed once, in float32 for stage 1 and in int8 for stage 2.
     calibration: pictures that set the int8 ranges, all modalities alike.
     calibrators: of tools.quantize; the one nearest to float32 on validation pictures is kept.
     checks: how often stage 2 is judged on the validation pairs.
-    soup: trainings of each stage from the same start, each in an order of its own; the mean of their weights is taken.
+    soup: trainings of each stage from the same start, each in an order of its own; the mean of
+    their weights is taken.
     disclosure: what was looked at that should not choose, for the model card.
     """
 
@@ -71,4 +74,6 @@ class EdgeVLRecipe:
         if self.soup < 1:
             raise ValueError(f"soup: {self.soup}; at least 1 training makes a model")
         if self.colour and not self.colour_labels:
-            raise ValueError("colour needs colour_labels, a superset such as tools/recipes/supersets/road.yaml")
+            raise ValueError(
+                "colour needs colour_labels, a superset such as tools/recipes/supersets/road.yaml"
+            )

@@ -31,8 +31,14 @@ def edgevl_table(report: dict[str, Any]) -> str:
         cells = [f"{row[key]:.1f}" for key in ("rgb", "other", "average")]
         cells += [f"{o['agreement']:.1f}" for o in other]
         cells.append(" / ".join(f"{o['whole frames']:.0f}" for o in other))
-        cells.append(" / ".join("-" if (v := o["pseudo-label accuracy"]) is None else f"{v:.0f}" for o in other))
-        cells += [f"{np.mean([row[n][half]['cosine'] for n in names]):.3f}" for half in ("rgb", "other")]
+        cells.append(
+            " / ".join(
+                "-" if (v := o["pseudo-label accuracy"]) is None else f"{v:.0f}" for o in other
+            )
+        )
+        cells += [
+            f"{np.mean([row[n][half]['cosine'] for n in names]):.3f}" for half in ("rgb", "other")
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     parity = report["torch fake-quantised to ONNX int8, cosine"]
     itself = report["ONNX int8 without its optimiser to with it, cosine"]

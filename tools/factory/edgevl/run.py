@@ -16,12 +16,27 @@ from tools.factory.edgevl.pairs import VIEWS, TestSet, in_grey
 from tools.factory.edgevl.recipe import EdgeVLRecipe
 from tools.factory.edgevl.report import ROWS, edgevl_table
 from tools.factory.edgevl.stages import EdgeVL
-from tools.factory.edgevl.statistics import Answers, Encoder, answer, gain, measure, onnx_encoder, torch_encoder
+from tools.factory.edgevl.statistics import (
+    Answers,
+    Encoder,
+    answer,
+    gain,
+    measure,
+    onnx_encoder,
+    torch_encoder,
+)
 from tools.factory.int8.parity import cosines, run_all
 
 
 def run(
-    recipe: EdgeVLRecipe, start: Path, data: Path, output: Path, pack: Path | None, *, ablation: bool, quiet: bool
+    recipe: EdgeVLRecipe,
+    start: Path,
+    data: Path,
+    output: Path,
+    pack: Path | None,
+    *,
+    ablation: bool,
+    quiet: bool,
 ) -> str:
     """Do all of it; returns the table."""
     began = time.monotonic()
@@ -32,7 +47,9 @@ def run(
     answered: dict[str, list[Answers]] = {}
     report: dict[str, Any] = {
         "rows": rows,
-        "pairs": {s.name: {"modality": s.modality, "test pairs": len(s.rgb) // VIEWS} for s in work.tests},
+        "pairs": {
+            s.name: {"modality": s.modality, "test pairs": len(s.rgb) // VIEWS} for s in work.tests
+        },
         "views": VIEWS,
     }
 
@@ -40,13 +57,19 @@ def run(
         answered[name] = answer(encode, tests)
         rows[name] = measure(answered[name], tests)
         brief = {key: rows[name][key] for key in ("rgb", "other", "average")}
-        print(f"{time.monotonic() - began:5.0f} s  {name}: {json.dumps(brief)}", file=sys.stderr, flush=True)
+        print(
+            f"{time.monotonic() - began:5.0f} s  {name}: {json.dumps(brief)}",
+            file=sys.stderr,
+            flush=True,
+        )
         report["seconds"] = round(time.monotonic() - began)
         write_atomically(output / "edgevl.json", json.dumps(report, indent=1).encode())
 
     # First what is shipped, then the rows that only compare: a run that is cut short has made its model.
     note(ROWS[0], torch_encoder(work.student))
-    note(ROWS[8], torch_encoder(work.student), [replace(s, other=in_grey(s.rgb)) for s in work.tests])
+    note(
+        ROWS[8], torch_encoder(work.student), [replace(s, other=in_grey(s.rgb)) for s in work.tests]
+    )
     student, report["validation by share of the way of stage 1"] = work.part_way(work.stage1())
     note(ROWS[3], torch_encoder(student))
     float32, int8, report["calibrators, cosine to fp32"] = work.quantised(student)
@@ -55,9 +78,13 @@ def run(
     refined, report["validation at each check of stage 2"] = work.stage2(int8, contrastive=True)
     shipped = refined.to_onnx()
     write_atomically(output / "encoder.onnx", shipped)
-    pictures = np.concatenate([s.other[s.whole] for s in work.tests] + [s.rgb[s.whole] for s in work.tests])
+    pictures = np.concatenate(
+        [s.other[s.whole] for s in work.tests] + [s.rgb[s.whole] for s in work.tests]
+    )
     by_runtime = onnx_encoder(shipped)(pictures)
-    report["torch fake-quantised to ONNX int8, cosine"] = cosines(torch_encoder(refined)(pictures), by_runtime)
+    report["torch fake-quantised to ONNX int8, cosine"] = cosines(
+        torch_encoder(refined)(pictures), by_runtime
+    )
     unoptimised = run_all(shipped, [p[None] for p in pictures], optimised=False)
     report["ONNX int8 without its optimiser to with it, cosine"] = cosines(unoptimised, by_runtime)
     note(ROWS[6], onnx_encoder(shipped))

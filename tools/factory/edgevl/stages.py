@@ -23,7 +23,14 @@ from tools.factory.data.augment import apply_view, whole_picture
 from tools.factory.data.pictures import preprocessor, show
 from tools.factory.data.pseudo_infrared import pseudo_infrared
 from tools.factory.data.samples import scan
-from tools.factory.edgevl.curation import Pair, find_pairs, keep_confident, load_superset, pseudo_label, to_csv
+from tools.factory.edgevl.curation import (
+    Pair,
+    find_pairs,
+    keep_confident,
+    load_superset,
+    pseudo_label,
+    to_csv,
+)
 from tools.factory.edgevl.pairs import TestSet, test_set
 from tools.factory.edgevl.recipe import EdgeVLRecipe, PairRecipe, StageSettings
 from tools.factory.edgevl.statistics import CPU, answer, measure, onnx_encoder, torch_encoder
@@ -47,10 +54,15 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class EdgeVL:
-    """One run: the start student, its lists, its materials. Each public method is a step, or a row of the table."""
+    """One run: the start student, its lists, its materials. Each public method is a step, or a row
+    of the table."""
 
-    def __init__(self, recipe: EdgeVLRecipe, start: Path, data: Path, output: Path, *, quiet: bool = False) -> None:
-        self.recipe, self.output, self.quiet = recipe, output, quiet
+    def __init__(
+        self, recipe: EdgeVLRecipe, start: Path, data: Path, output: Path, *, quiet: bool = False
+    ) -> None:
+        self.recipe = recipe
+        self.output = output
+        self.quiet = quiet
         self.data = data.resolve()
         torch.manual_seed(recipe.seed)
         self.start, student, self.text_space = load_run(start)
@@ -58,7 +70,9 @@ class EdgeVL:
         self.student.freeze(recipe.frozen)
         self.teacher_recipe = TeacherRecipe(f"run:{start}", self.start.teacher.weights)
         self.teacher = teacher_of(self.teacher_recipe)
-        files = {p.labels for p in (*recipe.pairs, recipe.evaluation)} | {recipe.colour_labels} - {""}
+        files = {p.labels for p in (*recipe.pairs, recipe.evaluation)} | {recipe.colour_labels} - {
+            ""
+        }
         self.supersets = {file: load_superset(Path(file), self.teacher) for file in sorted(files)}
         self.floors: dict[str, float] = {}
         output.mkdir(parents=True, exist_ok=True)
@@ -68,22 +82,32 @@ class EdgeVL:
             self._curate(pair)
         weights = hashlib.sha256((start / "checkpoint.pt").read_bytes()).hexdigest()[:12]
         self._list_colour()
-        self._cache, first = output / f"cache-{weights}", self._recipe(recipe.stage1)
+        self._cache = output / f"cache-{weights}"
+        first = self._recipe(recipe.stage1)
         materials = prepare(first, self.teacher, self.data, self._cache, quiet=quiet)
         materials = replace(materials, texts=self._pseudo_labels(materials))
         if materials.targets.views is None:
             raise ConfigError("views: at least 1; what the frozen layers make of each is kept")
         self._views = materials.targets.views
-        stems = cache_stems(self.student, first, materials.cache, self._views, self._cache, CPU, quiet=quiet)
+        stems = cache_stems(
+            self.student, first, materials.cache, self._views, self._cache, CPU, quiet=quiet
+        )
         self.materials = replace(materials, stems=stems)
 
     def _curate(self, recipe: PairRecipe) -> None:
-        """Label the pairs, write the list that training reads, and keep the validation and test pairs for judging."""
+        """Label the pairs, write the list that training reads, and keep the validation and test
+        pairs for judging."""
         superset = self.supersets[recipe.labels]
         found = find_pairs(self.data / recipe.rgb, self.data / recipe.partner, recipe.modality)
-        kept = keep_confident(pseudo_label(found, self.teacher, superset, quiet=self.quiet), recipe.keep)
+        kept = keep_confident(
+            pseudo_label(found, self.teacher, superset, quiet=self.quiet), recipe.keep
+        )
         write_atomically(self._list(recipe), to_csv(kept, self.output.resolve()).encode())
-        short = [split for split in ("train", "validation", "test") if not any(p.split == split for p in kept)]
+        short = [
+            split
+            for split in ("train", "validation", "test")
+            if not any(p.split == split for p in kept)
+        ]
         if short:
             raise DataError(
                 f"{self.data / recipe.rgb}: {len(found)} pairs leave none for {' and '.join(short)}; give more of them"
@@ -97,16 +121,25 @@ class EdgeVL:
         return (self.output / f"{recipe.name}.csv").resolve()
 
     def _list_colour(self) -> None:
-        """The colour pictures as pairs with a pseudo-infrared one each, written beside their list."""
-        recipe, side = self.recipe, self.start.input.cache_size
+        """The colour pictures as pairs with a pseudo-infrared one each, written beside their
+        list."""
+        recipe = self.recipe
+        side = self.start.input.cache_size
         prepare_one = preprocessor(self.start.input, side)
         for number, source in enumerate(recipe.colour):
-            made_of = repr((recipe.seed, number, asdict(source), side)).encode()  # a changed source is made anew
-            folder = self.output.resolve() / f"{source.name}-ir-{hashlib.sha256(made_of).hexdigest()[:8]}"
+            made_of = repr(
+                (recipe.seed, number, asdict(source), side)
+            ).encode()  # a changed source is made anew
+            folder = (
+                self.output.resolve()
+                / f"{source.name}-ir-{hashlib.sha256(made_of).hexdigest()[:8]}"
+            )
             folder.mkdir(exist_ok=True)
             pairs = []
             samples = scan((source,), self.data)
-            for i, sample in enumerate(tqdm(samples, desc=f"{source.name} as infrared", disable=self.quiet)):
+            for i, sample in enumerate(
+                tqdm(samples, desc=f"{source.name} as infrared", disable=self.quiet)
+            ):
                 made = folder / f"{i:05}.png"
                 if not made.is_file():
                     try:
@@ -115,21 +148,30 @@ class EdgeVL:
                         continue  # listed as broken where it is trained on
                     rng = np.random.default_rng((recipe.seed, 9, number, i))
                     png = cv2.imencode(".png", pseudo_infrared(shown, rng))[1]
-                    write_atomically(made, png.tobytes(), durable=False)  # half a picture would be taken for a whole
+                    # half a picture would be taken for a whole
+                    write_atomically(made, png.tobytes(), durable=False)
                 pairs.append(Pair(sample.file, made, "ir", "train"))
             write_atomically(self._list(source), to_csv(pairs, self.output.resolve()).encode())
 
     def _pseudo_labels(self, materials: Materials) -> Texts:
-        """What the teacher calls every picture, of the labels of its source; both halves of a pair alike.
+        """What the teacher calls every picture, of the labels of its source; both halves of a pair
+        alike.
 
-        The stage-2 triplets need several pictures of a label in a batch, so colour pictures are labelled as well.
+        The stage-2 triplets need several pictures of a label in a batch, so colour pictures are
+        labelled as well.
         """
-        files = [pair.labels for pair in self.recipe.pairs] + [self.recipe.colour_labels] * len(self.recipe.colour)
+        files = [pair.labels for pair in self.recipe.pairs] + [self.recipe.colour_labels] * len(
+            self.recipe.colour
+        )
         sets = self.supersets.values()
-        first = dict(zip(self.supersets, np.cumsum([0, *(len(s.names) for s in sets)]), strict=False))
+        first = dict(
+            zip(self.supersets, np.cumsum([0, *(len(s.names) for s in sets)]), strict=False)
+        )
         of_sample = np.full(len(materials.cache.samples), -1, np.int64)
         for number, file in enumerate(files):
-            mine = np.array([i for i, s in enumerate(materials.cache.samples) if s.source == number], np.int64)
+            mine = np.array(
+                [i for i, s in enumerate(materials.cache.samples) if s.source == number], np.int64
+            )
             seen = materials.targets.embeddings[:, mine].astype(np.float32).mean(0)
             logits = seen @ self.supersets[file].rows.T
             of_sample[mine] = first[file] + logits.argmax(1)
@@ -146,17 +188,29 @@ class EdgeVL:
             found = find_pairs(root / recipe.rgb, root / recipe.partner, recipe.modality)
             pairs = pseudo_label(found, self.teacher, superset, quiet=self.quiet)
             self.tests.append(
-                test_set(recipe.name, pairs, self.floors.get(recipe.labels, 0.0), self.start, self.teacher, superset)
+                test_set(
+                    recipe.name,
+                    pairs,
+                    self.floors.get(recipe.labels, 0.0),
+                    self.start,
+                    self.teacher,
+                    superset,
+                )
             )
 
     def _recipe(self, stage: StageSettings, member: int = 0) -> Recipe:
-        """member: of the soup; it changes the order of pictures and views, not what is stored of them."""
+        """member: of the soup; it changes the order of pictures and views, not what is stored of
+        them."""
         own = self.recipe
         lists = tuple(
-            SourceRecipe(name=p.name, path=str(self._list(p)), kind="csv", label="label", weight=p.weight)
+            SourceRecipe(
+                name=p.name, path=str(self._list(p)), kind="csv", label="label", weight=p.weight
+            )
             for p in own.pairs
         )
-        grey = tuple(replace(s, path=str(self._list(s)), kind="csv", label="", limit=0) for s in own.colour)
+        grey = tuple(
+            replace(s, path=str(self._list(s)), kind="csv", label="", limit=0) for s in own.colour
+        )
         return replace(
             self.start,
             name=own.name,
@@ -172,7 +226,8 @@ class EdgeVL:
         )
 
     def stage1(self, which: Literal["both", "rgb", "other"] = "both") -> Student:
-        """Feature distillation of one shared student, from the start student, on all or half of the modalities."""
+        """Feature distillation of one shared student, from the start student, on all or half of the
+        modalities."""
         wanted = {"both": ("rgb", "ir", "depth"), "rgb": ("rgb",), "other": ("ir", "depth")}[which]
         trained = []
         for member in range(self.recipe.soup):
@@ -187,32 +242,44 @@ class EdgeVL:
         return mean_of(trained)
 
     def part_way(self, end: Student) -> tuple[Student, dict[float, float]]:
-        """The weights between the start student's and `end` that agree best with the teacher on the validation pairs.
+        """The weights between the start student's and `end` that agree best with the teacher on the
+        validation pairs.
 
-        What a long training on few pairs forgets of colour, the way back brings again (Wortsman et al., "Robust
-        fine-tuning of zero-shot models", CVPR 2022). Also returns that agreement by share of the way.
+        What a long training on few pairs forgets of colour, the way back brings again (Wortsman et
+        al., "Robust fine-tuning of zero-shot models", CVPR 2022). Also returns that agreement by
+        share of the way.
         """
-        first, last = self.student.state_dict(), end.state_dict()
+        first = self.student.state_dict()
+        last = end.state_dict()
         judged: dict[float, float] = {}
         student = copy.deepcopy(end)
         for share in SHARES[1:]:
             student.load_state_dict(between(first, last, share))
-            judged[share] = measure(answer(torch_encoder(student), self.validation), self.validation)["average"]
+            judged[share] = measure(
+                answer(torch_encoder(student), self.validation), self.validation
+            )["average"]
         student.load_state_dict(between(first, last, max(judged, key=judged.__getitem__)))
         return student, judged
 
     def _folder(self, name: str, m: Materials) -> Path:
-        """Of a training; weights, pictures and recipe are in its name, so that nothing else can go on from it."""
-        folder = self._cache / f"{name}-{m.recipe.digest('augment', 'targets', 'losses', 'train')}-{m.cache.digest}"
+        """Of a training; weights, pictures and recipe are in its name, so that nothing else can go
+        on from it."""
+        folder = (
+            self._cache
+            / f"{name}-{m.recipe.digest('augment', 'targets', 'losses', 'train')}-{m.cache.digest}"
+        )
         folder.mkdir(exist_ok=True)
         return folder
 
     def quantised(self, student: Student) -> tuple[bytes, bytes, dict[str, Any]]:
-        """(float32 ONNX, its best post-training int8, cosine of every calibrator on the validation pairs)."""
+        """(float32 ONNX, its best post-training int8, cosine of every calibrator on the validation
+        pairs)."""
         side = self.start.input.size
         float32 = export_onnx(student, side, self.text_space)
-        seen, judged = self._pictures(held_out=False), self._pictures(held_out=True)
-        reference, layers = run_all(float32, judged), observe_layers(float32, seen)
+        seen = self._pictures(held_out=False)
+        judged = self._pictures(held_out=True)
+        reference = run_all(float32, judged)
+        layers = observe_layers(float32, seen)
         report: dict[str, Any] = {}
         best = (-2.0, b"")
         for method in self.recipe.calibrators:
@@ -224,20 +291,25 @@ class EdgeVL:
 
     def _pictures(self, *, held_out: bool) -> list[NDArray[np.uint8]]:
         """Pictures of all modalities in turn, (1, S, S, 3) each."""
-        cache, rng = self.materials.cache, np.random.default_rng((self.recipe.seed, 8, held_out))
+        cache = self.materials.cache
+        rng = np.random.default_rng((self.recipe.seed, 8, held_out))
         by_modality: dict[Modality, list[int]] = {}
         for i in rng.permutation(len(cache.samples)):
             if cache.samples[i].held_out == held_out:
                 by_modality.setdefault(cache.samples[i].modality, []).append(int(i))
         share = self.recipe.calibration // len(by_modality)
         chosen = [i for rows in by_modality.values() for i in rows[:share]]
-        return [apply_view(cache.pictures[i], whole_picture(), self.start.input.size)[None] for i in chosen]
+        return [
+            apply_view(cache.pictures[i], whole_picture(), self.start.input.size)[None]
+            for i in chosen
+        ]
 
     def stage2(self, int8: bytes, *, contrastive: bool) -> tuple[FakeQuantised, list[float]]:
-        """Quantisation-aware refinement; without `contrastive`, distillation alone goes on (the QAT row).
+        """Quantisation-aware refinement; without `contrastive`, distillation alone goes on (the QAT
+        row).
 
-        The state that agrees best with the teacher on the validation pairs is kept, the start among them. Also returns
-        that agreement at the start and at each check.
+        The state that agrees best with the teacher on the validation pairs is kept, the start among
+        them. Also returns that agreement at the start and at each check.
         """
         settings = self.recipe.stage2
         if not contrastive:
@@ -262,19 +334,32 @@ class EdgeVL:
         return best[1], [round(score, 2) for score in judged]
 
     def _int8_stems(self, module: FakeQuantised) -> Stems:
-        """What the frozen layers of the int8 graph make of every stored view, by ONNX Runtime: the very same bits.
+        """What the frozen layers of the int8 graph make of every stored view, by ONNX Runtime: the
+        very same bits.
 
         Kept for the second training that starts from the same int8 graph.
         """
-        after, m, views = self.recipe.frozen, self.materials, self._views
-        model, tensor = module.cut(after), module.stem_of(after)
-        stored = self._cache / f"int8-stems-{hashlib.sha256(model).hexdigest()[:16]}-{m.cache.digest}.npy"
+        after = self.recipe.frozen
+        m = self.materials
+        views = self._views
+        model = module.cut(after)
+        tensor = module.stem_of(after)
+        stored = (
+            self._cache
+            / f"int8-stems-{hashlib.sha256(model).hexdigest()[:16]}-{m.cache.digest}.npy"
+        )
         if not stored.is_file():
             session = open_session(model, 2, "the frozen layers")
             rows = np.array([i for i, s in enumerate(m.cache.samples) if not s.held_out])
-            partial, values = stored.with_suffix(".partial.npy"), None
+            partial = stored.with_suffix(".partial.npy")
+            values = None
             for plane in range(len(views)):
-                for i in tqdm(rows, desc=f"frozen int8 layers, view {plane + 1}", unit="pic", disable=self.quiet):
+                for i in tqdm(
+                    rows,
+                    desc=f"frozen int8 layers, view {plane + 1}",
+                    unit="pic",
+                    disable=self.quiet,
+                ):
                     shown = apply_view(m.cache.pictures[i], views[plane, i], self.start.input.size)
                     found = session.run(None, {INPUT: shown[None]})[0][0]
                     if values is None:
@@ -286,14 +371,18 @@ class EdgeVL:
         return Stems(values, np.full(values.shape[2], tensor.scale, np.float32), 128 - tensor.zero)
 
     def _judge(self, model: FakeQuantised) -> float:
-        """Agreement of the int8 graph with the teacher on the validation pairs; cosine breaks ties."""
+        """Agreement of the int8 graph with the teacher on the validation pairs; cosine breaks
+        ties."""
         report = measure(answer(onnx_encoder(model.to_onnx()), self.validation), self.validation)
-        cosine = [report[s.name][half]["cosine"] for s in self.validation for half in ("rgb", "other")]
+        cosine = [
+            report[s.name][half]["cosine"] for s in self.validation for half in ("rgb", "other")
+        ]
         return float(report["average"] + 0.01 * np.mean(cosine))
 
 
 class Stage(Trainer):
-    """A trainer that is judged here, on pairs, and not by scores on whatever its sources hold out."""
+    """A trainer that is judged here, on pairs, and not by scores on whatever its sources hold
+    out."""
 
     def validate(self) -> dict[str, Any]:
         """Nothing."""
@@ -301,12 +390,15 @@ class Stage(Trainer):
 
 
 def mean_of(trained: list[Model]) -> Model:
-    """A model whose weights are the mean of those of several (Wortsman et al., "Model soups", ICML 2022)."""
+    """A model whose weights are the mean of those of several (Wortsman et al., "Model soups", ICML
+    2022)."""
     mean = copy.deepcopy(trained[0])
     states = [model.state_dict() for model in trained]
     mean.load_state_dict(
         {
-            name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
+            name: torch.stack([state[name] for state in states]).mean(0)
+            if tensor.is_floating_point()
+            else tensor
             for name, tensor in states[0].items()
         }
     )
@@ -314,7 +406,8 @@ def mean_of(trained: list[Model]) -> Model:
 
 
 def train_until(trainer: Trainer, stop_at_step: int = 1 << 62) -> None:
-    """Run to the end of the plan or to a step. Raises StuckError when a signal asked to stop before."""
+    """Run to the end of the plan or to a step. Raises StuckError when a signal asked to stop
+    before."""
     trainer.run(stop_at_step=stop_at_step)
     if trainer.step < min(trainer.plan.steps, stop_at_step):
         raise StuckError("stopped before the end; the same command goes on")
@@ -323,5 +416,7 @@ def train_until(trainer: Trainer, stop_at_step: int = 1 << 62) -> None:
 def only(materials: Materials, modalities: tuple[str, ...]) -> Materials:
     """The same materials with pictures of other modalities left out of training."""
     cache = copy.copy(materials.cache)
-    cache.samples = [s if s.modality in modalities else replace(s, held_out=True) for s in cache.samples]
+    cache.samples = [
+        s if s.modality in modalities else replace(s, held_out=True) for s in cache.samples
+    ]
     return replace(materials, cache=cache)

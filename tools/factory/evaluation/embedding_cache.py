@@ -1,4 +1,5 @@
-"""A bundle's encoder that remembers: the embedding of a picture it has seen before is read back, not computed."""
+"""A bundle's encoder that remembers: the embedding of a picture it has seen before is read back,
+not computed."""
 
 from __future__ import annotations
 
@@ -27,15 +28,18 @@ def cache_folder() -> Path:
 
 
 class CachedEncoder:
-    """One picture (H, W, 3) uint8 BGR -> its unit embedding (dim,) float32, by the bundle's own encoder.
+    """One picture (H, W, 3) uint8 BGR -> its unit embedding (dim,) float32, by the bundle's own
+    encoder.
 
-    The file is named by the hash of encoder.onnx and rows are found by the picture's pixels, so nothing is ever out
-    of date. Use as a context: what is new is written at the end. A file that cannot be read is made again.
+    The file is named by the hash of encoder.onnx and rows are found by the picture's pixels, so
+    nothing is ever out of date. Use as a context: what is new is written at the end. A file that
+    cannot be read is made again.
     """
 
     def __init__(self, bundle: Bundle, folder: Path) -> None:
         # One thread: other work on a busy machine stalls two of them at every layer.
-        self._prepare, self._encode = Preprocessor(bundle.manifest.input), Encoder(bundle, threads=1)
+        self._prepare = Preprocessor(bundle.manifest.input)
+        self._encode = Encoder(bundle, threads=1)
         digest, _ = bundle.manifest.files["encoder.onnx"]
         self._path = folder / f"embeddings-{digest[:16]}.npz"
         self._rows: dict[bytes, NDArray[np.float32]] = {}
@@ -72,6 +76,9 @@ class CachedEncoder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.save()

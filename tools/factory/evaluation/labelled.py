@@ -1,4 +1,5 @@
-"""Labelled pictures to score on: a folder or .zip with a classes.json, or one sub-folder a class."""
+"""Labelled pictures to score on: a folder or .zip with a classes.json, or one sub-folder a
+class."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def open_data(path: Path) -> Iterator[Path]:
     """The folder with the pictures; a .zip is unpacked for as long as it is needed."""
     if path.suffix != ".zip":
         if not path.is_dir():
-            raise NoInputError(f"{path}: no such folder or .zip; give labelled pictures with --data")
+            raise NoInputError(
+                f"{path}: no such folder or .zip; give labelled pictures with --data"
+            )
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +48,9 @@ def open_data(path: Path) -> Iterator[Path]:
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(folder)  # zipfile takes ".." and absolute names apart itself
         except FileNotFoundError:
-            raise NoInputError(f"{path}: no such folder or .zip; give labelled pictures with --data") from None
+            raise NoInputError(
+                f"{path}: no such folder or .zip; give labelled pictures with --data"
+            ) from None
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{path}: cannot unpack ({error})") from None
         found = next(iter(sorted(Path(folder).rglob("classes.json"))), None)
@@ -53,7 +58,8 @@ def open_data(path: Path) -> Iterator[Path]:
 
 
 def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[LabelledSet]:
-    """The sets of a folder, as classes.json says, or the folder itself. Raises DataError, UsageError."""
+    """The sets of a folder, as classes.json says, or the folder itself. Raises DataError,
+    UsageError."""
     index = root / "classes.json"
     if index.is_file():
         try:
@@ -62,8 +68,14 @@ def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[Labelled
         except (ValueError, AttributeError) as error:
             raise DataError(f"{index}: not a mapping of sets ({error})") from None
         if only and not set(only) <= set(listed):
-            raise DataError(f"{index}: has {', '.join(listed)}, not {', '.join(set(only) - set(listed))}")
-        return [_labelled_set(root / name, name, entry) for name, entry in listed.items() if not only or name in only]
+            raise DataError(
+                f"{index}: has {', '.join(listed)}, not {', '.join(set(only) - set(listed))}"
+            )
+        return [
+            _labelled_set(root / name, name, entry)
+            for name, entry in listed.items()
+            if not only or name in only
+        ]
     if only:
         raise UsageError(f"--set: {root} has no classes.json, so it is one set; leave --set out")
     classes = sorted(p.name for p in root.iterdir() if p.is_dir())
@@ -71,21 +83,28 @@ def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[Labelled
 
 
 def _labelled_set(root: Path, name: str, entry: dict[str, Any]) -> LabelledSet:
-    texts, prompt = entry.get("label_to_text", {}), entry.get("prompt", "a photo of a {}")
+    texts = entry.get("label_to_text", {})
+    prompt = entry.get("prompt", "a photo of a {}")
     files: list[Path] = []
     truth: list[int] = []
     for number, label in enumerate(entry["classes"]):
         found = sorted(p for p in (root / label).glob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
-            raise DataError(f"{root / label}: no pictures of class '{label}'; remove the class or add some")
+            raise DataError(
+                f"{root / label}: no pictures of class '{label}'; remove the class or add some"
+            )
         files += found
         truth += [number] * len(found)
     if not files:
         raise DataError(f"{root}: no folder with pictures; expected one a class")
-    phrases = [texts.get(label) or prompt.format(label.replace("_", " ")) for label in entry["classes"]]
+    phrases = [
+        texts.get(label) or prompt.format(label.replace("_", " ")) for label in entry["classes"]
+    ]
     return LabelledSet(name, list(entry["classes"]), phrases, files, np.array(truth))
 
 
 def embed_files(encode: PictureEncoder, files: Sequence[Path], what: str) -> NDArray[np.float32]:
     """Embeddings (N, dim) of picture files."""
-    return np.stack([encode(read_picture(path)) for path in tqdm(files, desc=what, unit="pic", leave=False)])
+    return np.stack(
+        [encode(read_picture(path)) for path in tqdm(files, desc=what, unit="pic", leave=False)]
+    )

@@ -16,13 +16,15 @@ def top_k(cosines: NDArray[np.float32], truth: NDArray[np.int64], k: int) -> flo
 
 
 def macro_auc(cosines: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """Mean over classes of the one-vs-rest ROC-AUC of the raw cosine; ties count half (Mann-Whitney U)."""
+    """Mean over classes of the one-vs-rest ROC-AUC of the raw cosine; ties count half (Mann-Whitney
+    U)."""
     areas = []
     for number in np.unique(truth):
         _, inverse, counts = np.unique(cosines[:, number], return_inverse=True, return_counts=True)
         ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
         positive = truth == number
-        p, n = int(positive.sum()), int((~positive).sum())
+        p = int(positive.sum())
+        n = int((~positive).sum())
         if p and n:
             areas.append((ranks[positive].sum() - p * (p + 1) / 2) / (p * n))
     return float(np.mean(areas))
@@ -38,8 +40,10 @@ def probabilities(cosines: NDArray[np.float32], logit_scale: float) -> NDArray[n
 def reliability(
     probability: NDArray[np.float64], truth: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """(mean confidence, accuracy, count) of the winner in BINS equal confidence bins; NaN where a bin is empty."""
-    confidence, right = probability.max(1), probability.argmax(1) == truth
+    """(mean confidence, accuracy, count) of the winner in BINS equal confidence bins; NaN where a
+    bin is empty."""
+    confidence = probability.max(1)
+    right = probability.argmax(1) == truth
     which = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(which, minlength=BINS)
     with np.errstate(invalid="ignore"):
@@ -51,7 +55,8 @@ def reliability(
 
 
 def calibration_error(probability: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    """Expected calibration error (Guo et al. 2017): |accuracy - confidence|, averaged over the winners' bins."""
+    """Expected calibration error (Guo et al. 2017): |accuracy - confidence|, averaged over the
+    winners' bins."""
     confidence, accuracy, count = reliability(probability, truth)
     filled = count > 0
     return float((np.abs(confidence - accuracy)[filled] * count[filled]).sum() / count.sum())

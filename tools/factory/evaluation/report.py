@@ -13,7 +13,9 @@ from tools.factory.evaluation import metrics
 from tools.factory.evaluation.labelled import LabelledSet
 
 
-def draw_set(cosines: NDArray[np.float32], labelled: LabelledSet, logit_scale: float, output: Path) -> None:
+def draw_set(
+    cosines: NDArray[np.float32], labelled: LabelledSet, logit_scale: float, output: Path
+) -> None:
     """OUTPUT/NAME.png: confusion on the left, reliability on the right."""
     import matplotlib as mpl
 
@@ -31,9 +33,18 @@ def draw_set(cosines: NDArray[np.float32], labelled: LabelledSet, logit_scale: f
     right.plot([0, 1], [0, 1], "--", color="grey")
     filled = count > 0
     right.plot(confidence[filled], accuracy[filled], "o-")
-    right.bar((np.arange(metrics.BINS) + 0.5) / metrics.BINS, count / count.sum(), 1 / metrics.BINS, alpha=0.2)
+    right.bar(
+        (np.arange(metrics.BINS) + 0.5) / metrics.BINS,
+        count / count.sum(),
+        1 / metrics.BINS,
+        alpha=0.2,
+    )
     error = metrics.calibration_error(probability, labelled.truth)
-    right.set(title=f"reliability, calibration error {error:.3f}", xlabel="confidence", ylabel="share right")
+    right.set(
+        title=f"reliability, calibration error {error:.3f}",
+        xlabel="confidence",
+        ylabel="share right",
+    )
     right.set(xlim=(0, 1), ylim=(0, 1))
     figure.tight_layout()
     output.mkdir(parents=True, exist_ok=True)
@@ -42,13 +53,19 @@ def draw_set(cosines: NDArray[np.float32], labelled: LabelledSet, logit_scale: f
 
 
 def score_table(report: dict[str, Any]) -> str:
-    """The report as Markdown, as it stands in the model card; a second table where float32 was scored too."""
+    """The report as Markdown, as it stands in the model card; a second table where float32 was
+    scored too."""
     judged, *others = report["mean_top1"]
     head = ["set", "pictures", "classes", f"{judged} top-1", "top-5", "AUC", "ECE"]
     lines = [_row(head), _row(["---"] * len(head))]
     for name, entry in report["sets"].items():
         s = entry[judged]
-        scores = [f"{100 * s['top1']:.1f}", f"{100 * s['top5']:.1f}", f"{s['auc']:.3f}", f"{s['ece']:.3f}"]
+        scores = [
+            f"{100 * s['top1']:.1f}",
+            f"{100 * s['top5']:.1f}",
+            f"{s['auc']:.3f}",
+            f"{s['ece']:.3f}",
+        ]
         lines.append(_row([name, str(entry["pictures"]), str(entry["classes"]), *scores]))
     mean = f"Mean top-1: {100 * report['mean_top1'][judged]:.1f} %."
     lines += ["", f"{mean} ECE: calibration error at a logit scale of {report['logit_scale']:g}."]

@@ -25,9 +25,11 @@ PictureEncoder = Callable[[Picture], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored. encoders: column name -> one picture to its unit embedding (dim,), the first one is judged.
+    """What is scored. encoders: column name -> one picture to its unit embedding (dim,), the first
+    one is judged.
 
-    find: a phrase to its unit row and whether a genuine text tower made it; None where its own bank does not hold it.
+    find: a phrase to its unit row and whether a genuine text tower made it; None where its own bank
+    does not hold it.
     """
 
     name: str
@@ -38,27 +40,37 @@ class Subject:
 
 
 def load_subject(target: Path, fp32: Path | None) -> Subject:
-    """A bundle directory, or TOWER.onnx with its TOWER.json and TOWER.npy. Raises BundleError, NoInputError."""
+    """A bundle directory, or TOWER.onnx with its TOWER.json and TOWER.npy. Raises BundleError,
+    NoInputError."""
     if target.suffix == ".onnx":
         tower = OnnxTeacher(target)
         rows = _rows_of_bank(tower.text_embeddings)
         encode = {"tower": lambda picture: tower.image_embeddings([rgb(picture)])[0]}
         return Subject(target.stem, tower.text_space, 100.0, encode, rows)
     bundle = load_bundle(target)
-    bank, prepare = TextBank.from_bundle(bundle), Preprocessor(bundle.manifest.input)
+    bank = TextBank.from_bundle(bundle)
+    prepare = Preprocessor(bundle.manifest.input)
     encoder = Encoder(bundle)
     encoders: dict[str, PictureEncoder] = {"int8": lambda picture: encoder(prepare(picture))}
     if fp32:
         if not fp32.is_file():
             raise NoInputError(f"{fp32}: no such file; check --fp32")
         session = open_session(fp32.read_bytes(), 2, str(fp32))
-        encoders["fp32"] = lambda picture: unit(session.run(None, {bundle.manifest.input.name: prepare(picture)})[0])[0]
+        encoders["fp32"] = lambda picture: unit(
+            session.run(None, {bundle.manifest.input.name: prepare(picture)})[0]
+        )[0]
 
     def find(phrase: str) -> tuple[NDArray[np.float32], bool] | None:
         row = bank.find(phrase)
-        return None if row is None else (bank.rows[row].astype(np.float32), row not in bank.approximate)
+        return (
+            None
+            if row is None
+            else (bank.rows[row].astype(np.float32), row not in bank.approximate)
+        )
 
-    return Subject(bundle.manifest.id, bundle.manifest.text_space, bundle.manifest.logit_scale, encoders, find)
+    return Subject(
+        bundle.manifest.id, bundle.manifest.text_space, bundle.manifest.logit_scale, encoders, find
+    )
 
 
 def rgb(picture: Picture) -> Picture:
@@ -99,4 +111,6 @@ class TextRows:
             made = iter(self._map(missing))
             found = [(next(made), False) if row is None else row for row in found]
         known = [row for row in found if row is not None]
-        return unit(np.stack([row for row, _ in known])), np.array([genuine for _, genuine in known])
+        return unit(np.stack([row for row, _ in known])), np.array(
+            [genuine for _, genuine in known]
+        )

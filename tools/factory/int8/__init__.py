@@ -1,1 +1,2 @@
-"""From a trained student to the int8 graph that ships: export, ranges, rounding, quantisation-aware training."""
+"""From a trained student to the int8 graph that ships: export, ranges, rounding, quantisation-aware
+training."""

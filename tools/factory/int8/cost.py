@@ -1,4 +1,5 @@
-"""What a student costs before any training: parameters, megabytes and milliseconds, float32 and int8."""
+"""What a student costs before any training: parameters, megabytes and milliseconds, float32 and
+int8."""
 
 from __future__ import annotations
 
@@ -19,8 +20,11 @@ DIM = 512
 
 
 def milliseconds(model: bytes, size: int, threads: int, runs: int) -> float:
-    """Processor time of one encode, all threads together; the shortest of `runs`, so that other work does not count."""
-    session = onnxruntime.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
+    """Processor time of one encode, all threads together; the shortest of `runs`, so that other
+    work does not count."""
+    session = onnxruntime.InferenceSession(
+        model, session_options(threads), providers=["CPUExecutionProvider"]
+    )
     feed = {INPUT: np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)}
     times = []
     for _ in range(runs + 3):
@@ -31,7 +35,8 @@ def milliseconds(model: bytes, size: int, threads: int, runs: int) -> float:
 
 
 def cost(name: str, size: int, threads: int, runs: int) -> list[str]:
-    """A row of the table: name, size, parameters, float32 and int8 megabytes, float32 and int8 milliseconds."""
+    """A row of the table: name, size, parameters, float32 and int8 megabytes, float32 and int8
+    milliseconds."""
     torch.manual_seed(0)
     student = build_student(StudentRecipe(name), DIM).eval()
     rng = np.random.default_rng(0)
@@ -44,12 +49,26 @@ def cost(name: str, size: int, threads: int, runs: int) -> list[str]:
     parameters = sum(p.numel() for p in student.parameters()) / 1e6
     times = [milliseconds(model, size, threads, runs) for model in (fp32, int8)]
     megabytes = [len(model) / 1e6 for model in (fp32, int8)]
-    return [name, f"{size}", f"{parameters:.2f}", *(f"{m:.1f}" for m in megabytes), *(f"{t:.1f}" for t in times)]
+    return [
+        name,
+        f"{size}",
+        f"{parameters:.2f}",
+        *(f"{m:.1f}" for m in megabytes),
+        *(f"{t:.1f}" for t in times),
+    ]
 
 
 def cost_table(rows: list[list[str]], threads: int) -> str:
     """The rows as Markdown."""
-    head = ["student", "px", "M parameters", "float32 MB", "int8 MB", "float32 CPU ms", "int8 CPU ms"]
+    head = [
+        "student",
+        "px",
+        "M parameters",
+        "float32 MB",
+        "int8 MB",
+        "float32 CPU ms",
+        "int8 CPU ms",
+    ]
     lines = [" | ".join(head), " | ".join(["---"] * len(head)), *(" | ".join(row) for row in rows)]
     machine = f"{platform.machine()}, ONNX Runtime {onnxruntime.__version__}, {threads} thread(s)"
     return "\n".join([*(f"| {line} |" for line in lines), "", f"Timed on this machine: {machine}."])

@@ -1,8 +1,8 @@
 """A student as float32 ONNX: uint8 RGB pixels [1, H, W, 3] in, unit embedding [1, dim] out.
 
-Offset and scale of the pixels are folded in: pixels - 114 is all that is left before the first convolution (its
-weights carry the scale), and in the int8 graph even that becomes the zero point of the input. BatchNorm is folded into
-the convolutions."""
+Offset and scale of the pixels are folded in: pixels - 114 is all that is left before the first
+convolution (its weights carry the scale), and in the int8 graph even that becomes the zero point of
+the input. BatchNorm is folded into the convolutions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tools.factory.students.mobilenet import fold_batch_norm
 from tools.factory.students.student import PIXEL_OFFSET, PIXEL_SCALE, Student
 
 OPSET = 18
-INPUT, OUTPUT = "pixels", "embedding"
+INPUT = "pixels"
+OUTPUT = "embedding"
 UNIT_NORM = "/unit_norm/"  # names of the nodes that normalise the embedding start so
 
 
@@ -32,7 +33,9 @@ class Deployed(nn.Module):
     def __init__(self, student: Student) -> None:
         super().__init__()
         student = fold_all(student)
-        self.backbone, self.head, self.unit_norm = student.backbone, student.head, UnitNorm()
+        self.backbone = student.backbone
+        self.head = student.head
+        self.unit_norm = UnitNorm()
         first, _ = self.backbone.first()
         with torch.no_grad():
             first.weight.div_(PIXEL_SCALE)
@@ -52,7 +55,8 @@ class UnitNorm(nn.Module):
 
 
 def fold_all(student: Student) -> Student:
-    """A copy in evaluation mode whose BatchNorm layers are folded into the convolutions before them."""
+    """A copy in evaluation mode whose BatchNorm layers are folded into the convolutions before
+    them."""
     student = fold_batch_norm(copy.deepcopy(student))
     for module in student.modules():
         if isinstance(module, ConvNorm) and isinstance(module.bn, nn.BatchNorm2d):
@@ -67,14 +71,22 @@ def export_onnx(student: Student, size: int, text_space: str) -> bytes:
     model = Deployed(student).eval()
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter announces its retirement; torch is pinned
+        # the tracing exporter announces its retirement; torch is pinned
+        warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (example,), buffer, input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, dynamo=False
+            model,
+            (example,),
+            buffer,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            dynamo=False,
         )
     graph = _simplified(buffer.getvalue())
     _fuse_padding(graph)
     onnx.helper.set_model_props(graph, {"edge_label.text_space": text_space})
-    graph.producer_name, graph.producer_version = "edge-label", ""
+    graph.producer_name = "edge-label"
+    graph.producer_version = ""
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
 
@@ -82,14 +94,16 @@ def export_onnx(student: Student, size: int, text_space: str) -> bytes:
 def _simplified(data: bytes) -> onnx.ModelProto:
     """Constants folded and shapes inferred by ONNX Runtime's basic optimisations."""
     with tempfile.TemporaryDirectory() as scratch:
-        traced, simple = Path(scratch) / "traced.onnx", Path(scratch) / "simple.onnx"
+        traced = Path(scratch) / "traced.onnx"
+        simple = Path(scratch) / "simple.onnx"
         traced.write_bytes(data)
         quant_pre_process(traced, simple, skip_symbolic_shape=True)
         return onnx.load(simple)
 
 
 def _fuse_padding(model: onnx.ModelProto) -> None:
-    """Zero Pad -> Conv becomes Conv with that padding (TensorFlow's "SAME" is lopsided, torch cannot say it)."""
+    """Zero Pad -> Conv becomes Conv with that padding (TensorFlow's "SAME" is lopsided, torch
+    cannot say it)."""
     graph = model.graph
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     convolutions = {node.input[0]: node for node in graph.node if node.op_type == "Conv"}

@@ -1,9 +1,10 @@
-"""A quantised ONNX graph as a torch module that can be trained, and back: quantisation-aware training.
+"""A quantised ONNX graph as a torch module that can be trained, and back: quantisation-aware
+training.
 
-tools.quantize decides where the graph is rounded and in which ranges (calibration). Reading that very graph, node by
-node, puts the fake quantisers exactly where ONNX Runtime will round; writing it back replaces the weights and leaves
-everything else as it was. Rounding passes the gradient straight through inside the range (Bengio et al. 2013;
-Jacob et al. 2018, section 3).
+tools.quantize decides where the graph is rounded and in which ranges (calibration). Reading that
+very graph, node by node, puts the fake quantisers exactly where ONNX Runtime will round; writing it
+back replaces the weights and leaves everything else as it was. Rounding passes the gradient
+straight through inside the range (Bengio et al. 2013; Jacob et al. 2018, section 3).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ BIAS_LEVELS = 2**30  # int32, with room to spare
 
 
 class _Weights(nn.Module):
-    """The trainable tensors, by the names of the float graph; `layers` is empty, there are no layers to walk."""
+    """The trainable tensors, by the names of the float graph; `layers` is empty, there are no
+    layers to walk."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
@@ -40,23 +42,34 @@ class _Weights(nn.Module):
 
 
 class FakeQuantised(nn.Module):
-    """A student as its int8 graph computes it: RGB values 0 ... 255 (B, 3, H, W) -> unit embeddings (B, dim).
+    """A student as its int8 graph computes it: RGB values 0 ... 255 (B, 3, H, W) -> unit embeddings
+    (B, dim).
 
-    Ranges of activations stay as calibrated. With `rounding` off the same weights are used as they are, and
+    Ranges of activations stay as calibrated. With `rounding` off the same weights are used as they
+    are, and
     activations only clamped to their ranges: the graph's float32 self.
     """
 
     def __init__(self, int8: bytes) -> None:
-        """Starts with the weights as they were rounded, so that it starts as good as what it is made of.
+        """Starts with the weights as they were rounded, so that it starts as good as what it is
+        made of.
 
         Raises DataError for a graph with an operator that is unknown here.
         """
         super().__init__()
         self.model = onnx.load_model_from_string(int8)
-        unknown = {n.op_type for n in self.model.graph.node} - set(_OPERATORS) - {"QuantizeLinear", "DequantizeLinear"}
+        unknown = (
+            {n.op_type for n in self.model.graph.node}
+            - set(_OPERATORS)
+            - {"QuantizeLinear", "DequantizeLinear"}
+        )
         if unknown:
-            raise DataError(f"cannot train a quantised graph with {', '.join(sorted(unknown))}; use the int8 as it is")
-        self.constants = {t.name: torch.tensor(numpy_helper.to_array(t)) for t in self.model.graph.initializer}
+            raise DataError(
+                f"cannot train a quantised graph with {', '.join(sorted(unknown))}; use the int8 as it is"
+            )
+        self.constants = {
+            t.name: torch.tensor(numpy_helper.to_array(t)) for t in self.model.graph.initializer
+        }
         self._axis: dict[str, int] = {}
         trained: dict[str, Tensor] = {}
         for node in self.model.graph.node:
@@ -64,7 +77,8 @@ class FakeQuantised(nn.Module):
                 name = node.input[0].removesuffix("_quantized")
                 self._axis[name] = int(_attributes(node).get("axis", 1))
                 trained[name] = self._dequantised(node)
-        self.backbone, self.head = _Weights(trained), nn.Module()
+        self.backbone = _Weights(trained)
+        self.head = nn.Module()
         self._products = {p.weight: p for p in self._find_products()}
         self._bias_of = {p.bias: p for p in self._products.values() if p.bias}
         self._steps = [self._step(node) for node in self.model.graph.node]
@@ -72,14 +86,18 @@ class FakeQuantised(nn.Module):
         self.rounding = True
 
     def _dequantised(self, node: onnx.NodeProto) -> Tensor:
-        levels, scale = self.constants[node.input[0]].double(), self.constants[node.input[1]].double()
+        levels = self.constants[node.input[0]].double()
+        scale = self.constants[node.input[1]].double()
         if levels.ndim > 1 and scale.ndim:
             axis = int(_attributes(node).get("axis", 1))
             scale = scale.reshape([-1 if d == axis else 1 for d in range(levels.ndim)])
         return (levels * scale).float()
 
-    def _step(self, node: onnx.NodeProto) -> Callable[[FakeQuantised, dict[str, Any], dict[str, Tensor]], Any]:
-        """What a node does, given the module (it may be a copy of this one), the values so far and the weights."""
+    def _step(
+        self, node: onnx.NodeProto
+    ) -> Callable[[FakeQuantised, dict[str, Any], dict[str, Tensor]], Any]:
+        """What a node does, given the module (it may be a copy of this one), the values so far and
+        the weights."""
         first = node.input[0]
         if node.op_type == "QuantizeLinear":
             scale, zero = self._range(node)
@@ -91,12 +109,16 @@ class FakeQuantised(nn.Module):
             if first in self._raw_pixels():
                 scale, zero = self._range(node)
                 return lambda _module, values, _: (values[first].float() - zero) * scale
-            return lambda _module, values, _: values[first]  # what a quantiser made is kept dequantised
-        operator, attributes, names = _OPERATORS[node.op_type], _attributes(node), list(node.input)
+            # what a quantiser made is kept dequantised
+            return lambda _module, values, _: values[first]
+        operator = _OPERATORS[node.op_type]
+        attributes = _attributes(node)
+        names = list(node.input)
         return lambda _module, values, _: operator([values[name] for name in names], attributes)
 
     def freeze(self, count: int) -> None:
-        """Train only what follows the first `count` layers of the backbone, as `Student.freeze` does."""
+        """Train only what follows the first `count` layers of the backbone, as `Student.freeze`
+        does."""
         for name, tensor in self.backbone.by_name().items():
             layer = _layer(name)
             tensor.requires_grad_(layer is None or layer >= count)
@@ -104,11 +126,15 @@ class FakeQuantised(nn.Module):
     def forward(self, x: Tensor, after: int = 0) -> Tensor:
         """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32.
 
-        With `after` > 0, `x` is what `stem_of` says the graph holds after that many layers, dequantised.
+        With `after` > 0, `x` is what `stem_of` says the graph holds after that many layers,
+        dequantised.
         """
         graph = self.model.graph
-        source, x = (self.stem_of(after).name, x) if after else (graph.input[0].name, x.permute(0, 2, 3, 1))
-        weights, needed = self.backbone.by_name(), self._between(source)
+        source, x = (
+            (self.stem_of(after).name, x) if after else (graph.input[0].name, x.permute(0, 2, 3, 1))
+        )
+        weights = self.backbone.by_name()
+        needed = self._between(source)
         values: dict[str, Any] = {**self.constants, "": None, source: x}
         for number in needed:
             node = graph.node[number]
@@ -125,15 +151,19 @@ class FakeQuantised(nn.Module):
         node = maker.get(first.input[0])
         quantise = maker.get(node.input[0]) if node and node.op_type == "DequantizeLinear" else None
         if quantise is None or quantise.op_type != "QuantizeLinear":
-            raise DataError(f"layer {count} of the quantised graph does not start at a quantised tensor; freeze others")
+            raise DataError(
+                f"layer {count} of the quantised graph does not start at a quantised tensor; freeze others"
+            )
         return QuantisedTensor(quantise.output[0], *self._range(quantise))
 
     def cut(self, count: int) -> bytes:
-        """The first `count` layers alone, weights as they are now, as an int8 graph that gives `stem_of(count)`."""
+        """The first `count` layers alone, weights as they are now, as an int8 graph that gives
+        `stem_of(count)`."""
         model = onnx.load_model_from_string(self.to_onnx())
         name = self.stem_of(count).name
         source = model.graph.input[0].name
-        wanted, kept = {name}, []
+        wanted = {name}
+        kept = []
         for node in reversed(model.graph.node):
             if wanted & set(node.output):
                 kept.append(node)
@@ -150,7 +180,8 @@ class FakeQuantised(nn.Module):
         """Numbers of the nodes that lead from a tensor to the output, in order."""
         if source not in self._paths:
             nodes = self.model.graph.node
-            wanted, numbers = {self.model.graph.output[0].name}, []
+            wanted = {self.model.graph.output[0].name}
+            numbers = []
             for number in range(len(nodes) - 1, -1, -1):
                 if wanted & set(nodes[number].output) - {source}:
                     numbers.append(number)
@@ -182,19 +213,26 @@ class FakeQuantised(nn.Module):
             scale = product.input_scale * self._scale(product.weight, weights)
             rounded = torch.round(weights[name].detach() / scale) * scale
             return weights[name] + (rounded - weights[name].detach())
-        axis, scale = self._axis[name], self._scale(name, weights)
+        axis = self._axis[name]
+        scale = self._scale(name, weights)
         zero = torch.zeros(len(scale), dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weights[name], scale, zero, axis, -WEIGHT_LEVELS, WEIGHT_LEVELS)
+        return torch.fake_quantize_per_channel_affine(
+            weights[name], scale, zero, axis, -WEIGHT_LEVELS, WEIGHT_LEVELS
+        )
 
     @torch.no_grad()
     def _scale(self, name: str, weights: dict[str, Tensor]) -> Tensor:
-        """Scale of each output channel: as the quantiser chose it, more where a weight or its bias has outgrown it."""
-        value, product = weights[name], self._products[name]
+        """Scale of each output channel: as the quantiser chose it, more where a weight or its bias
+        has outgrown it."""
+        value = weights[name]
+        product = self._products[name]
         largest = value.abs().amax([d for d in range(value.ndim) if d != self._axis[name]])
         chosen = self.constants[product.nodes[0].input[1]]
         scale = torch.where(largest > 0, torch.maximum(chosen, largest / WEIGHT_LEVELS), 0)
         if product.bias:
-            scale = torch.maximum(scale, weights[product.bias].abs() / (product.input_scale * BIAS_LEVELS))
+            scale = torch.maximum(
+                scale, weights[product.bias].abs() / (product.input_scale * BIAS_LEVELS)
+            )
         return scale.clamp_min(1e-12)
 
     @torch.no_grad()
@@ -206,13 +244,17 @@ class FakeQuantised(nn.Module):
         new: dict[str, np.ndarray] = {}
         for name, product in self._products.items():
             scale = self._scale(name, weights)
-            by_channel = scale.reshape([-1 if d == self._axis[name] else 1 for d in range(weights[name].ndim)])
+            by_channel = scale.reshape(
+                [-1 if d == self._axis[name] else 1 for d in range(weights[name].ndim)]
+            )
             levels = torch.round(weights[name] / by_channel).clamp(-WEIGHT_LEVELS, WEIGHT_LEVELS)
-            new[product.nodes[0].input[0]], new[product.nodes[0].input[1]] = levels.numpy(), scale.numpy()
+            new[product.nodes[0].input[0]] = levels.numpy()
+            new[product.nodes[0].input[1]] = scale.numpy()
             if product.bias:
                 bias_scale = product.input_scale * scale
                 levels = torch.round(weights[product.bias] / bias_scale)
-                new[product.nodes[1].input[0]], new[product.nodes[1].input[1]] = levels.numpy(), bias_scale.numpy()
+                new[product.nodes[1].input[0]] = levels.numpy()
+                new[product.nodes[1].input[1]] = bias_scale.numpy()
         for tensor in model.graph.initializer:
             if tensor.name in new:
                 old = numpy_helper.to_array(tensor)
@@ -228,16 +270,21 @@ class FakeQuantised(nn.Module):
                 continue
             # A Gemm may add an activation in place of a bias; that one is rounded where it was made.
             made = [maker[name] for name in node.input[1:] if name in maker]
-            nodes = tuple(n for n in made if n.op_type == "DequantizeLinear" and n.input[0] in self.constants)
+            nodes = tuple(
+                n for n in made if n.op_type == "DequantizeLinear" and n.input[0] in self.constants
+            )
             if nodes and nodes[0].output[0] == node.input[1]:
                 names = [n.input[0].removesuffix("_quantized") for n in nodes]
                 input_scale = float(self.constants[maker[node.input[0]].input[1]])
-                yield _Product(names[0], names[1] if len(names) > 1 else "", input_scale, nodes, node)
+                yield _Product(
+                    names[0], names[1] if len(names) > 1 else "", input_scale, nodes, node
+                )
 
 
 @dataclass(frozen=True)
 class _Product:
-    """A Conv, Gemm or MatMul (`user`): its weights and bias, scale of its input, the nodes that dequantise both."""
+    """A Conv, Gemm or MatMul (`user`): its weights and bias, scale of its input, the nodes that
+    dequantise both."""
 
     weight: str
     bias: str
@@ -268,9 +315,12 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 def _conv(x: list[Any], a: dict[str, Any]) -> Tensor:
     pads = list(a.get("pads", [0, 0, 0, 0]))
     if pads[:2] != pads[2:]:
-        x[0], pads = F.pad(x[0], (pads[1], pads[3], pads[0], pads[2])), [0, 0, 0, 0]
+        x[0] = F.pad(x[0], (pads[1], pads[3], pads[0], pads[2]))
+        pads = [0, 0, 0, 0]
     bias = x[2] if len(x) > 2 else None
-    return F.conv2d(x[0], x[1], bias, a.get("strides", 1), pads[:2], a.get("dilations", 1), a.get("group", 1))
+    return F.conv2d(
+        x[0], x[1], bias, a.get("strides", 1), pads[:2], a.get("dilations", 1), a.get("group", 1)
+    )
 
 
 def _gemm(x: list[Any], a: dict[str, Any]) -> Tensor:

@@ -17,7 +17,8 @@ Inputs = list[NDArray[np.uint8]]  # each (1, H, W, 3) RGB
 def run_all(model: bytes, inputs: Inputs, *, optimised: bool = True) -> NDArray[np.float32]:
     """Embeddings (N, dim) as the runtime computes them: same session options, unit norm.
 
-    Not `optimised`, the same arithmetic runs in another order: how far two right answers may lie apart.
+    Not `optimised`, the same arithmetic runs in another order: how far two right answers may lie
+    apart.
     """
     options = session_options(2)
     if not optimised:
@@ -40,8 +41,14 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
 def parity_table(report: dict[str, Any]) -> str:
     """The parity report as Markdown."""
     rows = [("torch fp32 -> ONNX fp32", report["torch_fp32_to_onnx_fp32"])]
-    rows += [(f"ONNX fp32 -> int8, {name}", values) for name, values in report["onnx_fp32_to_int8"].items()]
-    lines = ["| cosine of embeddings | mean | 5th percentile | lowest |", "| --- | --- | --- | --- |"]
+    rows += [
+        (f"ONNX fp32 -> int8, {name}", values)
+        for name, values in report["onnx_fp32_to_int8"].items()
+    ]
+    lines = [
+        "| cosine of embeddings | mean | 5th percentile | lowest |",
+        "| --- | --- | --- | --- |",
+    ]
     for name, v in rows:
         mark = " (kept)" if name.endswith(f", {report['kept']}") else ""
         lines.append(f"| {name}{mark} | {v['mean']:.4f} | {v['p5']:.4f} | {v['min']:.4f} |")

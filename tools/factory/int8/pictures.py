@@ -18,13 +18,18 @@ from tools.factory.int8.export import INPUT
 from tools.factory.recipe import Recipe
 
 
-def pictures_for(recipe: Recipe, samples: Sequence[Sample], count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """`count` pictures through the runtime's preprocessing; one in three under a synthetic condition it may get."""
+def pictures_for(
+    recipe: Recipe, samples: Sequence[Sample], count: int, seed: int
+) -> Iterator[NDArray[np.uint8]]:
+    """`count` pictures through the runtime's preprocessing; one in three under a synthetic
+    condition it may get."""
     side = recipe.input.size
     prepare = Preprocessor(InputSpec(INPUT, "NHWC", (side, side), recipe.input.resize, ("rgb",)))
     rng = np.random.default_rng((recipe.seed, 6, seed))
     found = 0
-    for i in tqdm(rng.permutation(len(samples)), total=count, desc="pictures", unit="pic", leave=False):
+    for i in tqdm(
+        rng.permutation(len(samples)), total=count, desc="pictures", unit="pic", leave=False
+    ):
         try:
             batch = prepare(decode(samples[i].read())).copy()
         except (OSError, ValueError):

@@ -28,7 +28,18 @@ CALIBRATORS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "entropy": (CalibrationMethod.Entropy, {}),
 }
 # The unit-norm division at the end is left in float32: a few hundred numbers, and squaring wants the range.
-OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Mul", "Clip", "Relu", "Sigmoid", "GlobalAveragePool", "Flatten"]
+OPERATORS = [
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Mul",
+    "Clip",
+    "Relu",
+    "Sigmoid",
+    "GlobalAveragePool",
+    "Flatten",
+]
 CHUNK = 8  # the histogram calibrators keep every activation of a chunk in memory
 
 
@@ -43,9 +54,11 @@ class _Reader(CalibrationDataReader):
 
 
 def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[Layer] = ()) -> bytes:
-    """float32 ONNX bytes -> int8 QDQ ONNX bytes, ranges from the calibration pictures by the named calibrator.
+    """float32 ONNX bytes -> int8 QDQ ONNX bytes, ranges from the calibration pictures by the named
+    calibrator.
 
-    `layers` (rounding.observe_layers): round weights by what they do to their layer; without it, each to the nearest.
+    `layers` (rounding.observe_layers): round weights by what they do to their layer; without it,
+    each to the nearest.
     """
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.onnx"
@@ -53,7 +66,11 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
         which, options = CALIBRATORS[method]
         with contextlib.redirect_stdout(io.StringIO()):  # the calibrators talk
             calibrator = create_calibrator(
-                source, OPERATORS, str(Path(scratch) / "augmented.onnx"), which, extra_options=options
+                source,
+                OPERATORS,
+                str(Path(scratch) / "augmented.onnx"),
+                which,
+                extra_options=options,
             )
             for start in range(0, len(calibration), CHUNK):
                 calibrator.collect_data(_Reader(calibration[start : start + CHUNK]))
@@ -88,16 +105,26 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
 
 
 def _leave_out_zeros(graph: onnx.ModelProto) -> None:
-    """Drop the zero points of weights and biases: all are zero, which is also what their absence means.
+    """Drop the zero points of weights and biases: all are zero, which is also what their absence
+    means.
 
-    Of convolutions only; ONNX Runtime (1.31) fuses a Gemm without them into something it then refuses.
+    Of convolutions only; ONNX Runtime (1.31) fuses a Gemm without them into something it then
+    refuses.
     """
     tensors = {t.name: t for t in graph.graph.initializer}
     owners = {name: node.op_type for node in graph.graph.node for name in node.input}
     for node in graph.graph.node:
-        if node.op_type == "DequantizeLinear" and len(node.input) == 3 and owners.get(node.output[0]) == "Conv":
+        if (
+            node.op_type == "DequantizeLinear"
+            and len(node.input) == 3
+            and owners.get(node.output[0]) == "Conv"
+        ):
             point = tensors.get(node.input[2])
-            if point is not None and len(point.dims) == 1 and not onnx.numpy_helper.to_array(point).any():
+            if (
+                point is not None
+                and len(point.dims) == 1
+                and not onnx.numpy_helper.to_array(point).any()
+            ):
                 del node.input[2]
     drop_unused_constants(graph.graph)
 
@@ -105,8 +132,9 @@ def _leave_out_zeros(graph: onnx.ModelProto) -> None:
 def _float_nodes(graph: onnx.ModelProto) -> list[str]:
     """Nodes that stay in float32: the unit norm, and a Gemm that adds one tensor to another.
 
-    ONNX Runtime has no int8 kernel for such a Gemm; it would turn the int8 weights back into float32 in every frame
-    (12 % of the encoder on a Cortex-A72, docs/decisions/003-arm64-speed-and-memory.md).
+    ONNX Runtime has no int8 kernel for such a Gemm; it would turn the int8 weights back into
+    float32 in every frame (12 % of the encoder on a Cortex-A72,
+    docs/decisions/003-arm64-speed-and-memory.md).
     """
     constants = {tensor.name for tensor in graph.graph.initializer}
     return [
@@ -124,9 +152,11 @@ def _centred_pixels(graph: onnx.ModelProto) -> str:
 
 
 def _feed_pixels_straight(model: onnx.ModelProto, first: str) -> None:
-    """Read uint8 pixels as quantised values with scale 1 and zero point 114: Cast, Sub and QuantizeLinear go.
+    """Read uint8 pixels as quantised values with scale 1 and zero point 114: Cast, Sub and
+    QuantizeLinear go.
 
-    Transpose -> Cast -> Sub -> QuantizeLinear -> DequantizeLinear becomes Transpose -> DequantizeLinear.
+    Transpose -> Cast -> Sub -> QuantizeLinear -> DequantizeLinear becomes Transpose ->
+    DequantizeLinear.
     """
     graph = model.graph
     maker = {output: node for node in graph.node for output in node.output}

@@ -1,4 +1,5 @@
-"""A run folder's float32 graph -> its int8 graph, by the calibrator that held-out pictures choose."""
+"""A run folder's float32 graph -> its int8 graph, by the calibrator that held-out pictures
+choose."""
 
 from __future__ import annotations
 
@@ -31,11 +32,17 @@ def _parity_torch(run: Path, inputs: Inputs) -> NDArray[np.float32]:
 
 
 def quantise_run(
-    run: Path, data: Path, *, calibration: int, held_out: int, methods: Sequence[str] = tuple(CALIBRATORS)
+    run: Path,
+    data: Path,
+    *,
+    calibration: int,
+    held_out: int,
+    methods: Sequence[str] = tuple(CALIBRATORS),
 ) -> dict[str, Any]:
     """Try the calibrators, write RUN/encoder.onnx and RUN/quantize.json; returns the report.
 
-    Raises NoInputError before the export, DataError without pictures, or where every calibrator gives up.
+    Raises NoInputError before the export, DataError without pictures, or where every calibrator
+    gives up.
     """
     recipe, _, _ = load_run(run)
     source = run / "encoder.fp32.onnx"
@@ -46,7 +53,8 @@ def quantise_run(
     train = [s for s in samples if not s.held_out and recipe.data[s.source].weight]
     unseen = [s for s in samples if s.held_out] or train
     seen, judged = (
-        list(pictures_for(recipe, s, n, k)) for k, (s, n) in enumerate(((train, calibration), (unseen, held_out)))
+        list(pictures_for(recipe, s, n, k))
+        for k, (s, n) in enumerate(((train, calibration), (unseen, held_out)))
     )
     reference = run_all(model, judged)
     report: dict[str, Any] = {
@@ -64,7 +72,9 @@ def quantise_run(
     for method in tqdm(methods, desc="calibrators", unit="method"):
         try:
             candidate = quantise(model, seen, method, layers)
-        except ValueError as error:  # the histogram calibrators give up on a tensor that hardly varies
+        except (
+            ValueError
+        ) as error:  # the histogram calibrators give up on a tensor that hardly varies
             report["failed"][method] = str(error)
             continue
         report["onnx_fp32_to_int8"][method] = cosines(run_all(candidate, judged), reference)
@@ -73,7 +83,9 @@ def quantise_run(
             best = (mean, method, candidate)
     if not best[1]:
         reasons = "; ".join(f"{method}: {reason}" for method, reason in report["failed"].items())
-        raise DataError(f"{run}: no calibrator gives ranges ({reasons}); try another --calibrator, or more pictures")
+        raise DataError(
+            f"{run}: no calibrator gives ranges ({reasons}); try another --calibrator, or more pictures"
+        )
     report |= {"kept": best[1], "int8_bytes": len(best[2])}
     write_atomically(run / "encoder.onnx", best[2])
     write_atomically(run / "quantize.json", json.dumps(report, indent=1).encode())

@@ -1,9 +1,10 @@
 """Rounding weights to int8 so that a layer's output changes least, not each weight by itself.
 
-A 3 x 3 edge filter sums to almost nothing; nine weights rounded one by one do not, and what is left is multiplied
-by the brightness of the picture. So the error of each weight is carried on to those that follow, weighed by how
-their inputs go together on calibration pictures, H = E[x x^T] (Frantar et al., "GPTQ", ICLR 2023, equations 2-3),
-and what remains on average is taken out of the bias (Nagel et al., ICCV 2019, section 4.2).
+A 3 x 3 edge filter sums to almost nothing; nine weights rounded one by one do not, and what is left
+is multiplied by the brightness of the picture. So the error of each weight is carried on to those
+that follow, weighed by how their inputs go together on calibration pictures, H = E[x x^T] (Frantar
+et al., "GPTQ", ICLR 2023, equations 2-3), and what remains on average is taken out of the bias
+(Nagel et al., ICCV 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Matrix = NDArray[np.float64]
 class Layer:
     """A Conv or Gemm node of the float32 graph and what its input looked like.
 
-    second: sum of x x^T, (C, K, K); total: sum of x, (C, K); C is the channels of a depthwise convolution, else 1.
+    second: sum of x x^T, (C, K, K); total: sum of x, (C, K); C is the channels of a depthwise
+    convolution, else 1.
     """
 
     node: onnx.NodeProto
@@ -64,7 +66,10 @@ def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
 
 
 def _patches(
-    node: onnx.NodeProto, weight: NDArray[np.float32], x: NDArray[np.float32], rng: np.random.Generator
+    node: onnx.NodeProto,
+    weight: NDArray[np.float32],
+    x: NDArray[np.float32],
+    rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """Windows of the kernel's size: (C, positions, kernel area)."""
     if x.ndim == 2:
@@ -72,7 +77,8 @@ def _patches(
     height, width = weight.shape[2:]
     pads = next((list(a.ints) for a in node.attribute if a.name == "pads"), [0, 0, 0, 0])
     padded = np.pad(x[0], ((0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), (1, 2))  # (C, H', W', h, w)
+    # (C, H', W', h, w)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), (1, 2))
     rows = rng.integers(windows.shape[1], size=POSITIONS)
     columns = rng.integers(windows.shape[2], size=POSITIONS)
     return windows[:, rows, columns].reshape(len(padded), POSITIONS, -1)
@@ -85,15 +91,22 @@ def observe_layers(model: bytes, inputs: list[NDArray[np.uint8]]) -> list[Layer]
     layers = []
     for node in graph.graph.node:
         if node.op_type in ("Conv", "Gemm") and len(node.input) == 3 and node.input[1] in weights:
-            layer = Layer(node, *(weights[name] for name in node.input[1:]), np.zeros(0), np.zeros(0))
-            channels, size = len(layer.rows) if layer.depthwise else 1, layer.rows.shape[1]
-            layer.second, layer.total = np.zeros((channels, size, size)), np.zeros((channels, size))
+            layer = Layer(
+                node, *(weights[name] for name in node.input[1:]), np.zeros(0), np.zeros(0)
+            )
+            channels = len(layer.rows) if layer.depthwise else 1
+            size = layer.rows.shape[1]
+            layer.second = np.zeros((channels, size, size))
+            layer.total = np.zeros((channels, size))
             layers.append(layer)
     tensors = sorted({layer.node.input[0] for layer in layers})
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    feed, rng = session.get_inputs()[0].name, np.random.default_rng(0)
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feed = session.get_inputs()[0].name
+    rng = np.random.default_rng(0)
     for item in inputs:
         found = dict(zip(tensors, session.run(None, {feed: item}), strict=True))
         for layer in layers:
@@ -102,12 +115,15 @@ def observe_layers(model: bytes, inputs: list[NDArray[np.uint8]]) -> list[Layer]
 
 
 def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.int8]:
-    """Integers (O, K) for weights (O, K), scales (O, 1) and H, (1, K, K) for all rows or (O, K, K)."""
+    """Integers (O, K) for weights (O, K), scales (O, 1) and H, (1, K, K) for all rows or (O, K,
+    K)."""
     size = weights.shape[1]
     left = weights.astype(np.float64).copy()
     diagonal = np.arange(size)
     damped = second.copy()
-    damped[..., diagonal, diagonal] += DAMPING * np.trace(second, axis1=-2, axis2=-1)[..., None] / size + 1e-9
+    damped[..., diagonal, diagonal] += (
+        DAMPING * np.trace(second, axis1=-2, axis2=-1)[..., None] / size + 1e-9
+    )
     # Rows of the upper Cholesky factor of H^-1 say how an error in one weight is best spread over the later ones.
     upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
     out = np.empty(weights.shape, np.int8)
@@ -127,10 +143,11 @@ def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.i
 
 
 def round_well(quantised: onnx.ModelProto, layers: list[Layer]) -> None:
-    """Replace the int8 weights and int32 biases of a QDQ graph, in place; scales stay, but for dead channels.
+    """Replace the int8 weights and int32 biases of a QDQ graph, in place; scales stay, but for dead
+    channels.
 
-    A channel whose weights have died but not its bias would need a bias beyond 32 bits, or was given the scale 1:
-    its weights become 0 and its scale one that suits the bias.
+    A channel whose weights have died but not its bias would need a bias beyond 32 bits, or was
+    given the scale 1: its weights become 0 and its scale one that suits the bias.
     """
     tensors = {tensor.name: tensor for tensor in quantised.graph.initializer}
     for layer in layers:
@@ -142,15 +159,20 @@ def round_well(quantised: onnx.ModelProto, layers: list[Layer]) -> None:
             numpy_helper.to_array(tensors[name]).astype(np.float64).reshape(-1, 1)
             for name in (f"{weight}_scale", f"{bias}_quantized_scale")
         )
-        dead = (np.abs(layer.bias[:, None]) / steps > 2**30) | (np.abs(rows).max(1, keepdims=True) == 0)
+        dead = (np.abs(layer.bias[:, None]) / steps > 2**30) | (
+            np.abs(rows).max(1, keepdims=True) == 0
+        )
         suits = np.abs(layer.bias[:, None]) / 2**20 + 1e-12
-        scale, steps = np.where(dead, scale * suits / steps, scale), np.where(dead, suits, steps)
+        scale = np.where(dead, scale * suits / steps, scale)
+        steps = np.where(dead, suits, steps)
         whole = layer.rounded.get(scale.tobytes())
         if whole is None:
             whole = carry_errors(np.where(dead, 0, rows), scale, layer.second / layer.count)
             layer.rounded[scale.tobytes()] = whole
         shift = ((whole * scale - rows) * (layer.total / layer.count)).sum(1)
-        shaped = whole.T if layer.node.op_type == "Gemm" and layer.weight.shape != rows.shape else whole
+        shaped = (
+            whole.T if layer.node.op_type == "Gemm" and layer.weight.shape != rows.shape else whole
+        )
         _set(tensors[f"{weight}_quantized"], shaped.reshape(layer.weight.shape))
         _set(tensors[f"{weight}_scale"], scale)
         _set(tensors[f"{bias}_quantized"], np.rint((layer.bias - shift) / steps[:, 0]))
@@ -159,4 +181,6 @@ def round_well(quantised: onnx.ModelProto, layers: list[Layer]) -> None:
 
 def _set(tensor: onnx.TensorProto, values: NDArray[np.generic]) -> None:
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    tensor.CopyFrom(numpy_helper.from_array(values.astype(kind).reshape(tuple(tensor.dims)), tensor.name))
+    tensor.CopyFrom(
+        numpy_helper.from_array(values.astype(kind).reshape(tuple(tensor.dims)), tensor.name)
+    )

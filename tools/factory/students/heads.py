@@ -1,4 +1,5 @@
-"""Heads between a backbone's features and the text space: Clip4Retrofit's MLP, and one that holds a classifier."""
+"""Heads between a backbone's features and the text space: Clip4Retrofit's MLP, and one that holds a
+classifier."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ class ProjectionHead(nn.Sequential):
 class ClassifierHead(nn.Module):
     """A classifier's posterior put into the text space, and a linear head beside it.
 
-    direct(z) + names(softmax(classify(z))): (B, F) features -> (B, D), not yet normalised. zero_shot.py makes one
-    that knows what the classifier knows before any training.
+    direct(z) + names(softmax(classify(z))): (B, F) features -> (B, D), not yet normalised.
+    zero_shot.py makes one that knows what the classifier knows before any training.
     """
 
     def __init__(self, classifier: nn.Linear, names: Tensor, direct: nn.Linear) -> None:
@@ -51,10 +52,12 @@ class ClassifierHead(nn.Module):
         return self.direct(x) + self.names(self.classify(x).softmax(1))
 
     def factor(self, rank: int, moments: Tensor | None = None) -> None:
-        """Make `direct`, a (D, F) matrix W, the product of a (D, rank) and a (rank, F) matrix, which is smaller.
+        """Make `direct`, a (D, F) matrix W, the product of a (D, rank) and a (rank, F) matrix,
+        which is smaller.
 
-        The product U U^T W, U the first `rank` left singular vectors of W S with moments = S S^T, is the one that
-        changes W z least over features of second moments E[z z^T], (F, F); without them, W itself.
+        The product U U^T W, U the first `rank` left singular vectors of W S with moments = S S^T,
+        is the one that changes W z least over features of second moments E[z z^T], (F, F); without
+        them, W itself.
         """
         whole = self.direct
         if not isinstance(whole, nn.Linear):
@@ -65,7 +68,8 @@ class ClassifierHead(nn.Module):
         values, vectors = torch.linalg.eigh(moments.double())
         spread = vectors * values.clamp_min(0).sqrt()
         left = torch.linalg.svd(weight @ spread, full_matrices=False).U[:, :rank]
-        first, second = nn.Linear(weight.shape[1], rank, bias=False), nn.Linear(rank, weight.shape[0])
+        first = nn.Linear(weight.shape[1], rank, bias=False)
+        second = nn.Linear(rank, weight.shape[0])
         first.weight.data.copy_(left.T @ weight)
         second.weight.data.copy_(left)
         second.bias.data.copy_(whole.bias.detach())

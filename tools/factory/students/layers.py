@@ -1,4 +1,5 @@
-"""The layers students are built of, and the backbone: layers that can be frozen, a mean over the picture, a tail."""
+"""The layers students are built of, and the backbone: layers that can be frozen, a mean over the
+picture, a tail."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, BatchNorm, optional activation. `names` are its two names in timm checkpoints."""
+    """Convolution without bias, BatchNorm, optional activation. `names` are its two names in timm
+    checkpoints."""
 
     def __init__(
         self,
@@ -23,7 +25,9 @@ class ConvNorm(nn.Module):
         names: tuple[str, str] = ("", ""),
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
         self.bn = nn.BatchNorm2d(outputs, momentum=0.03)
         self.act = activation() if activation else nn.Identity()
         self.names = names
@@ -38,7 +42,8 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, squeezed: int, name: str) -> None:
         super().__init__()
-        self.reduce, self.expand = nn.Conv2d(channels, squeezed, 1), nn.Conv2d(squeezed, channels, 1)
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,11 +72,14 @@ class Backbone(nn.Module):
 
     def __init__(self, layers: list[nn.Module], width: int, tail: nn.Module | None = None) -> None:
         super().__init__()
-        self.layers, self.width, self.tail = nn.Sequential(*layers), width, tail or nn.Identity()
+        self.layers = nn.Sequential(*layers)
+        self.width = width
+        self.tail = tail or nn.Identity()
         self.frozen = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) as (x - 114) / 57 -> (B, width); the first `frozen` layers take no gradient."""
+        """(B, 3, H, W) as (x - 114) / 57 -> (B, width); the first `frozen` layers take no
+        gradient."""
         return self.rest(self.stem(x), self.frozen)
 
     def stem(self, x: Tensor) -> Tensor:
@@ -82,7 +90,8 @@ class Backbone(nn.Module):
         return x
 
     def rest(self, x: Tensor, start: int) -> Tensor:
-        """Layers from `start` on, the mean over the picture and the tail: (B, C, h, w) -> (B, width)."""
+        """Layers from `start` on, the mean over the picture and the tail: (B, C, h, w) -> (B,
+        width)."""
         for layer in self.layers[start:]:
             x = layer(x)
         return self.tail(F.adaptive_avg_pool2d(x, 1)).flatten(1)

@@ -1,14 +1,15 @@
 """MobileNetV2 1.0 in plain torch, and its two ImageNet checkpoints.
 
-Both checkpoints are 52 convolutions with BatchNorm already folded into weight and bias. They differ in
-what they want to see (`Flavour`): the torchvision one pads `kernel // 2` on every side and takes
-ImageNet-normalised RGB; the TensorFlow-slim one pads as TensorFlow's "SAME" does, takes [-1, 1] RGB, and
-brings its 1001-way classifier.
+Both checkpoints are 52 convolutions with BatchNorm already folded into weight and bias. They differ
+in what they want to see (`Flavour`): the torchvision one pads `kernel // 2` on every side and takes
+ImageNet-normalised RGB; the TensorFlow-slim one pads as TensorFlow's "SAME" does, takes [-1, 1]
+RGB, and brings its 1001-way classifier.
 
-`insert_batch_norm` puts BatchNorm layers back for training; they change nothing at first (their statistics
-are measured). `fold_batch_norm` takes them out again before export.
+`insert_batch_norm` puts BatchNorm layers back for training; they change nothing at first (their
+statistics are measured). `fold_batch_norm` takes them out again before export.
 
-Architecture: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, table 2.
+Architecture: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018,
+table 2.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ FEATURES = 1280
 
 @dataclass(frozen=True)
 class Flavour:
-    """What one published checkpoint expects: per-channel mean and std of x/255 RGB, and how it pads."""
+    """What one published checkpoint expects: per-channel mean and std of x/255 RGB, and how it
+    pads."""
 
     name: str
     mean: tuple[float, float, float]
@@ -48,15 +50,26 @@ class Flavour:
     same_padding: bool
 
 
-TORCHVISION = Flavour("torchvision", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), same_padding=False)
+TORCHVISION = Flavour(
+    "torchvision", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), same_padding=False
+)
 TFSLIM = Flavour("tfslim", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), same_padding=True)
 
 
 class Conv(nn.Module):
-    """Convolution, optional BatchNorm (`norm`), ReLU6 where `activate`; `same` pads as TensorFlow does."""
+    """Convolution, optional BatchNorm (`norm`), ReLU6 where `activate`; `same` pads as TensorFlow
+    does."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, *, activate: bool, same: bool
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        groups: int,
+        *,
+        activate: bool,
+        same: bool,
     ) -> None:
         super().__init__()
         # At stride 1 both paddings agree; at stride 2 TensorFlow pads by what the input size asks for.
@@ -75,15 +88,19 @@ class Conv(nn.Module):
 
 
 def _same_padding(size: torch.Size, kernel: int, stride: int) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom) as TensorFlow's "SAME": the odd pixel goes to the right and the bottom."""
+    """(left, right, top, bottom) as TensorFlow's "SAME": the odd pixel goes to the right and the
+    bottom."""
     height, width = (max((-(-int(n) // stride) - 1) * stride + kernel - int(n), 0) for n in size)
     return width // 2, width - width // 2, height // 2, height - height // 2
 
 
 class InvertedResidual(nn.Sequential):
-    """Expand (unless `expansion` is 1), depthwise, project; the input is added where the shapes allow it."""
+    """Expand (unless `expansion` is 1), depthwise, project; the input is added where the shapes
+    allow it."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, *, same: bool, kernel: int = 3) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expansion: int, *, same: bool, kernel: int = 3
+    ) -> None:
         hidden = inputs * expansion
         layers = [] if expansion == 1 else [Conv(inputs, hidden, 1, 1, 1, activate=True, same=same)]
         layers += [
@@ -100,7 +117,8 @@ class InvertedResidual(nn.Sequential):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 1.0 without its classifier: normalised NCHW pictures -> a 1280-channel map (`features`)."""
+    """MobileNetV2 1.0 without its classifier: normalised NCHW pictures -> a 1280-channel map
+    (`features`)."""
 
     def __init__(self, flavour: Flavour = TORCHVISION) -> None:
         super().__init__()
@@ -130,7 +148,8 @@ class MobileNetV2(nn.Module):
 
 
 def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNetV2:
-    """Build the network and fill it from a checkpoint of `NN.weight` / `NN.bias` arrays (NN = 00 ... 51).
+    """Build the network and fill it from a checkpoint of `NN.weight` / `NN.bias` arrays (NN = 00
+    ... 51).
 
     Raises NoInputError when the file is missing and DataError when it is not such a checkpoint.
     """
@@ -138,7 +157,8 @@ def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNe
     net = MobileNetV2(flavour)
     for i, layer in enumerate(net.convolutions()):
         for part in ("weight", "bias"):
-            key, target = f"{i:02d}.{part}", getattr(layer.conv, part)
+            key = f"{i:02d}.{part}"
+            target = getattr(layer.conv, part)
             if key not in arrays or arrays[key].shape != tuple(target.shape):
                 got = arrays[key].shape if key in arrays else "nothing"
                 raise DataError(
@@ -149,9 +169,11 @@ def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNe
 
 
 def load_classifier(path: str | Path) -> nn.Linear:
-    """The checkpoint's classifier as Linear(1280, 1001): class 0 is "background", then ImageNet-1k in order.
+    """The checkpoint's classifier as Linear(1280, 1001): class 0 is "background", then ImageNet-1k
+    in order.
 
-    Raises NoInputError when the file is missing and DataError when the checkpoint carries no classifier.
+    Raises NoInputError when the file is missing and DataError when the checkpoint carries no
+    classifier.
     """
     arrays = _read_npz(path)
     if "classifier.weight" not in arrays or "classifier.bias" not in arrays:
@@ -168,19 +190,21 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
-        raise NoInputError(f"{path}: no such weights; see README for where weights are expected") from error
+        raise NoInputError(
+            f"{path}: no such weights; see README for where weights are expected"
+        ) from error
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: not an .npz of arrays ({error})") from error
 
 
 @torch.no_grad()
 def insert_batch_norm(net: nn.Module, batches: Iterable[Tensor], momentum: float = 0.01) -> None:
-    """Give every `Conv` of `net` a BatchNorm that, in eval mode, changes nothing; `net` is altered in place.
+    """Give every `Conv` of `net` a BatchNorm that, in eval mode, changes nothing; `net` is altered
+    in place.
 
-    Args:
-        net: a network made of `Conv` layers, called as net(batch).
-        batches: normalised pictures (B, 3, H, W) on which the statistics of each layer are measured.
-        momentum: of the running statistics during the training that follows.
+    Args: net: a network made of `Conv` layers, called as net(batch). batches: normalised pictures
+        (B, 3, H, W) on which the statistics of each layer are measured. momentum: of the running
+        statistics during the training that follows.
 
     Mean and variance are measured on the batches; scale and shift are set to undo them, so that
     gamma * (y - mean) / sqrt(var + eps) + beta == y.
@@ -218,7 +242,8 @@ def insert_batch_norm(net: nn.Module, batches: Iterable[Tensor], momentum: float
 
 @torch.no_grad()
 def fold_batch_norm(net: nn.Module) -> nn.Module:
-    """A copy of `net` without BatchNorm in its `Conv` layers, computing what `net` does in eval mode."""
+    """A copy of `net` without BatchNorm in its `Conv` layers, computing what `net` does in eval
+    mode."""
     net = copy.deepcopy(net).eval()
     for layer in net.modules():
         if isinstance(layer, Conv) and isinstance(layer.norm, nn.BatchNorm2d):

@@ -1,8 +1,8 @@
 """A student: uint8-range RGB in, unit embedding out.
 
-Pixels enter as (x - 114) / 57, one offset and one scale for all channels. What a checkpoint expects by channel is
-folded into its first convolution here, so that a uint8 picture with zero point 114 needs no arithmetic at all in
-the int8 graph and zero padding stays exactly zero."""
+Pixels enter as (x - 114) / 57, one offset and one scale for all channels. What a checkpoint expects
+by channel is folded into its first convolution here, so that a uint8 picture with zero point 114
+needs no arithmetic at all in the int8 graph and zero padding stays exactly zero."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ from tools.factory.recipe import StudentRecipe
 from tools.factory.students.efficientnet_lite import LITE, fill_lite
 from tools.factory.students.heads import ClassifierHead, ProjectionHead
 from tools.factory.students.layers import Backbone, ConvNorm, SqueezeExcite
-from tools.factory.students.mobilenet import FEATURES, TFSLIM, TORCHVISION, Conv, MobileNetV2, load_mobilenet
+from tools.factory.students.mobilenet import (
+    FEATURES,
+    TFSLIM,
+    TORCHVISION,
+    Conv,
+    MobileNetV2,
+    load_mobilenet,
+)
 from tools.factory.students.networks import STUDENTS
 from tools.factory.students.weights import read_state
 from tools.factory.students.zero_shot import IMAGENET_CLASSES, load_classifier_head
 
-PIXEL_OFFSET, PIXEL_SCALE = 114.0, 57.0
+PIXEL_OFFSET = 114.0
+PIXEL_SCALE = 57.0
 
 
 class Student(nn.Module):
@@ -36,7 +44,8 @@ class Student(nn.Module):
 
     def __init__(self, backbone: Backbone, head: nn.Module, frozen: int = 0) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone = backbone
+        self.head = head
         self.freeze(frozen)
 
     def freeze(self, count: int) -> None:
@@ -61,7 +70,11 @@ class Student(nn.Module):
 
         With `after` > 0, `x` is what `stem` gave when that many layers were frozen.
         """
-        features = self.backbone.rest(x, after) if after else self.backbone((x - PIXEL_OFFSET) / PIXEL_SCALE)
+        features = (
+            self.backbone.rest(x, after)
+            if after
+            else self.backbone((x - PIXEL_OFFSET) / PIXEL_SCALE)
+        )
         return F.normalize(self.head(features).float(), dim=1)
 
     def stem(self, pixels: Tensor) -> Tensor:
@@ -75,10 +88,11 @@ def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Student:
-    """The student of a recipe, its pretrained weights loaded (unless a checkpoint is about to replace them).
+    """The student of a recipe, its pretrained weights loaded (unless a checkpoint is about to
+    replace them).
 
-    Raises UsageError (with the list of students) for an unknown name, NoInputError and DataError for weights that
-    are missing or do not fit.
+    Raises UsageError (with the list of students) for an unknown name, NoInputError and DataError
+    for weights that are missing or do not fit.
     """
     if recipe.name not in STUDENTS:
         near = difflib.get_close_matches(recipe.name, STUDENTS, n=1)
@@ -109,7 +123,8 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) ->
     if load:
         head = load_classifier_head(recipe.pretrained, Path(recipe.head.texts))
     else:
-        classifier, direct = nn.Linear(backbone.width, IMAGENET_CLASSES), nn.Linear(backbone.width, dim)
+        classifier = nn.Linear(backbone.width, IMAGENET_CLASSES)
+        direct = nn.Linear(backbone.width, dim)
         head = ClassifierHead(classifier, torch.zeros(IMAGENET_CLASSES, dim), direct)
     if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
         raise UsageError(
@@ -123,7 +138,8 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) ->
 
 
 def _start_from_scratch(convolutions: list[Conv]) -> None:
-    """Give a network without weights BatchNorm layers and a scale at which signals survive 50 layers."""
+    """Give a network without weights BatchNorm layers and a scale at which signals survive 50
+    layers."""
     for layer in convolutions:
         nn.init.kaiming_normal_(layer.conv.weight, mode="fan_out")
         nn.init.zeros_(layer.conv.bias)
@@ -137,7 +153,8 @@ def fold_normalisation(backbone: Backbone, mean: tuple[float, ...], std: tuple[f
     Exact but for the padded border, which now shows grey 114 in place of the mean colour.
     """
     conv, norm = backbone.first()
-    mean_, std_ = torch.tensor(mean), torch.tensor(std)
+    mean_ = torch.tensor(mean)
+    std_ = torch.tensor(std)
     scale = PIXEL_SCALE / 255 / std_
     shift = (PIXEL_OFFSET / 255 - mean_) / std_
     constant = (conv.weight * shift[:, None, None]).sum((1, 2, 3))
@@ -168,5 +185,7 @@ def _fill(target: Tensor, state: dict[str, Tensor], name: str, source: str) -> N
     got = state.get(name)
     if got is None or got.shape != target.shape:
         found = "missing" if got is None else f"of shape {tuple(got.shape)}"
-        raise DataError(f"{source}: {name} is {found}, should be {tuple(target.shape)}; give timm weights of this net")
+        raise DataError(
+            f"{source}: {name} is {found}, should be {tuple(target.shape)}; give timm weights of this net"
+        )
     target.copy_(got)

@@ -1,4 +1,5 @@
-"""Where pretrained weights come from: a file, an installed package that carries one, or a hub name."""
+"""Where pretrained weights come from: a file, an installed package that carries one, or a hub
+name."""
 
 from __future__ import annotations
 
@@ -15,9 +16,8 @@ PACKAGE = "package:"
 def read_state(source: str) -> dict[str, Tensor]:
     """Tensors by name, in the order of the checkpoint.
 
-    Args:
-        source: a .safetensors or torch file; "package:NAME", an installed Python package with one .pth inside; or a
-            hub name such as "timm/mobilenetv4_conv_small.e2400_r224_in1k".
+    Args: source: a .safetensors or torch file; "package:NAME", an installed Python package with one
+        .pth inside; or a hub name such as "timm/mobilenetv4_conv_small.e2400_r224_in1k".
 
     Raises NoInputError when there is nothing of that name, DataError when it holds no weights.
     """
@@ -46,7 +46,9 @@ def _find(source: str) -> Path:
 
         return Path(hf_hub_download(source, "model.safetensors"))
     except Exception as error:  # offline, unknown name, no such file: the hub has a class for each
-        raise NoInputError(f"{source}: neither a file nor on the hub ({first_line(error)})") from None
+        raise NoInputError(
+            f"{source}: neither a file nor on the hub ({first_line(error)})"
+        ) from None
 
 
 def _in_package(name: str) -> Path:

@@ -1,14 +1,17 @@
-"""A head from an ImageNet classifier and the text rows of its class names, in closed form: no picture is needed.
+"""A head from an ImageNet classifier and the text rows of its class names, in closed form: no
+picture is needed.
 
 Two ways from a classifier to names it has never seen stand side by side:
 
-- *Weight prediction.* A weight row c_k says which features make class k, a text row t_k what class k is called.
-  Ridge regression c(t) = G^T (t - mean t) + mean c predicts the weights of a class from its name (Elhoseiny et
-  al., ICCV 2013). The score of a name is then z . c(t) = (G z) . t + what does not depend on t, so G is a linear
-  head into the text space. It is good at names that are not in ImageNet.
-- *Convex combination* (ConSE, Norouzi et al., ICLR 2014, equation 3): sum over classes of p(k | z) v_k. It is good
-  at the names that are. With v_k the text row itself, unseen names are told apart badly, since CLIP's text rows
-  share one large mean; so v_k is the row after ridge whitening over a bank of names (`whitened`).
+- *Weight prediction.* A weight row c_k says which features make class k, a text row t_k what class
+  k is called. Ridge regression c(t) = G^T (t - mean t) + mean c predicts the weights of a class
+  from its name (Elhoseiny et al., ICCV 2013). The score of a name is then z . c(t) = (G z) . t +
+  what does not depend on t, so G is a linear head into the text space. It is good at names that are
+  not in ImageNet.
+- *Convex combination* (ConSE, Norouzi et al., ICLR 2014, equation 3): sum over classes of p(k | z)
+  v_k. It is good at the names that are. With v_k the text row itself, unseen names are told apart
+  badly, since CLIP's text rows share one large mean; so v_k is the row after ridge whitening over a
+  bank of names (`whitened`).
 """
 
 from __future__ import annotations
@@ -28,14 +31,18 @@ from tools.factory.text.sentence_map import TextRows, load_text_rows, unique_row
 
 BACKGROUND_CLASSES = 1  # the TensorFlow-slim classifier's class 0 is no ImageNet class
 IMAGENET_CLASSES = 1000
-FIRST_IMAGENET_ROW = 1203  # of the shared text rows; from here on they stand in the order of the classes
-PREDICTION_RIDGE, WHITENING_RIDGE = 1.0, 0.3
+FIRST_IMAGENET_ROW = (
+    1203  # of the shared text rows; from here on they stand in the order of the classes
+)
+PREDICTION_RIDGE = 1.0
+WHITENING_RIDGE = 0.3
 # Mean norm of G z over photographs at this ridge: the names get this length, so that both ways weigh the same.
 PREDICTION_NORM = 18.5
 
 
 def load_classifier_head(checkpoint: str, texts: Path) -> ClassifierHead:
-    """The head of an ImageNet checkpoint (see `imagenet_classifier`) and the shared text rows in the folder `texts`.
+    """The head of an ImageNet checkpoint (see `imagenet_classifier`) and the shared text rows in
+    the folder `texts`.
 
     Raises NoInputError and DataError as reading the two does.
     """
@@ -50,17 +57,22 @@ def imagenet_names(rows: TextRows) -> NDArray[np.float32]:
 
 
 def imagenet_classifier(checkpoint: str) -> nn.Linear:
-    """Linear(1280, 1000) in the order of ImageNet-1k, of a TensorFlow-slim MobileNetV2 .npz or an EfficientNet-Lite."""
+    """Linear(1280, 1000) in the order of ImageNet-1k, of a TensorFlow-slim MobileNetV2 .npz or an
+    EfficientNet-Lite."""
     if not checkpoint.endswith(".npz"):
         return lite_classifier(read_state(checkpoint), checkpoint)
     with_background = load_classifier(checkpoint)
-    layer = nn.Linear(with_background.in_features, with_background.out_features - BACKGROUND_CLASSES)
+    layer = nn.Linear(
+        with_background.in_features, with_background.out_features - BACKGROUND_CLASSES
+    )
     layer.weight.data.copy_(with_background.weight[BACKGROUND_CLASSES:])
     layer.bias.data.copy_(with_background.bias[BACKGROUND_CLASSES:])
     return layer
 
 
-def classifier_head(classifier: nn.Linear, names: NDArray[np.float32], bank: NDArray[np.float32]) -> ClassifierHead:
+def classifier_head(
+    classifier: nn.Linear, names: NDArray[np.float32], bank: NDArray[np.float32]
+) -> ClassifierHead:
     """Both ways in one head.
 
     Args:
@@ -77,7 +89,8 @@ def classifier_head(classifier: nn.Linear, names: NDArray[np.float32], bank: NDA
 def predicted_weights(classifier: nn.Linear, names: Tensor, ridge: float) -> nn.Linear:
     """G as Linear(F, D); `ridge` in units of the names' variance."""
     centred = (names - names.mean(0)).double()
-    weight, bias = classifier.weight.double(), classifier.bias.double()
+    weight = classifier.weight.double()
+    bias = classifier.bias.double()
     gram = centred.T @ centred
     gram += ridge * gram.trace() / len(gram) * torch.eye(len(gram), dtype=torch.float64)
     solve = torch.linalg.solve(gram, centred.T)
@@ -87,10 +100,13 @@ def predicted_weights(classifier: nn.Linear, names: Tensor, ridge: float) -> nn.
     return layer
 
 
-def whitened(bank: NDArray[np.float32], names: NDArray[np.float32], ridge: float) -> NDArray[np.float32]:
+def whitened(
+    bank: NDArray[np.float32], names: NDArray[np.float32], ridge: float
+) -> NDArray[np.float32]:
     """(C + ridge mean(diag C) I)^-1 (t - mean t) of each row of `names` (K, D), made unit norm.
 
-    C and the mean are those of `bank` (N, D). The direction that tells a name best from all names of the bank.
+    C and the mean are those of `bank` (N, D). The direction that tells a name best from all names
+    of the bank.
     """
     mean = bank.mean(0)
     covariance = np.cov(bank - mean, rowvar=False)

@@ -14,7 +14,8 @@ from tools.factory.teachers.teacher import Pictures, unit
 
 
 class HuggingFaceTeacher:
-    """A CLIP or SigLIP of the transformers library; its own processor prepares pictures and phrases."""
+    """A CLIP or SigLIP of the transformers library; its own processor prepares pictures and
+    phrases."""
 
     def __init__(self, name: str, *, device: str | None = None, batch: int = 64) -> None:
         from transformers import AutoModel, AutoProcessor
@@ -23,9 +24,13 @@ class HuggingFaceTeacher:
             self._model = AutoModel.from_pretrained(name)
             self._processor = AutoProcessor.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
-            raise NoInputError(f"teacher {name}: transformers cannot load it ({first_line(error)})") from error
+            raise NoInputError(
+                f"teacher {name}: transformers cannot load it ({first_line(error)})"
+            ) from error
         if not hasattr(self._model, "get_image_features"):
-            raise DataError(f"teacher {name}: a {type(self._model).__name__} has no image and text towers; name a CLIP")
+            raise DataError(
+                f"teacher {name}: a {type(self._model).__name__} has no image and text towers; name a CLIP"
+            )
         self.text_space = name
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._batch = batch
@@ -49,7 +54,9 @@ class HuggingFaceTeacher:
         """As `Teacher.text_embeddings`; phrases longer than the tower reads are cut."""
         return self._run(
             phrases,
-            lambda part: self._processor(text=list(part), return_tensors="pt", **self._text_options),
+            lambda part: self._processor(
+                text=list(part), return_tensors="pt", **self._text_options
+            ),
             self._model.get_text_features,
         )
 

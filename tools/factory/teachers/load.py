@@ -21,9 +21,8 @@ def load_teacher(
 ) -> Teacher:
     """Make the teacher a recipe names.
 
-    Args:
-        name: "offline"; "onnx:TOWER.onnx" (its bank is TOWER.json + TOWER.npy beside it); else a Hugging Face
-            model, by hub name or by local folder.
+    Args: name: "offline"; "onnx:TOWER.onnx" (its bank is TOWER.json + TOWER.npy beside it); else a
+        Hugging Face model, by hub name or by local folder.
         weights: folder of the shared weights, for "offline".
         members: the classifiers "offline" asks, of MEMBERS.
         text: encoder of phrases that the offline teacher's bank does not hold.
@@ -32,7 +31,9 @@ def load_teacher(
     """
     if name == "offline":
         if weights is None:
-            raise UsageError("teacher offline: needs the folder of the MobileNetV2 weights and the text bank")
+            raise UsageError(
+                "teacher offline: needs the folder of the MobileNetV2 weights and the text bank"
+            )
         return OfflineTeacher(weights, members, text=text)
     if name.startswith("onnx:"):
         return OnnxTeacher(Path(name.removeprefix("onnx:")))

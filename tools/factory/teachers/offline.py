@@ -1,7 +1,7 @@
 """The teacher without a CLIP picture tower.
 
-ImageNet classifiers say what is in the picture, genuine CLIP text embeddings say where those names lie
-(students/zero_shot.py)."""
+ImageNet classifiers say what is in the picture, genuine CLIP text embeddings say where those names
+lie (students/zero_shot.py)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,25 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import UsageError
 from edge_runtime.model.labels import TextBank
-from tools.factory.students.efficientnet_lite import LITE, VARIANTS, fill_lite, lite_layers, lite_weights
+from tools.factory.students.efficientnet_lite import (
+    LITE,
+    VARIANTS,
+    fill_lite,
+    lite_layers,
+    lite_weights,
+)
 from tools.factory.students.heads import ClassifierHead
 from tools.factory.students.mobilenet import TFSLIM, Flavour, load_mobilenet
 from tools.factory.students.weights import read_state
 from tools.factory.students.zero_shot import imagenet_names, load_classifier_head
-from tools.factory.teachers.teacher import CLIP_B32, Pictures, TextEncoder, rows_from_bank, squash, unit
+from tools.factory.teachers.teacher import (
+    CLIP_B32,
+    Pictures,
+    TextEncoder,
+    rows_from_bank,
+    squash,
+    unit,
+)
 from tools.factory.text.sentence_map import load_text_rows, unique_rows
 
 
@@ -30,7 +43,8 @@ from tools.factory.text.sentence_map import load_text_rows, unique_rows
 class Member:
     """An ImageNet classifier in the offline teacher.
 
-    features: (B, 3, H, W) normalised by `flavour` -> (B, 1280, h, w) or (B, 1280); head: these, averaged -> (B, 512).
+    features: (B, 3, H, W) normalised by `flavour` -> (B, 1280, h, w) or (B, 1280); head: these,
+    averaged -> (B, 512).
     """
 
     features: nn.Module
@@ -38,7 +52,8 @@ class Member:
     flavour: Flavour
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) RGB values 0 ... 255 -> p(class), (B, 1000), and unit embeddings, (B, 512)."""
+        """(B, 3, H, W) RGB values 0 ... 255 -> p(class), (B, 1000), and unit embeddings, (B,
+        512)."""
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.flavour.mean, self.flavour.std))
         features = self.features((pixels / 255 - mean) / std)
         if features.ndim == 4:
@@ -56,20 +71,25 @@ def load_member(name: str, weights: Path) -> Member:
     """
     if name == "mobilenet_v2":
         source = str(weights / "mobilenetv2_1.0_imagenet_tfslim.npz")
-        net, flavour = load_mobilenet(source, TFSLIM).layers, TFSLIM
+        net = load_mobilenet(source, TFSLIM).layers
+        flavour = TFSLIM
     elif name in VARIANTS:
-        source, flavour = lite_weights(name), LITE
+        source = lite_weights(name)
+        flavour = LITE
         layers = lite_layers(name)
         fill_lite(layers, read_state(source), source)
         net = nn.Sequential(*layers)
     else:
-        raise UsageError(f"teacher.members: no classifier '{name}'; there are: {', '.join(MEMBERS)}")
+        raise UsageError(
+            f"teacher.members: no classifier '{name}'; there are: {', '.join(MEMBERS)}"
+        )
     head = load_classifier_head(source, weights)
     return Member(net.eval().to(memory_format=torch.channels_last), head.eval(), flavour)
 
 
 class OfflineTeacher:
-    """ImageNet classifiers and genuine CLIP text rows in place of a CLIP image tower; see zero_shot.py."""
+    """ImageNet classifiers and genuine CLIP text rows in place of a CLIP image tower; see
+    zero_shot.py."""
 
     text_space = CLIP_B32
 
@@ -87,15 +107,19 @@ class OfflineTeacher:
         self.bank = TextBank(list(names), np.stack(list(names.values())))
         self.imagenet = imagenet_names(rows)
         self._members = [load_member(name, weights) for name in members]
-        self._text, self._size, self._batch = text, size, batch
+        self._text = text
+        self._size = size
+        self._batch = batch
 
     @torch.no_grad()
     def look(self, pictures: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """p(class | picture) over the names `imagenet`, (N, 1000), and the embeddings, (N, 512) unit norm.
+        """p(class | picture) over the names `imagenet`, (N, 1000), and the embeddings, (N, 512)
+        unit norm.
 
         Both are means over the members.
         """
-        posteriors, embeddings = [], []
+        posteriors = []
+        embeddings = []
         for start in range(0, len(pictures), self._batch):
             part = np.stack([squash(p, self._size) for p in pictures[start : start + self._batch]])
             pixels = torch.from_numpy(part).permute(0, 3, 1, 2).float()
@@ -109,5 +133,6 @@ class OfflineTeacher:
         return self.look(pictures)[1]
 
     def text_embeddings(self, phrases: Sequence[str]) -> NDArray[np.float32]:
-        """As `Teacher.text_embeddings`: genuine rows where the bank has them, else the `text` encoder."""
+        """As `Teacher.text_embeddings`: genuine rows where the bank has them, else the `text`
+        encoder."""
         return rows_from_bank(self.bank, phrases, self._text)

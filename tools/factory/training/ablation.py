@@ -21,13 +21,18 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
         out[f"without {term}"] = replace(recipe, losses=replace(recipe.losses, **{term: 0.0}))
     first, *others = recipe.teacher.members
     if others:
-        out[f"teacher {first} alone"] = replace(recipe, teacher=replace(recipe.teacher, members=(first,)))
+        out[f"teacher {first} alone"] = replace(
+            recipe, teacher=replace(recipe.teacher, members=(first,))
+        )
     return out
 
 
 def shortened(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe with its first stage only, so many epochs long: the schedule is then a whole one."""
-    train: TrainRecipe = replace(recipe.train, stages=(replace(recipe.train.stages[0], epochs=epochs),))
+    """The recipe with its first stage only, so many epochs long: the schedule is then a whole
+    one."""
+    train: TrainRecipe = replace(
+        recipe.train, stages=(replace(recipe.train.stages[0], epochs=epochs),)
+    )
     return replace(recipe, train=train)
 
 
@@ -41,12 +46,18 @@ def last_validation(run: Path) -> dict[str, Any]:
 
 
 def variants_table(scores: dict[str, dict[str, Any]]) -> str:
-    """One row a variant: mean top-1 over sources, conditions told apart, cosine, and top-1 of each source."""
+    """One row a variant: mean top-1 over sources, conditions told apart, cosine, and top-1 of each
+    source."""
     sources = sorted({name for entry in scores.values() for name in entry.get("top1", {})})
     head = ["variant", "mean top-1", "conditions", "cosine", *sources]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for name, entry in scores.items():
-        cells = [name, _percent(entry.get("mean_top1")), _percent(entry.get("conditions")), f"{entry['cosine']:.3f}"]
+        cells = [
+            name,
+            _percent(entry.get("mean_top1")),
+            _percent(entry.get("conditions")),
+            f"{entry['cosine']:.3f}",
+        ]
         cells += [_percent(entry.get("top1", {}).get(source)) for source in sources]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -21,8 +21,8 @@ from tools.factory.training.plan import Plan
 
 @dataclass(frozen=True)
 class Batch:
-    """pixels (B, size, size, 3) uint8 RGB, or stem (B, C, h, w) int8; target (B, D); text and condition rows (B,),
-    -1 for none; posterior (B, K) where the teacher is a classifier."""
+    """pixels (B, size, size, 3) uint8 RGB, or stem (B, C, h, w) int8; target (B, D); text and
+    condition rows (B,), -1 for none; posterior (B, K) where the teacher is a classifier."""
 
     pixels: NDArray[np.uint8] | None
     stem: NDArray[np.int8] | None
@@ -36,11 +36,18 @@ class Batches:
     """Batch of any step, for one process of `world`; nothing is remembered between calls."""
 
     def __init__(self, materials: Materials, rank: int = 0, world: int = 1) -> None:
-        self.m, self.rank, self.world = materials, rank, world
-        cache, recipe = materials.cache, materials.recipe
-        weights = np.array([0.0 if s.held_out else recipe.data[s.source].weight for s in cache.samples])
+        self.m = materials
+        self.rank = rank
+        self.world = world
+        cache = materials.cache
+        recipe = materials.recipe
+        weights = np.array(
+            [0.0 if s.held_out else recipe.data[s.source].weight for s in cache.samples]
+        )
         if not weights.any():
-            raise DataError("no picture is left to train on; lower 'validation' or raise 'weight' of a source")
+            raise DataError(
+                "no picture is left to train on; lower 'validation' or raise 'weight' of a source"
+            )
         self._ends = np.cumsum(weights)
         self.length = max(1, round(self._ends[-1]))
         self.steps_per_epoch = max(1, self.length // (recipe.train.batch * world))
@@ -73,8 +80,11 @@ class Batches:
             held = self._order = (epoch, self.order(epoch))
         return held[1]
 
-    def _view(self, row: int, epoch: int, position: int, size: int, *, stem: bool) -> tuple[np.void, int]:
-        recipe, stored = self.m.recipe, self.m.targets.views
+    def _view(
+        self, row: int, epoch: int, position: int, size: int, *, stem: bool
+    ) -> tuple[np.void, int]:
+        recipe = self.m.recipe
+        stored = self.m.targets.views
         key = (recipe.seed, 3, epoch, position)
         plane = 0
         if stored is not None:
@@ -84,12 +94,19 @@ class Batches:
         view = draw_view(key, recipe, self.m.cache, row, size)
         if stored is not None:  # the teacher saw this crop; colours may be fresh
             fresh = np.array(view, VIEW)
-            fresh["box"], fresh["flip"] = stored[plane, row]["box"], stored[plane, row]["flip"]
+            fresh["box"] = stored[plane, row]["box"]
+            fresh["flip"] = stored[plane, row]["flip"]
             view = fresh[()]
         return view, plane
 
     def _assemble(
-        self, rows: NDArray[np.int64], views: NDArray[np.void], planes: NDArray[np.int64], size: int, *, stem: bool
+        self,
+        rows: NDArray[np.int64],
+        views: NDArray[np.void],
+        planes: NDArray[np.int64],
+        size: int,
+        *,
+        stem: bool,
     ) -> Batch:
         m = self.m
         pixels = None if stem else stack_views(m.cache.pictures, rows, views, size)
@@ -110,7 +127,8 @@ class Batches:
 
 
 def known_condition(m: Materials, row: int) -> int:
-    """Row of the condition a picture shows by itself: its own, "clear" where its source promises it, else -1."""
+    """Row of the condition a picture shows by itself: its own, "clear" where its source promises
+    it, else -1."""
     sample = m.cache.samples[row]
     if sample.condition:
         return conditions.NAMES.index(sample.condition)
@@ -123,7 +141,9 @@ def prefetch(batches: Batches, steps: range, plan: Plan, workers: int) -> Iterat
         waiting: list[Future[Batch]] = []
         try:
             for step in steps:
-                waiting.append(pool.submit(batches.batch, step, plan.sizes[step], stem=plan.from_stem(step)))
+                waiting.append(
+                    pool.submit(batches.batch, step, plan.sizes[step], stem=plan.from_stem(step))
+                )
                 if len(waiting) > workers:
                     yield waiting.pop(0).result()
             while waiting:

@@ -32,10 +32,13 @@ def distill(
     workers: int = 1,
     quiet: bool = False,
 ) -> bool:
-    """Train; True when the recipe's last step is done. Raises EdgeLabelError for everything a user can mend."""
+    """Train; True when the recipe's last step is done. Raises EdgeLabelError for everything a user
+    can mend."""
     first = not dist.is_initialized() or dist.get_rank() == 0
     if (output / "checkpoint.pt").exists() and not resume:
-        raise UsageError(f"{output}: already holds a checkpoint; add --resume or give another --output")
+        raise UsageError(
+            f"{output}: already holds a checkpoint; add --resume or give another --output"
+        )
     torch.manual_seed(recipe.seed)
     teacher = make_teacher(recipe)
     if not first:  # process 0 fills the caches, the others then find them
@@ -44,7 +47,15 @@ def distill(
     materials = prepare(recipe, teacher, data, cache, quiet=quiet_here)
     student = build_student(recipe.student, materials.bank.shape[1])
     if recipe.targets.stem:
-        stems = cache_stems(student, recipe, materials.cache, materials.targets.views, cache, device, quiet=quiet_here)
+        stems = cache_stems(
+            student,
+            recipe,
+            materials.cache,
+            materials.targets.views,
+            cache,
+            device,
+            quiet=quiet_here,
+        )
         materials = replace(materials, stems=stems)
     if first and dist.is_initialized():
         dist.barrier()
@@ -53,7 +64,8 @@ def distill(
     if resume:
         trainer.resume()
     elif first:
-        (output / "log.jsonl").unlink(missing_ok=True)  # of a run that never reached its first checkpoint
+        # of a run that never reached its first checkpoint
+        (output / "log.jsonl").unlink(missing_ok=True)
     if first:
         report_pictures(materials, output, quiet=quiet)
         if recipe_text:

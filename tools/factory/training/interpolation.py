@@ -1,4 +1,5 @@
-"""Weights part of the way from the start to the trained ones (WiSE-FT, Wortsman et al., CVPR 2022)."""
+"""Weights part of the way from the start to the trained ones (WiSE-FT, Wortsman et al., CVPR
+2022)."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def start_and_end(run: Path) -> tuple[Student, dict[str, Tensor], dict[str, Tens
 def write_share(run: Path, share: float, output: Path) -> None:
     """Copy a run to `output` with its averaged weights moved back to `share` of the way."""
     _, start, end = start_and_end(run)
-    derive_run(run, output, between(start, end, share), "interpolation", {"share": share, "run": run.name})
+    derive_run(
+        run, output, between(start, end, share), "interpolation", {"share": share, "run": run.name}
+    )
 
 
 def compare_shares(run: Path, data: Path, cache: Path, shares: list[float]) -> None:
@@ -50,7 +53,9 @@ def compare_shares(run: Path, data: Path, cache: Path, shares: list[float]) -> N
     recipe, _, _ = load_run(run)
     student, start, end = start_and_end(run)
     materials = prepare(recipe, make_teacher(recipe), data, cache, quiet=True)
-    rows = np.array([i for i, sample in enumerate(materials.cache.samples) if sample.held_out], np.int64)
+    rows = np.array(
+        [i for i, sample in enumerate(materials.cache.samples) if sample.held_out], np.int64
+    )
     for number, share in enumerate(shares):
         student.load_state_dict(between(start, end, share))
         scores = score_held_out(student, materials, rows, torch.device("cpu"))
@@ -59,4 +64,7 @@ def compare_shares(run: Path, data: Path, cache: Path, shares: list[float]) -> N
         if not number:
             print("| share | " + " | ".join(names) + " |\n| ---: |" + " ---: |" * len(names))
         flat = {**(top1 if isinstance(top1, dict) else {}), **scores}
-        print(f"| {share:.2f} | " + " | ".join(f"{100 * float(flat[n]):.1f}" for n in names) + " |", flush=True)  # type: ignore[arg-type]
+        print(
+            f"| {share:.2f} | " + " | ".join(f"{100 * float(flat[n]):.1f}" for n in names) + " |",
+            flush=True,
+        )  # type: ignore[arg-type]

@@ -21,7 +21,8 @@ from tools.factory.training.stems import Stems
 
 @dataclass(frozen=True)
 class Materials:
-    """All that a run reads. `bank` is (N, D) float32; `stems`, where there are any, stand in for pixels."""
+    """All that a run reads. `bank` is (N, D) float32; `stems`, where there are any, stand in for
+    pixels."""
 
     recipe: Recipe
     cache: PictureCache
@@ -48,5 +49,7 @@ def report_pictures(materials: Materials, output: Path, *, quiet: bool) -> None:
     if not quiet:
         held = sum(sample.held_out for sample in cache.samples)
         said = f"{len(cache.samples)} pictures, {held} held out, {len(materials.texts.names)} texts"
-        broken = f"; {len(cache.broken)} skipped, see {output / 'broken.csv'}" if cache.broken else ""
+        broken = (
+            f"; {len(cache.broken)} skipped, see {output / 'broken.csv'}" if cache.broken else ""
+        )
         tqdm.write(said + broken, file=sys.stderr)

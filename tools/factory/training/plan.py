@@ -1,4 +1,5 @@
-"""Stages of a recipe turned into steps: input size, frozen layers and learning rate of every step."""
+"""Stages of a recipe turned into steps: input size, frozen layers and learning rate of every
+step."""
 
 from __future__ import annotations
 
@@ -36,4 +37,6 @@ class Plan:
         if step < warm:
             return peak * (step + 1) / warm
         progress = (step - warm) / max(1, self.steps - warm)
-        return train.final_lr + (peak - train.final_lr) * 0.5 * (1 + float(np.cos(np.pi * progress)))
+        return train.final_lr + (peak - train.final_lr) * 0.5 * (
+            1 + float(np.cos(np.pi * progress))
+        )

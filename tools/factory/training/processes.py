@@ -11,10 +11,13 @@ import torch.distributed as dist
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks: giving 30 MB tensors back to the kernel each step costs 5-15 % on a CPU."""
+    """Let glibc keep freed blocks: giving 30 MB tensors back to the kernel each step costs 5-15 %
+    on a CPU."""
     try:
         libc = ctypes.CDLL(None)
-        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        trim_threshold = -1
+        mmap_max = -4
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
     except (OSError, AttributeError):
@@ -22,7 +25,8 @@ def keep_freed_memory() -> None:
 
 
 def join_processes(device_name: str) -> torch.device:
-    """Join the process group torchrun announces in the environment (nccl on GPUs, gloo without); pick the device."""
+    """Join the process group torchrun announces in the environment (nccl on GPUs, gloo without);
+    pick the device."""
     cuda = torch.cuda.is_available() if device_name == "auto" else device_name.startswith("cuda")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device(f"cuda:{local}" if cuda else "cpu")

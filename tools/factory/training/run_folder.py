@@ -1,4 +1,5 @@
-"""A run folder, as distill leaves it: the recipe it was made with and the student its checkpoint holds."""
+"""A run folder, as distill leaves it: the recipe it was made with and the student its checkpoint
+holds."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from tools.factory.training.checkpoint import read_checkpoint
 def load_run(folder: Path) -> tuple[Recipe, Student, str]:
     """(recipe, student with its averaged weights in evaluation mode, text space) of a run folder.
 
-    Raises NoInputError when recipe or checkpoint is missing, DataError when they do not belong together.
+    Raises NoInputError when recipe or checkpoint is missing, DataError when they do not belong
+    together.
     """
     recipe = load_recipe(folder / "recipe.yaml")
     state = read_checkpoint(folder / "checkpoint.pt")
@@ -37,15 +39,23 @@ def load_run(folder: Path) -> tuple[Recipe, Student, str]:
         student.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{folder}: checkpoint and recipe do not belong together ({reason})") from None
+        raise DataError(
+            f"{folder}: checkpoint and recipe do not belong together ({reason})"
+        ) from None
     student.freeze(0)
     return recipe, student.eval().requires_grad_(False), str(state["text_space"])
 
 
 def derive_run(
-    run: Path, output: Path, average: dict[str, Tensor], note: str, facts: dict[str, Any], recipe: bytes = b""
+    run: Path,
+    output: Path,
+    average: dict[str, Tensor],
+    note: str,
+    facts: dict[str, Any],
+    recipe: bytes = b"",
 ) -> None:
-    """Copy a run to `output` with other averaged weights, and another recipe where one is given; the checkpoint last.
+    """Copy a run to `output` with other averaged weights, and another recipe where one is given;
+    the checkpoint last.
 
     `facts` say in `note`.json how the weights came about.
     """

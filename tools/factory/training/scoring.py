@@ -26,7 +26,8 @@ def embed_pictures(
     size: int,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """What `model` makes of RGB values (B, 3, size, size), for the given views of cached pictures: (len(rows), D)."""
+    """What `model` makes of RGB values (B, 3, size, size), for the given views of cached pictures:
+    (len(rows), D)."""
     parts = []
     for start in range(0, len(rows), 64):
         part = slice(start, start + 64)
@@ -40,9 +41,9 @@ def score_held_out(
 ) -> dict[str, float | dict[str, float]]:
     """Scores on held-out pictures of the training sources.
 
-    cosine: mean to the teacher's target. top1: per source, among that source's own texts; mean_top1 over sources;
-    small_top1: the same mean with every picture scaled down to 32 pixels first. conditions: share of synthetic
-    conditions (fixed draws) told apart.
+    cosine: mean to the teacher's target. top1: per source, among that source's own texts; mean_top1
+    over sources; small_top1: the same mean with every picture scaled down to 32 pixels first.
+    conditions: share of synthetic conditions (fixed draws) told apart.
     """
     whole, small = (np.full(len(rows), whole_picture(), VIEW) for _ in range(2))
     small["small"] = 32
@@ -52,7 +53,9 @@ def score_held_out(
 
     found = embed(rows, whole)
     target = m.targets.embeddings[0, rows].astype(np.float32)
-    report: dict[str, float | dict[str, float]] = {"cosine": round(float((found * target).sum(1).mean()), 4)}
+    report: dict[str, float | dict[str, float]] = {
+        "cosine": round(float((found * target).sum(1).mean()), 4)
+    }
     top1 = _top1_by_source(found, m, rows)
     if top1:
         report["top1"] = top1
@@ -63,14 +66,19 @@ def score_held_out(
     if allowed and m.recipe.augment.conditions:
         chosen = np.array(allowed, np.int64)
         sure = replace(m.recipe.augment, conditions=1.0, small_probability=0.0)
-        drawn = [draw((m.recipe.seed, 5, int(i)), sure, m.recipe.input.size, conditions=True) for i in chosen]
+        drawn = [
+            draw((m.recipe.seed, 5, int(i)), sure, m.recipe.input.size, conditions=True)
+            for i in chosen
+        ]
         views = np.array(drawn, VIEW)
         guess = (embed(chosen, views) @ m.texts.conditions.T).argmax(1)
         report["conditions"] = round(float((guess == views["condition"]).mean()), 4)
     return report
 
 
-def _top1_by_source(found: NDArray[np.float32], m: Materials, rows: NDArray[np.int64]) -> dict[str, float]:
+def _top1_by_source(
+    found: NDArray[np.float32], m: Materials, rows: NDArray[np.int64]
+) -> dict[str, float]:
     top1: dict[str, float] = {}
     source_of = np.array([m.cache.samples[i].source for i in rows])
     everyone = np.array([sample.source for sample in m.cache.samples])

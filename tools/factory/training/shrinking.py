@@ -23,17 +23,22 @@ RIDGE = 1e-4  # of the mean second moment: keeps directions that no picture show
 
 
 def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures: int) -> Tensor:
-    """Write the run with a head of that rank; cosines (N,) of held-out pictures between before and after.
+    """Write the run with a head of that rank; cosines (N,) of held-out pictures between before and
+    after.
 
-    Raises ConfigError when the head has nothing to factor, UsageError when `rank` would make it larger.
+    Raises ConfigError when the head has nothing to factor, UsageError when `rank` would make it
+    larger.
     """
     recipe, student, _ = load_run(run)
     head = student.head
     if not isinstance(head, ClassifierHead) or recipe.student.head.rank:
         raise ConfigError(f"{run}: needs student.head.kind classifier, not yet shrunk")
-    inputs, outputs = head.classify.in_features, head.names.out_features
+    inputs = head.classify.in_features
+    outputs = head.names.out_features
     if not 0 < rank < inputs * outputs // (inputs + outputs):
-        raise UsageError(f"--rank {rank}: must be between 1 and {inputs * outputs // (inputs + outputs) - 1}")
+        raise UsageError(
+            f"--rank {rank}: must be between 1 and {inputs * outputs // (inputs + outputs) - 1}"
+        )
     kept = cache_pictures(scan(recipe.data, data), recipe.input, cache)
     held_out = np.array([sample.held_out for sample in kept.samples])
 
@@ -43,7 +48,9 @@ def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures
     def features(rows: NDArray[np.int64]) -> Tensor:
         rows = rows[np.linspace(0, len(rows) - 1, min(pictures, len(rows))).astype(int)]
         views = np.full(len(rows), whole_picture(), VIEW)
-        return torch.from_numpy(embed_pictures(backbone, kept, rows, views, recipe.input.size, torch.device("cpu")))
+        return torch.from_numpy(
+            embed_pictures(backbone, kept, rows, views, recipe.input.size, torch.device("cpu"))
+        )
 
     known = features(np.flatnonzero(~held_out))
     moments = known.T @ known / len(known)

@@ -1,7 +1,8 @@
-"""Activations of the frozen layers, kept on disk: on two cores a step that starts there costs a third.
+"""Activations of the frozen layers, kept on disk: on two cores a step that starts there costs a
+third.
 
-Early layers hold most of the pixels and least of the meaning. When they stay frozen, what they make of a stored
-view never changes, so it is computed once and kept as int8 with one scale a channel.
+Early layers hold most of the pixels and least of the meaning. When they stay frozen, what they make
+of a stored view never changes, so it is computed once and kept as int8 with one scale a channel.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ CHUNK = 128
 
 @dataclass(frozen=True)
 class Stems:
-    """values: (views, N, C, h, w) int8; scale: (C,) float32, so that activation = (value + offset) * scale."""
+    """values: (views, N, C, h, w) int8; scale: (C,) float32, so that activation = (value + offset)
+    * scale."""
 
     values: NDArray[np.int8]
     scale: NDArray[np.float32]
@@ -52,17 +54,21 @@ def cache_stems(
     *,
     quiet: bool,
 ) -> Stems:
-    """Run every stored view of every training picture through the frozen layers; goes on where it stopped.
+    """Run every stored view of every training picture through the frozen layers; goes on where it
+    stopped.
 
     Raises ConfigError where the recipe stores no views or freezes no layer.
     """
     if views is None or not recipe.student.frozen:
         raise ConfigError("targets.stem: needs targets.views above 0 and student.frozen above 0")
     student = student.to(device, memory_format=torch.channels_last).eval()
-    count, planes, size = len(cache.samples), len(views), recipe.stem_size
+    count = len(cache.samples)
+    planes = len(views)
+    size = recipe.stem_size
     digest = recipe.digest("student", "input", "targets", "data", "augment", "seed")
     path = folder / f"stems-{digest}-{cache.digest}.i8"
-    scale_path, done_path = path.with_suffix(".scale.npy"), path.with_suffix(".done")
+    scale_path = path.with_suffix(".scale.npy")
+    done_path = path.with_suffix(".done")
     rows = np.array([i for i, sample in enumerate(cache.samples) if not sample.held_out], np.int64)
 
     def run(plane: int, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -81,7 +87,9 @@ def cache_stems(
     for number in tqdm(range(done, len(work)), desc="frozen layers", unit="chunk", disable=quiet):
         plane, start = work[number]
         chosen = rows[start : start + CHUNK]
-        values[plane, chosen] = np.clip(np.rint(run(plane, chosen) / scale[:, None, None]), -127, 127)
+        values[plane, chosen] = np.clip(
+            np.rint(run(plane, chosen) / scale[:, None, None]), -127, 127
+        )
         if number % 32 == 31 or number == len(work) - 1:
             values.flush()
             write_atomically(done_path, str(number + 1).encode())

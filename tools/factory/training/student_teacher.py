@@ -20,9 +20,12 @@ from tools.factory.training.run_folder import load_run
 
 
 class StudentTeacher:
-    """The student of an earlier run as the teacher of the next: EdgeVL teaches infrared what colour already knows."""
+    """The student of an earlier run as the teacher of the next: EdgeVL teaches infrared what colour
+    already knows."""
 
-    def __init__(self, folder: Path, text: Callable[[TeacherRecipe], Teacher], *, batch: int = 64) -> None:
+    def __init__(
+        self, folder: Path, text: Callable[[TeacherRecipe], Teacher], *, batch: int = 64
+    ) -> None:
         """`text` makes the teacher that the run itself had, for the phrases."""
         recipe, self._student, self.text_space = load_run(folder)
         self._text = text(recipe.teacher)
@@ -34,7 +37,9 @@ class StudentTeacher:
         """As `Teacher.image_embeddings`."""
         parts = []
         for start in range(0, len(pictures), self._batch):
-            shown = [self._prepare(p[..., ::-1])[0].copy() for p in pictures[start : start + self._batch]]
+            shown = [
+                self._prepare(p[..., ::-1])[0].copy() for p in pictures[start : start + self._batch]
+            ]
             parts.append(self._student(to_pixels(np.stack(shown), torch.device("cpu"))).numpy())
         return np.concatenate(parts)
 
@@ -62,5 +67,8 @@ def teacher_of(recipe: TeacherRecipe) -> Teacher:
         return SentenceMap.from_weights(weights)
 
     return load_teacher(
-        recipe.name, weights=weights, members=recipe.members, text=lambda phrases: sentence_map()(phrases)
+        recipe.name,
+        weights=weights,
+        members=recipe.members,
+        text=lambda phrases: sentence_map()(phrases),
     )

@@ -1,7 +1,8 @@
-"""The training loop: steps, log, checkpoints that survive, exact resume, validation on held-out pictures.
+"""The training loop: steps, log, checkpoints that survive, exact resume, validation on held-out
+pictures.
 
-A batch depends on its step alone; the checkpoint holds the rest (weights, averaged weights, optimiser, torch's
-generators). A resumed run ends in the same bits."""
+A batch depends on its step alone; the checkpoint holds the rest (weights, averaged weights,
+optimiser, torch's generators). A resumed run ends in the same bits."""
 
 from __future__ import annotations
 
@@ -38,12 +39,22 @@ _LOWER = "lower train.lr and start anew with another --output"
 
 
 class Trainer:
-    """One process of a distillation; with several, gradients are averaged by DistributedDataParallel."""
+    """One process of a distillation; with several, gradients are averaged by
+    DistributedDataParallel."""
 
     def __init__(
-        self, student: Student, materials: Materials, output: Path, device: torch.device, *, quiet: bool = False
+        self,
+        student: Student,
+        materials: Materials,
+        output: Path,
+        device: torch.device,
+        *,
+        quiet: bool = False,
     ) -> None:
-        self.m, self.recipe, self.output, self.device = materials, materials.recipe, output, device
+        self.m = materials
+        self.recipe = materials.recipe
+        self.output = output
+        self.device = device
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.quiet = quiet or self.rank > 0
@@ -53,9 +64,15 @@ class Trainer:
         self._insert_norms()
         self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.optimiser = self._optimiser()
-        half = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+        half = (
+            torch.bfloat16
+            if device.type == "cuda" and torch.cuda.is_bf16_supported()
+            else torch.float16
+        )
         self.autocast = torch.autocast(device.type, half, enabled=device.type == "cuda")
-        self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and half == torch.float16)
+        self.scaler = torch.amp.GradScaler(
+            device.type, enabled=device.type == "cuda" and half == torch.float16
+        )
         texts = materials.texts
         self.bank, self.texts, self.groups, self.conditions = (
             torch.from_numpy(np.ascontiguousarray(rows)).to(device)
@@ -91,23 +108,44 @@ class Trainer:
     def _optimiser(self) -> torch.optim.Optimizer:
         train = self.recipe.train
         groups = []
-        for module, peak in ((self.student.backbone, train.backbone_lr), (self.student.head, train.lr)):
+        for module, peak in (
+            (self.student.backbone, train.backbone_lr),
+            (self.student.head, train.lr),
+        ):
             for decays in (True, False):
                 chosen = [p for p in module.parameters() if (p.ndim > 1) == decays]
-                groups.append({"params": chosen, "peak": peak, "weight_decay": train.weight_decay if decays else 0.0})
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=train.lr, fused=self.device.type == "cuda")
+                groups.append(
+                    {
+                        "params": chosen,
+                        "peak": peak,
+                        "weight_decay": train.weight_decay if decays else 0.0,
+                    }
+                )
+        return torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=train.lr, fused=self.device.type == "cuda"
+        )
 
-    def run(self, *, stop_after_s: float = float("inf"), stop_at_step: int = 1 << 62, workers: int = 1) -> bool:
+    def run(
+        self, *, stop_after_s: float = float("inf"), stop_at_step: int = 1 << 62, workers: int = 1
+    ) -> bool:
         """Train to the end of the plan, or until told to stop; True when the plan is finished.
 
-        Saves a checkpoint at the end of every epoch, every few minutes, on SIGINT and SIGTERM, and at the end.
-        Raises StuckError when the loss is not a number; the last good checkpoint then stands.
+        Saves a checkpoint at the end of every epoch, every few minutes, on SIGINT and SIGTERM, and
+        at the end. Raises StuckError when the loss is not a number; the last good checkpoint then
+        stands.
         """
         begin = saved = time.monotonic()
         last = min(self.plan.steps, stop_at_step)
         previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        bar = tqdm(total=self.plan.steps, initial=self.step, desc=self.recipe.name, unit="step", disable=self.quiet)
-        model, frozen = None, -1
+        bar = tqdm(
+            total=self.plan.steps,
+            initial=self.step,
+            desc=self.recipe.name,
+            unit="step",
+            disable=self.quiet,
+        )
+        model = None
+        frozen = -1
         try:
             for batch in prefetch(self.batches, range(self.step, last), self.plan, workers):
                 if model is None or self.plan.frozen(self.step) != frozen:
@@ -173,26 +211,35 @@ class Trainer:
             conditions=self.conditions,
             wanted_condition=torch.from_numpy(batch.condition).to(self.device),
             names=self.names,
-            wanted_names=None if batch.posterior is None else torch.from_numpy(batch.posterior).to(self.device),
+            wanted_names=None
+            if batch.posterior is None
+            else torch.from_numpy(batch.posterior).to(self.device),
         )
         seen = loss.detach().clone()
         if self.world > 1:
             dist.all_reduce(seen)
         terms = {"loss": float(seen) / self.world, **terms}
         if not np.isfinite(terms["loss"]):
-            kept = f"{self.checkpoint_path} holds the last good state" if self.checkpoint_path.exists() else "none kept"
+            kept = (
+                f"{self.checkpoint_path} holds the last good state"
+                if self.checkpoint_path.exists()
+                else "none kept"
+            )
             raise StuckError(f"step {self.step}: the loss is {terms['loss']}; {kept}; {_LOWER}")
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_([p for p in self.student.parameters() if p.grad is not None], self.recipe.train.clip)
+        nn.utils.clip_grad_norm_(
+            [p for p in self.student.parameters() if p.grad is not None], self.recipe.train.clip
+        )
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self._update_average()
         return terms
 
     def _vocabulary(self, wanted: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """(texts, their groups, wanted rows among them): all of them, or of a large vocabulary those of the batch."""
+        """(texts, their groups, wanted rows among them): all of them, or of a large vocabulary
+        those of the batch."""
         if len(self.texts) <= VOCABULARY_LIMIT:
             return self.texts, self.groups, torch.from_numpy(wanted).to(self.device)
         rows, inverse = np.unique(wanted[wanted >= 0], return_inverse=True)
@@ -204,7 +251,9 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.recipe.train.ema, (self.step + 1) / (self.step + 10))
-        pairs = list(zip(self.average.state_dict().values(), self.student.state_dict().values(), strict=True))
+        pairs = list(
+            zip(self.average.state_dict().values(), self.student.state_dict().values(), strict=True)
+        )
         floats = [(a, s) for a, s in pairs if a.is_floating_point()]
         torch._foreach_lerp_([a for a, _ in floats], [s for _, s in floats], 1 - decay)
         for a, s in pairs:
@@ -221,21 +270,27 @@ class Trainer:
 
     def _record(self, entry: dict[str, Any]) -> None:
         if self.rank == 0:
-            line = {"step": self.step, "epoch": round(self.step / self.batches.steps_per_epoch, 3), **entry}
+            line = {
+                "step": self.step,
+                "epoch": round(self.step / self.batches.steps_per_epoch, 3),
+                **entry,
+            }
             with (self.output / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
             if "validation" in entry and not self.quiet:
                 tqdm.write(f"step {self.step}: held out {json.dumps(entry['validation'])}")
 
     def validate(self) -> dict[str, Any]:
-        """Scores of the averaged weights on held-out training pictures: {"validation": {...}}; {} where none are."""
+        """Scores of the averaged weights on held-out training pictures: {"validation": {...}}; {}
+        where none are."""
         rows = np.array([i for i, s in enumerate(self.m.cache.samples) if s.held_out], np.int64)
         if self.rank or not len(rows):
             return {}
         return {"validation": score_held_out(self.average, self.m, rows, self.device)}
 
     def save(self) -> None:
-        """Write the checkpoint atomically (process 0). Raises DataError on a full disk; the old one survives."""
+        """Write the checkpoint atomically (process 0). Raises DataError on a full disk; the old one
+        survives."""
         if self.rank:
             return
         state = self.student.state_dict()
@@ -258,10 +313,13 @@ class Trainer:
         write_atomically(self.checkpoint_path, buffer.getvalue())
 
     def resume(self) -> None:
-        """Go on from the checkpoint. Raises NoInputError without one, ConfigError for another recipe's."""
+        """Go on from the checkpoint. Raises NoInputError without one, ConfigError for another
+        recipe's."""
         state = read_checkpoint(self.checkpoint_path)
         if state["recipe"] != self.recipe.digest():
-            raise ConfigError(f"{self.checkpoint_path}: made with another recipe; give another --output or that recipe")
+            raise ConfigError(
+                f"{self.checkpoint_path}: made with another recipe; give another --output or that recipe"
+            )
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -276,6 +334,8 @@ class Trainer:
         """Drop log lines of steps after the checkpoint: they are about to be made again."""
         log = self.output / "log.jsonl"
         if self.rank == 0 and log.exists():
-            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            lines = [
+                line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")
+            ]
             kept = [line for line in lines if json.loads(line)["step"] <= self.step]
             write_atomically(log, "".join(line + "\n" for line in kept).encode())
