@@ -1,9 +1,8 @@
-"""Curate pictures without labels: `python -m tools.curate RGB --labels SUPERSET.yaml --output
-pairs.csv`.
+"""Curate pictures without labels: `python -m tools.curate RGB --labels SUPERSET --output LIST.csv`.
 
-EdgeVL's first step: the teacher labels every colour picture zero-shot over a broad superset of
-labels, and the most confident share of the training pictures is kept, with their infrared or depth
-partners (`--partner`, same file stem) and their pseudo-labels. The list is a CSV that a recipe's
+This is EdgeVL's first step. The teacher labels every colour picture zero-shot over a broad superset
+of labels. The most confident share of the training pictures is kept, with their pseudo-labels and
+their infrared or depth partners (`--partner`, same file stem). The list is a CSV that a recipe's
 source of kind "csv" reads.
 """
 
@@ -13,79 +12,59 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge_runtime.errors import EdgeLabelError, UsageError
+from edge_runtime.errors import UsageError
 from edge_runtime.files import write_atomically
-from tools.factory.edgevl.curation import (
-    find_pairs,
-    keep_confident,
-    load_superset,
-    pseudo_label,
-    to_csv,
-)
+from tools.factory.edgevl import curation
+from tools.factory.edgevl.curation import Pair
 from tools.factory.recipe import TeacherRecipe
 from tools.factory.training.student_teacher import teacher_of
+from tools.lib.command import run_verb, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the verb; returns the exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        if args.partner and not args.modality:
-            raise UsageError(
-                "--partner: say what these pictures are with --modality ir or --modality depth"
-            )
-        teacher = teacher_of(TeacherRecipe(args.teacher, args.weights))
-        superset = load_superset(args.labels, teacher)
-        pairs = pseudo_label(find_pairs(args.rgb, args.partner, args.modality), teacher, superset)
-        kept = keep_confident(pairs, args.keep)
-        write_atomically(args.output, to_csv(kept, args.output.parent).encode())
-    except EdgeLabelError as error:
-        print(f"curate: {error}", file=sys.stderr)
-        return error.exit_code
-    parts = {
-        split: sum(p.split == split for p in kept) for split in ("train", "validation", "test")
-    }
-    print(
-        f"{args.output}: {len(kept)} of {len(pairs)}; "
-        + ", ".join(f"{n} {split}" for split, n in parts.items())
-    )
-    labels = [p.label for p in kept]
-    print(
-        ", ".join(
-            f"{name} {labels.count(name)}"
-            for name in sorted(set(labels), key=labels.count, reverse=True)
+    return run_verb(_parser(), _curate, argv)
+
+
+def _curate(args: argparse.Namespace) -> str:
+    if args.partner and not args.modality:
+        raise UsageError(
+            "--partner: say what these pictures are with --modality ir or --modality depth"
         )
-    )
-    return 0
+    teacher = teacher_of(TeacherRecipe(args.teacher, args.weights))
+    superset = curation.load_superset(args.labels, teacher)
+
+    pairs = curation.find_pairs(args.rgb, args.partner, args.modality)
+    labelled = curation.pseudo_label(pairs, teacher, superset)
+    kept = curation.keep_confident(labelled, args.keep)
+    write_atomically(args.output, curation.to_csv(kept, args.output.parent).encode())
+    return _summary(args.output, labelled, kept)
+
+
+def _summary(output: Path, labelled: list[Pair], kept: list[Pair]) -> str:
+    """How many pairs are kept, by split and by label; the most frequent label first."""
+    counts = [
+        f"{sum(pair.split == split for pair in kept)} {split}"
+        for split in ("train", "validation", "test")
+    ]
+    labels = [pair.label for pair in kept]
+    names = sorted(set(labels), key=labels.count, reverse=True)
+    by_label = [f"{name} {labels.count(name)}" for name in names]
+    return f"{output}: {len(kept)} of {len(labelled)}; {', '.join(counts)}\n{', '.join(by_label)}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.curate", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument("rgb", type=Path, help="folder of colour pictures")
-    parser.add_argument(
-        "--partner", type=Path, help="folder of infrared or depth pictures with the same file stems"
-    )
-    parser.add_argument(
-        "--modality", choices=("ir", "depth"), default="", help="what --partner holds"
-    )
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        required=True,
-        help="superset, e.g. tools/recipes/supersets/road.yaml",
-    )
-    parser.add_argument(
-        "--teacher", default="offline", help="as in a recipe: offline, run:FOLDER, a CLIP by name"
-    )
-    parser.add_argument(
-        "--weights", default=TeacherRecipe.weights, help="folder of weights of the offline teacher"
-    )
-    parser.add_argument(
-        "--keep", type=_share, default=0.25, help="share of the training pictures kept (0.25)"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="CSV to write")
+    parser = verb_parser("tools.curate", __doc__)
+    add = parser.add_argument
+    weights = TeacherRecipe.weights
+    add("rgb", type=Path, help="folder of colour pictures")
+    add("--partner", type=Path, help="folder of infrared or depth pictures with the same stems")
+    add("--modality", choices=("ir", "depth"), default="", help="what --partner holds")
+    add("--labels", type=Path, required=True, help="e.g. tools/recipes/supersets/road.yaml")
+    add("--teacher", default="offline", help="as in a recipe: offline, run:FOLDER, a CLIP by name")
+    add("--weights", default=weights, help="folder of weights of the offline teacher")
+    add("--keep", type=_share, default=0.25, help="share of the training pictures kept (0.25)")
+    add("--output", type=Path, required=True, help="CSV to write")
     return parser
 
 

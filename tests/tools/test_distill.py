@@ -129,7 +129,7 @@ def test_a_wrong_recipe_stops_with_one_line_and_writes_no_checkpoint(
     texts.write_text("cab: a cab\nfog: fog\nhill: a hill\n")
     recipe = recipe_text.replace(*change).replace("TEXTS", str(texts))
     assert run(recipe, colour_pictures, tmp_path / "out") == code
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("distill: ")]
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tools.distill: ")]
     assert len(error) == 1
     assert said in error[0]
     assert not (tmp_path / "out" / "checkpoint.pt").exists()

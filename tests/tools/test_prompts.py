@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 
 from edge_runtime.model.labels import parse_label_set
 from edge_runtime.model.phrases import bare, normalise
@@ -46,11 +45,8 @@ def test_a_real_teacher_leaves_nothing_approximate():
     assert meta["text_space"] == "test/words"
 
 
-def test_a_missing_label_set_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+def test_a_missing_label_set_is_one_line_and_nothing_is_written(tmp_path, capsys):
     out = tmp_path / "bank"
-    monkeypatch.setattr("sys.argv", ["prompts", "--out", str(out), "--labels", str(tmp_path / "no.yaml")])
-    with pytest.raises(SystemExit) as stop:
-        prompts.main()
-    assert stop.value.code == 66
+    assert prompts.main(["--out", str(out), "--labels", str(tmp_path / "no.yaml")]) == 66
     assert capsys.readouterr().err.count("\n") == 1
     assert not out.exists()

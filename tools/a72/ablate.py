@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tools.a72 import compare, keep
 from tools.a72.cycles import CycleTable
@@ -24,6 +25,8 @@ from tools.a72.model import DEFAULT_LABELS, encoder_work, frame_model
 from tools.a72.trace import BUILD
 from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+from tools.lib import markdown
+from tools.lib.command import run_verb, verb_parser
 
 KEPT = Path(__file__).with_name("ablation.json")
 PAGE = REPOSITORY / "docs/decisions/003-arm64-speed-and-memory.md"
@@ -148,40 +151,66 @@ def run(only: str | None) -> None:
 def as_markdown(coefficients: Coefficients) -> str:
     """Both tables, from what is kept."""
     kept = json.loads(KEPT.read_text())
-    lines = [
-        "| change | M instructions | decode, ms | encode, ms | frame, pessimistic, ms | guest RSS, MB | verdict |",
-        "| --- | --: | --: | --: | --: | --: | --- |",
-    ]
+    return f"{_changes_table(kept['changes'])}\n\n{_encoders_table(kept['bundles'], coefficients)}"
+
+
+def _changes_table(kept: dict[str, Any]) -> str:
+    head = (
+        "change",
+        "M instructions",
+        "decode, ms",
+        "encode, ms",
+        "frame, pessimistic, ms",
+        "guest RSS, MB",
+        "verdict",
+    )
+    rows = []
     for change in CHANGES:
-        if change.name not in kept["changes"]:
-            continue  # measured in pieces, and this one is not yet
-        row = kept["changes"][change.name]
-        lines.append(
-            f"| {change.name} | {row['instructions'] / 1e6:.2f} | {row['decode_ms']:.1f} | {row['encode_ms']:.1f} "
-            f"| {row['pessimistic_ms']:.1f} | {row['rss_mb']:.1f} | {change.verdict} |"
-        )
-    lines += [
+        # The table is measured in pieces; what is not measured yet is left out.
+        if change.name in kept:
+            row = kept[change.name]
+            rows.append(
+                [
+                    change.name,
+                    f"{row['instructions'] / 1e6:.2f}",
+                    f"{row['decode_ms']:.1f}",
+                    f"{row['encode_ms']:.1f}",
+                    f"{row['pessimistic_ms']:.1f}",
+                    f"{row['rss_mb']:.1f}",
+                    change.verdict,
+                ]
+            )
+    return markdown.table(head, rows, "lrrrrrl")
+
+
+def _encoders_table(kept: dict[str, Any], coefficients: Coefficients) -> str:
+    head = (
+        "encoder alone",
+        "M instructions",
+        "memory traffic, MB",
+        "ms, 4 threads",
+        "ms, 4 threads, pessimistic",
         "",
-        "| encoder alone | M instructions | memory traffic, MB | ms, 4 threads | ms, 4 threads, pessimistic | |",
-        "| --- | --: | --: | --: | --: | --- |",
-    ]
-    encoders = [
-        (name, Work(**kept["bundles"][name]), note)
-        for name, _, note in BUNDLES
-        if name in kept["bundles"]
-    ]
-    encoders += [
-        (name, row.work, "random weights")
-        for name, row in compare.load().items()
-        if name.startswith("student")
-    ]
+    )
+    encoders = [(name, Work(**kept[name]), note) for name, _, note in BUNDLES if name in kept]
+    for name, row in compare.load().items():
+        if name.startswith("student"):
+            encoders.append((name, row.work, "random weights"))
+
+    rows = []
     for name, work, note in encoders:
         ms = coefficients.ms(work, 4)
-        lines.append(
-            f"| {name} | {work.instructions / 1e6:.0f} | {work.dram_mb:.0f} | {CENTRAL * ms:.1f} "
-            f"| {PESSIMISTIC * ms:.1f} | {note} |"
+        rows.append(
+            [
+                name,
+                f"{work.instructions / 1e6:.0f}",
+                f"{work.dram_mb:.0f}",
+                f"{CENTRAL * ms:.1f}",
+                f"{PESSIMISTIC * ms:.1f}",
+                note,
+            ]
         )
-    return "\n".join(lines)
+    return markdown.table(head, rows, "lrrrrl")
 
 
 def write_page() -> None:
@@ -192,21 +221,17 @@ def write_page() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--only", metavar="TEXT", help="measure again the changes with this in their name"
-    )
-    options = parser.parse_args(argv)
-    try:
-        run(options.only)
-    except (debian.MissingPieceError, RuntimeError) as error:
-        print(f"tools.a72.ablate: {error}", file=sys.stderr)
-        return 69
+    """Run the ablation; returns the exit code."""
+    parser = verb_parser("tools.a72.ablate", __doc__, whole=True)
+    add = parser.add_argument
+    add("--only", metavar="TEXT", help="measure again the changes with this in their name")
+    return run_verb(parser, _ablate, argv, failures={RuntimeError: 69})
+
+
+def _ablate(args: argparse.Namespace) -> str:
+    run(args.only)
     write_page()
-    print(f"{PAGE} written")
-    return 0
+    return f"{PAGE} written"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from tools.a72.encoder import EncoderRow, measure_encoder
 from tools.a72.fit import CENTRAL, PESSIMISTIC, load_validation
 from tools.a72.trace import BUILD
 from tools.arm64.userland import DEFAULT_ROOT, Userland
+from tools.lib import markdown
+from tools.lib.command import run_verb, verb_parser
 
 KEPT = Path(__file__).with_name("comparison.json")
 CALIBRATION = 2
@@ -188,44 +190,56 @@ def as_markdown() -> str:
     }
     rows = {**load(), f"{figures.bundle} (default bundle) int8": figures.encoder}
     ours = coefficients.ms(figures.encoder.work, 4)
-    lines = [
-        "| encoder alone | M instructions | ms, 1 thread | ms, 4 threads | ms, 4 threads, pessimistic | ratio to ours "
-        "| RSS, MB | file, MB | published accuracy |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --- |",
-    ]
+    head = (
+        "encoder alone",
+        "M instructions",
+        "ms, 1 thread",
+        "ms, 4 threads",
+        "ms, 4 threads, pessimistic",
+        "ratio to ours",
+        "RSS, MB",
+        "file, MB",
+        "published accuracy",
+    )
+    cells = []
     for key, row in sorted(rows.items(), key=lambda item: coefficients.ms(item[1].work, 4)):
         one = coefficients.ms(row.work)
         four = coefficients.ms(row.work, 4)
-        lines.append(
-            f"| {key} | {row.work.instructions / 1e6:.0f} | {CENTRAL * one:.1f} | {CENTRAL * four:.1f} "
-            f"| {PESSIMISTIC * four:.1f} | {four / ours:.1f} | {row.rss_mb:.0f} | {row.size_mb:.1f} "
-            f"| {published.get(key, '-')} |"
+        cells.append(
+            [
+                key,
+                f"{row.work.instructions / 1e6:.0f}",
+                f"{CENTRAL * one:.1f}",
+                f"{CENTRAL * four:.1f}",
+                f"{PESSIMISTIC * four:.1f}",
+                f"{four / ours:.1f}",
+                f"{row.rss_mb:.0f}",
+                f"{row.size_mb:.1f}",
+                published.get(key, "-"),
+            ]
         )
-    if missing := [key for key in published if key not in rows]:
-        lines += [
-            "",
-            f"Not measured yet, and `python -m tools.a72.compare` goes on with them: {', '.join(missing)}.",
-        ]
-    return "\n".join(lines)
+    text = markdown.table(head, cells, "lrrrrrrrl")
+
+    missing = [key for key in published if key not in rows]
+    if missing:
+        names = ", ".join(missing)
+        text += f"\n\nNot measured yet; `python -m tools.a72.compare` measures them: {names}."
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--only", metavar="TEXT", help="measure again the encoders with this in their name"
-    )
-    parser.add_argument("--table", action="store_true", help="measure nothing, print what is kept")
-    options = parser.parse_args(argv)
-    try:
-        if not options.table:
-            run(options.only)
-    except RuntimeError as error:
-        print(f"tools.a72.compare: {error}", file=sys.stderr)
-        return 69
-    print(as_markdown())
-    return 0
+    """Run the comparison; returns the exit code."""
+    parser = verb_parser("tools.a72.compare", __doc__, whole=True)
+    add = parser.add_argument
+    add("--only", metavar="TEXT", help="measure again the encoders with this in their name")
+    add("--table", action="store_true", help="measure nothing, print what is kept")
+    return run_verb(parser, _compare, argv, failures={RuntimeError: 69})
+
+
+def _compare(args: argparse.Namespace) -> str:
+    if not args.table:
+        run(args.only)
+    return as_markdown()
 
 
 if __name__ == "__main__":

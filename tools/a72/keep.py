@@ -24,6 +24,7 @@ from tools.a72.model import DEFAULT_LABELS, frame_model
 from tools.a72.operators import OperatorRow, profile
 from tools.a72.trace import changed
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+from tools.lib.command import run_verb, verb_parser
 
 KEPT = Path(__file__).with_name("kept.json")
 BUNDLE = REPOSITORY / "models/edge-clip"
@@ -111,22 +112,20 @@ def load_kept(path: Path = KEPT) -> Figures:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Measure and compare; returns the exit code."""
+    parser = verb_parser("tools.a72.keep", __doc__, whole=True)
     parser.add_argument("--write", action="store_true", help="keep what is measured now")
-    options = parser.parse_args(argv)
-    try:
-        figures = measure(Userland(DEFAULT_ROOT), everything=options.write)
-    except RuntimeError as error:
-        print(f"tools.a72.keep: {error}", file=sys.stderr)
-        return 69
-    print(
-        f"{figures.bundle}: {figures.instructions / 1e6:.2f} M instructions, {figures.rss_mb:.1f} MB"
-    )
-    if options.write:
+    return run_verb(parser, _keep, argv, failures={RuntimeError: 69})
+
+
+def _keep(args: argparse.Namespace) -> int:
+    figures = measure(Userland(DEFAULT_ROOT), everything=args.write)
+    millions = figures.instructions / 1e6
+    print(f"{figures.bundle}: {millions:.2f} M instructions, {figures.rss_mb:.1f} MB")
+    if args.write:
         KEPT.write_text(json.dumps(asdict(figures), indent=1) + "\n")
         return 0
+
     complaints = figures.complaints(load_kept())
     print("\n".join(complaints), file=sys.stderr)
     return 1 if complaints else 0

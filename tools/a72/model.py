@@ -25,6 +25,7 @@ from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, Coefficients, Validation, W
 from tools.a72.trace import Piece, changed, trace
 from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
+from tools.lib.command import run_verb, verb_parser
 
 HERE = Path(__file__).parent
 # labels 1, 2 ... of the cuts
@@ -159,47 +160,27 @@ def as_text(frame: FrameModel, validation: Validation, name: str, operator_table
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "bundle",
-        type=Path,
-        nargs="?",
-        default=REPOSITORY / "models/edge-clip",
-        help="bundle directory",
-    )
-    parser.add_argument(
-        "--labels", default=DEFAULT_LABELS, help=f"label set (default {DEFAULT_LABELS})"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="machine-readable, without the operators"
-    )
-    options = parser.parse_args(argv)
-    try:
-        userland = Userland(DEFAULT_ROOT)
-        table = CycleTable()
-        validation = load_validation()
-        frame = frame_model(options.bundle, options.labels, userland, table, validation)
-        if options.json:
-            print(json.dumps(as_dict(frame, validation), indent=2))
-            return 0
-        rows = operators.profile(options.bundle / "encoder.onnx", userland, table)
-        print(
-            as_text(
-                frame,
-                validation,
-                str(options.bundle),
-                operators.as_text(rows, validation.coefficients),
-            )
-        )
-    except debian.MissingPieceError as error:
-        print(f"tools.a72.model: {error}", file=sys.stderr)
-        return 69
-    except RuntimeError as error:
-        print(f"tools.a72.model: {error}", file=sys.stderr)
-        return 65
-    return 0
+    """Run the model; returns the exit code."""
+    parser = verb_parser("tools.a72.model", __doc__, whole=True)
+    add = parser.add_argument
+    shipped = REPOSITORY / "models/edge-clip"
+    add("bundle", type=Path, nargs="?", default=shipped, help="bundle directory")
+    add("--labels", default=DEFAULT_LABELS, help=f"label set (default {DEFAULT_LABELS})")
+    add("--json", action="store_true", help="machine-readable, without the operators")
+    return run_verb(parser, _model, argv, failures={debian.MissingPieceError: 69, RuntimeError: 65})
+
+
+def _model(args: argparse.Namespace) -> str:
+    userland = Userland(DEFAULT_ROOT)
+    table = CycleTable()
+    validation = load_validation()
+    frame = frame_model(args.bundle, args.labels, userland, table, validation)
+    if args.json:
+        return json.dumps(as_dict(frame, validation), indent=2)
+
+    rows = operators.profile(args.bundle / "encoder.onnx", userland, table)
+    by_operator = operators.as_text(rows, validation.coefficients)
+    return as_text(frame, validation, str(args.bundle), by_operator)
 
 
 if __name__ == "__main__":

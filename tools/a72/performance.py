@@ -16,6 +16,7 @@ from tools.a72 import ablate, compare, keep, operators, validate
 from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, VALIDATION, load_validation
 from tools.a72.model import FrameModel, stage_table
 from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, build
+from tools.lib.command import run_verb, verb_parser
 
 PAGE = REPOSITORY / "docs/performance.md"
 PLOT = REPOSITORY / "docs/a72-validation.svg"
@@ -119,29 +120,35 @@ def render() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Write the page; returns the exit code."""
+    parser = verb_parser("tools.a72.performance", __doc__, whole=True)
     parser.add_argument("--measure", action="store_true", help="measure everything anew first")
-    options = parser.parse_args(argv)
-    if options.measure:
-        try:
-            build(DEFAULT_ROOT)
-        except RuntimeError as error:
-            print(f"tools.a72.performance: {error}", file=sys.stderr)
-            return 69
-        for step, arguments in ((validate.main, []), (keep.main, ["--write"])):
-            if status := step(arguments):
-                return status
-        # only now: what fails before leaves a page that can be written
-        compare.KEPT.unlink(missing_ok=True)
-        if status := compare.main([]):
+    return run_verb(parser, _performance, argv, failures={RuntimeError: 69})
+
+
+def _performance(args: argparse.Namespace) -> int:
+    if args.measure:
+        status = _measure()
+        if status:
             return status
     validate.plot(json.loads(VALIDATION.read_text()), PLOT)
     PAGE.write_text(render())
-    ablate.write_page()  # it shows some of the same rows
+    # The page of the ablation shows some of the same rows.
+    ablate.write_page()
     print(f"{PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE} written")
     return 0
+
+
+def _measure() -> int:
+    """Measure all that the page shows; the exit code of the first step that fails."""
+    build(DEFAULT_ROOT)
+    for step, arguments in ((validate.main, []), (keep.main, ["--write"])):
+        status = step(arguments)
+        if status:
+            return status
+    # Only now: what fails before this leaves a page that can be written.
+    compare.KEPT.unlink(missing_ok=True)
+    return compare.main([])
 
 
 if __name__ == "__main__":

@@ -15,12 +15,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tools.a72 import networks
 from tools.a72.cycles import CycleTable, llvm_version
 from tools.a72.fit import VALIDATION, Work, fit, leave_one_out
 from tools.a72.trace import BUILD, trace
 from tools.arm64.userland import DEFAULT_ROOT, Userland, download_wheels, install
+from tools.lib import markdown
+from tools.lib.command import run_verb, verb_parser
 
 NCNN = "1.0.20221128"
 GUEST = Path(__file__).with_name("guest_ncnn.py")
@@ -78,23 +81,32 @@ def conclude(works: dict[str, Work]) -> dict[str, object]:
     }
 
 
-def as_markdown(kept: dict[str, object]) -> str:
+def as_markdown(kept: dict[str, Any]) -> str:
     """The table of docs/performance.md. Modelled times are by a fit that left that network out."""
-    lines = [
-        "| network | M instructions | L1 misses, k | memory traffic, MB | board 1 thread, ms | modelled | error "
-        "| board 4 threads, ms | modelled | error |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
-    ]
-    for name, row in kept["networks"].items():  # type: ignore[attr-defined]
+    head = (
+        "network",
+        "M instructions",
+        "L1 misses, k",
+        "memory traffic, MB",
+        "board 1 thread, ms",
+        "modelled",
+        "error",
+        "board 4 threads, ms",
+        "modelled",
+        "error",
+    )
+    rows = []
+    for name, row in kept["networks"].items():
         cells = [
+            name,
             f"{row['instructions'] / 1e6:.0f}",
             f"{row['l1_misses'] / 1e3:.0f}",
             f"{row['dram_lines'] * 64e-6:.0f}",
         ]
         for board, model in zip(row["board_ms"], row["model_ms"], strict=True):
             cells += [f"{board:.1f}", f"{model:.1f}", f"{model / board - 1:+.0%}"]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown.table(head, rows, "lr")
 
 
 def plot(kept: dict[str, object], path: Path) -> None:
@@ -131,55 +143,41 @@ def plot(kept: dict[str, object], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--refit", action="store_true", help="use the counts kept in validation.json"
-    )
-    parser.add_argument("--plot", type=Path, help="draw the result there (needs matplotlib)")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=list(networks.BOARD),
-        metavar="NETWORK",
-        help="trace only these",
-    )
-    options = parser.parse_args(argv)
-    kept = json.loads(VALIDATION.read_text()) if VALIDATION.exists() else {"networks": {}}
-    works = {
-        name: Work(*(row[key] for key in Work.__dataclass_fields__))
-        for name, row in kept["networks"].items()
-    }
-    try:
-        if not options.refit:
-            table = CycleTable()
-            userland = Userland(DEFAULT_ROOT)
-            for name in options.only or networks.BOARD:
-                works[name] = measure(userland, name, table)
-                print(
-                    f"{name}: {works[name].instructions / 1e6:.1f} M instructions",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            kept = conclude({name: works[name] for name in networks.BOARD if name in works})
-            VALIDATION.write_text(json.dumps(kept, indent=1) + "\n")
-        else:
-            kept = conclude(works)
-            VALIDATION.write_text(json.dumps(kept, indent=1) + "\n")
-    except RuntimeError as error:
-        print(f"tools.a72.validate: {error}", file=sys.stderr)
-        return 69
-    print(as_markdown(kept))
-    print(
-        {
-            key: kept[key]
-            for key in ("coefficients", "leave_one_out_error", "worst_under_prediction")
-        }
-    )
-    if options.plot:
-        plot(kept, options.plot)
-    return 0
+    """Run the validation; returns the exit code."""
+    parser = verb_parser("tools.a72.validate", __doc__, whole=True)
+    add = parser.add_argument
+    board = list(networks.BOARD)
+    add("--refit", action="store_true", help="use the counts kept in validation.json")
+    add("--plot", type=Path, help="draw the result there (needs matplotlib)")
+    add("--only", nargs="+", choices=board, metavar="NETWORK", help="trace only these")
+    return run_verb(parser, _validate, argv, failures={RuntimeError: 69})
+
+
+def _validate(args: argparse.Namespace) -> str:
+    works = _kept_works()
+    if not args.refit:
+        table = CycleTable()
+        userland = Userland(DEFAULT_ROOT)
+        for name in args.only or networks.BOARD:
+            works[name] = measure(userland, name, table)
+            millions = works[name].instructions / 1e6
+            print(f"{name}: {millions:.1f} M instructions", file=sys.stderr, flush=True)
+        works = {name: works[name] for name in networks.BOARD if name in works}
+
+    kept = conclude(works)
+    VALIDATION.write_text(json.dumps(kept, indent=1) + "\n")
+    if args.plot:
+        plot(kept, args.plot)
+    facts = ("coefficients", "leave_one_out_error", "worst_under_prediction")
+    return f"{as_markdown(kept)}\n{ {key: kept[key] for key in facts} }"
+
+
+def _kept_works() -> dict[str, Work]:
+    if not VALIDATION.exists():
+        return {}
+    networks_kept = json.loads(VALIDATION.read_text())["networks"]
+    fields = Work.__dataclass_fields__
+    return {name: Work(*(row[key] for key in fields)) for name, row in networks_kept.items()}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.errors import UsageError
 from tools.arm64 import debian, userland
+from tools.lib.command import run_verb, verb_parser
 from tools.upkeep import lock
 
 DEFAULT_FOLDER = userland.REPOSITORY / "build/machine"
@@ -283,42 +285,29 @@ def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--bundle",
-        type=Path,
-        default=userland.REPOSITORY / "models/edge-clip",
-        help="what it ships",
-    )
+    """Make or run the machine; returns the exit code."""
+    parser = verb_parser("tools.arm64.machine", __doc__, whole=True)
+    shipped = userland.REPOSITORY / "models/edge-clip"
+    parser.add_argument("--bundle", type=Path, default=shipped, help="the bundle it ships")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("image", help="make the image")
-    runner = verbs.add_parser(
-        "run", help="make the image, boot it, run a Python program in it as root"
-    )
-    runner.add_argument("program", type=Path)
-    runner.add_argument(
-        "--seconds", type=float, default=600, help="give up after this long (default 600)"
-    )
-    options = parser.parse_args(argv)
-    if options.verb == "run" and not options.program.is_file():
-        parser.error(
-            f"{options.program}: no such file; give a Python program to run in the machine"
-        )
-    try:
-        start = time.monotonic()
-        machine = build(options.bundle)
-        print(
-            f"image ready in {machine.folder} after {time.monotonic() - start:.0f} s",
-            file=sys.stderr,
-        )
-        if options.verb == "image":
-            return 0
-        status, output, took = machine.run(options.program, options.seconds)
-    except RuntimeError as error:
-        print(f"tools.arm64.machine: {error}", file=sys.stderr)
-        return 69
+    runner = verbs.add_parser("run", help="make the image, boot it, run a Python program as root")
+    runner.add_argument("program", type=Path, help="a Python file")
+    runner.add_argument("--seconds", type=float, default=600, help="give up then (default 600)")
+    return run_verb(parser, _machine, argv, failures={RuntimeError: 69})
+
+
+def _machine(args: argparse.Namespace) -> int:
+    if args.verb == "run" and not args.program.is_file():
+        raise UsageError(f"{args.program}: no such file; give a Python program to run there")
+    start = time.monotonic()
+    machine = build(args.bundle)
+    seconds = time.monotonic() - start
+    print(f"image ready in {machine.folder} after {seconds:.0f} s", file=sys.stderr)
+    if args.verb == "image":
+        return 0
+
+    status, output, took = machine.run(args.program, args.seconds)
     print(output, end="")
     print(json.dumps({"status": status, "seconds": round(took)}), file=sys.stderr)
     return status

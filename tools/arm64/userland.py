@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.arm64 import debian
+from tools.lib.command import run_verb, verb_parser
 from tools.upkeep import lock
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -264,27 +265,22 @@ def build(root: Path = DEFAULT_ROOT) -> Userland:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--root", type=Path, default=DEFAULT_ROOT, help="where the tree is (default build/arm64)"
-    )
+    """Make the tree or run Python in it; returns the exit code."""
+    parser = verb_parser("tools.arm64.userland", __doc__, whole=True)
+    root = DEFAULT_ROOT
+    parser.add_argument("--root", type=Path, default=root, help="the tree (default build/arm64)")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("build", help="make the tree, or refresh the project in it")
     runner = verbs.add_parser("run", help="run Python in it")
     runner.add_argument("arguments", nargs=argparse.REMAINDER, help="what follows `python3`")
-    options = parser.parse_args(argv)
-    try:
-        if options.verb == "build":
-            print(f"arm64 userland ready in {build(options.root).root}")
-            return 0
-        return subprocess.run(
-            Userland(options.root.resolve()).command(*options.arguments), check=False
-        ).returncode
-    except RuntimeError as error:
-        print(f"tools.arm64.userland: {error}", file=sys.stderr)
-        return 69
+    return run_verb(parser, _userland, argv, failures={RuntimeError: 69})
+
+
+def _userland(args: argparse.Namespace) -> str | int:
+    if args.verb == "build":
+        return f"arm64 userland ready in {build(args.root).root}"
+    command = Userland(args.root.resolve()).command(*args.arguments)
+    return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":

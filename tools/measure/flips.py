@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,10 @@ import numpy as np
 from edge_runtime.camera import open_source
 from edge_runtime.config import CameraConfig, ConsensusConfig, ModelConfig
 from edge_runtime.consensus import Consensus
-from edge_runtime.errors import DataError, EdgeLabelError, NoInputError
+from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.service import load_engine
+from tools.lib.command import run_verb, verb_parser
 
 LOOK_S = 0.5  # how far the reference filter looks to either side
 SUFFIXES = {".avi", ".mp4", ".mkv", ".mov"}
@@ -129,7 +131,7 @@ def report(clips: list[Clip], engine: Engine, config: ConsensusConfig) -> dict:
     }
 
 
-def table(result: dict) -> str:
+def as_text(result: dict) -> str:
     """For a person."""
     lines = [
         f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}{'fewer':>8}{'added delay':>14}"
@@ -148,37 +150,34 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.measure.flips",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("videos", type=Path, help="a video, or a folder of videos")
-    parser.add_argument(
-        "--labels",
-        default="road",
-        metavar="SET",
-        help="a shipped set or a YAML file (default: road)",
-    )
-    parser.add_argument("--bundle", metavar="DIR", help="default: the one edge-label would use")
-    parser.add_argument("--method", choices=["exponential", "k_of_n"], default="exponential")
-    parser.add_argument("--json", action="store_true", help="machine-readable")
-    options = parser.parse_args()
-    try:
-        paths = [options.videos] if options.videos.is_file() else sorted(options.videos.rglob("*"))
-        paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
-        if not paths:
-            raise NoInputError(f"{options.videos}: no videos there ({', '.join(sorted(SUFFIXES))})")
-        engine = load_engine(ModelConfig(bundle=options.bundle, labels=options.labels, top_k=1))
-        clips = [read_clip(path, engine) for path in paths]
-    except EdgeLabelError as error:
-        parser.exit(error.exit_code, f"tools.measure.flips: {error}\n")
-    result = report(clips, engine, ConsensusConfig(method=options.method))
-    print(json.dumps(result, indent=1) if options.json else table(result))
-    return 0
+def main(argv: list[str] | None = None) -> int:
+    """Run the measurement; returns the exit code."""
+    return run_verb(_parser(), _flips, argv)
+
+
+def _flips(args: argparse.Namespace) -> str:
+    files = [args.videos] if args.videos.is_file() else sorted(args.videos.rglob("*"))
+    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not videos:
+        raise NoInputError(f"{args.videos}: no videos there ({', '.join(sorted(SUFFIXES))})")
+
+    engine = load_engine(ModelConfig(bundle=args.bundle, labels=args.labels, top_k=1))
+    clips = [read_clip(path, engine) for path in videos]
+    result = report(clips, engine, ConsensusConfig(method=args.method))
+    return json.dumps(result, indent=1) if args.json else as_text(result)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("tools.measure.flips", __doc__, whole=True)
+    add = parser.add_argument
+    methods = ["exponential", "k_of_n"]
+    add("videos", type=Path, help="a video, or a folder of videos")
+    add("--labels", default="road", metavar="SET", help="a shipped set or a YAML file (road)")
+    add("--bundle", metavar="DIR", help="default: the one edge-label would use")
+    add("--method", choices=methods, default="exponential", help="of the consensus (exponential)")
+    add("--json", action="store_true", help="machine-readable")
+    return parser
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -20,12 +20,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.errors import DataError, EdgeLabelError, UsageError
+from edge_runtime.errors import DataError, UsageError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import TextBank
+from tools.lib import markdown
+from tools.lib.command import run_verb, verb_parser
 
 LOOKS = ("broken", "dented", "dusty", "frozen", "melted", "mossy", "painted", "rusty", "torn")
 FRAMES = 30
+HEAD = (
+    "labels",
+    "build s",
+    "processor s",
+    "build MB",
+    "file MB",
+    "daemon's peak MB",
+    "scoring ms a frame",
+)
 
 
 @dataclass(frozen=True)
@@ -93,71 +104,49 @@ def _pss_mb(pid: int) -> float:
     )
 
 
-def table_row(count: int, bank: TextBank, bundle: str) -> str:
+def cost_row(count: int, bank: TextBank, bundle: str) -> str:
     """Build and run a set of `count` labels; the row that says what it took."""
     with tempfile.TemporaryDirectory() as folder:
         label_set = Path(folder) / "my.yaml"
         records = Path(folder) / "records.jsonl"
         labels = [{"name": phrase} for phrase in phrases_outside(bank, count)]
         label_set.write_text(json.dumps({"labels": labels}))
+
         own = [sys.executable, "-m", "edge_runtime"]
         build = cost_of([*own, "labels", "build", str(label_set), "--bundle", bundle])
-        run = [
-            *own,
-            "--camera",
-            "demo",
-            "--frames",
-            str(FRAMES),
-            "--labels",
-            str(label_set),
-            "--bundle",
-            bundle,
-        ]
-        daemon = cost_of([*run, "--output", str(records)])
-        kept = label_set.with_suffix(".embeddings").stat().st_size / 1e6
+        run = [*own, "--camera", "demo", "--frames", str(FRAMES), "--bundle", bundle]
+        daemon = cost_of([*run, "--labels", str(label_set), "--output", str(records)])
+        megabytes = label_set.with_suffix(".embeddings").stat().st_size / 1e6
         score = sorted(json.loads(line)["ms"]["score"] for line in records.read_text().splitlines())
+
     cells = [
         f"{count:,}",
-        *(
-            f"{build.seconds:.1f}",
-            f"{build.processor_s:.1f}",
-            f"{build.peak_mb:.0f}",
-            f"{kept:.2f}",
-        ),
-        *(f"{daemon.peak_mb:.0f}", f"{score[len(score) // 2]:.2f}"),
+        f"{build.seconds:.1f}",
+        f"{build.processor_s:.1f}",
+        f"{build.peak_mb:.0f}",
+        f"{megabytes:.2f}",
+        f"{daemon.peak_mb:.0f}",
+        f"{score[len(score) // 2]:.2f}",
     ]
-    return f"| {' | '.join(cells)} |"
+    return markdown.row(cells)
 
 
-def main() -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.measure.label_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "counts",
-        type=int,
-        nargs="*",
-        default=[20, 10_000],
-        metavar="COUNT",
-        help="default: 20 10000",
-    )
-    parser.add_argument("--bundle", default="models/edge-clip", metavar="DIR")
-    options = parser.parse_args()
-    try:
-        bank = TextBank.from_bundle(load_bundle(Path(options.bundle)))
-        print(
-            "| labels | build s | processor s | build MB | file MB | daemon's peak MB | scoring ms a frame |"
-        )
-        print("| --- " * 7 + "|")
-        for count in options.counts:
-            print(table_row(count, bank, options.bundle), flush=True)
-    except EdgeLabelError as error:
-        parser.exit(error.exit_code, f"tools.measure.label_cost: {error}\n")
-    return 0
+def main(argv: list[str] | None = None) -> int:
+    """Run the measurement; returns the exit code."""
+    parser = verb_parser("tools.measure.label_cost", __doc__, whole=True)
+    add = parser.add_argument
+    add("counts", type=int, nargs="*", default=[20, 10_000], metavar="COUNT", help="20 10000")
+    add("--bundle", default="models/edge-clip", metavar="DIR", help="default models/edge-clip")
+    return run_verb(parser, _label_cost, argv)
+
+
+def _label_cost(args: argparse.Namespace) -> None:
+    bank = TextBank.from_bundle(load_bundle(Path(args.bundle)))
+    # Each row takes a minute or more, so it is printed when it is there.
+    print(markdown.table(HEAD, []))
+    for count in args.counts:
+        print(cost_row(count, bank, args.bundle), flush=True)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

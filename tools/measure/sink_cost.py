@@ -36,9 +36,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import EdgeLabelError
+from edge_runtime.errors import EdgeLabelError, UsageError
 from edge_runtime.records import CameraState, Frame
 from tests.doubles.mosquitto import Broker, free_port
+from tools.lib.command import run_verb, verb_parser
 
 BUDGET_RSS_MB = 25.0
 BUDGET_TIME = 0.03
@@ -353,48 +354,41 @@ def _text(result: dict[str, Any], clip: Path) -> str:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.measure.sink_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("clip", type=Path, nargs="?", help="a video file")
-    parser.add_argument(
-        "--pairs",
-        type=int,
-        default=60,
-        help=f"of blocks of {BLOCK} frames, off and on (default 60)",
-    )
-    parser.add_argument(
-        "--form", choices=FORMS, action="append", help="only in this form (default: both)"
-    )
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument(
-        "--check", action="store_true", help="exit 1 when over 25 MB or 3 %% of a frame's time"
-    )
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        config, form, pairs = options.child
+def main(argv: list[str] | None = None) -> int:
+    """Run the measurement; returns the exit code."""
+    # Without Mosquitto, or with one that does not start, nothing can be measured.
+    return run_verb(_parser(), _sink_cost, argv, failures={OSError: 69, RuntimeError: 69})
+
+
+def _sink_cost(args: argparse.Namespace) -> int:
+    if args.child:
+        config, form, pairs = args.child
         print(json.dumps(run_blocks(Path(config), form, int(pairs))))
         return 0
-    if options.clip is None or not options.clip.is_file():
-        parser.error(f"{options.clip}: no such clip; give a video file")
-    if options.pairs < FEWEST_PAIRS:
-        parser.error(f"--pairs {options.pairs}: fewer than {FEWEST_PAIRS} give no interval of 95 %")
+    if args.clip is None or not args.clip.is_file():
+        raise UsageError(f"{args.clip}: no such clip; give a video file")
+    if args.pairs < FEWEST_PAIRS:
+        raise UsageError(f"--pairs {args.pairs}: fewer than {FEWEST_PAIRS} give no 95 % interval")
+
     within = True
-    for form in options.form or FORMS:
-        try:
-            result = measure(options.clip, form, options.pairs)
-        except (OSError, RuntimeError) as error:  # no Mosquitto, or none that starts
-            parser.exit(69, f"tools.measure.sink_cost: {error}\n")
-        print(
-            json.dumps(result, default=asdict) if options.json else _text(result, options.clip),
-            flush=True,
-        )
+    for form in args.form or FORMS:
+        result = measure(args.clip, form, args.pairs)
+        text = json.dumps(result, default=asdict) if args.json else _text(result, args.clip)
+        print(text, flush=True)
         within = within and bool(result["within_budget"])
-    return 1 if options.check and not within else 0
+    return 1 if args.check and not within else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("tools.measure.sink_cost", __doc__, whole=True)
+    add = parser.add_argument
+    add("clip", type=Path, nargs="?", help="a video file")
+    add("--pairs", type=int, default=60, help=f"pairs of {BLOCK} frames, off and on (default 60)")
+    add("--form", choices=FORMS, action="append", help="only in this form (default: both)")
+    add("--json", action="store_true", help="machine-readable")
+    add("--check", action="store_true", help="exit 1 when over 25 MB or 3 %% of a frame's time")
+    add("--child", nargs=3, help=argparse.SUPPRESS)
+    return parser
 
 
 if __name__ == "__main__":

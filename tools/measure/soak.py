@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import DataError, EdgeLabelError
+from edge_runtime.errors import DataError, UsageError
 from tests.doubles.mjpeg_camera import MjpegCamera
+from tools.lib.command import run_verb, verb_parser
 
 SLOPE_MB_PER_H = 1.0
 WARM_UP = 0.25  # of the time: the allocator finds its size
@@ -220,34 +221,34 @@ def plot(samples: list[Sample], records: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.measure.soak", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=2.0, help="how long (default 2; an hour says something)"
-    )
-    parser.add_argument("--bundle", help="model bundle (default: the shipped one)")
-    parser.add_argument("--labels", default="road", help="label set (default road)")
-    parser.add_argument(
-        "--plot", type=Path, metavar="PNG", help="draw RSS, threads, descriptors and latency"
-    )
-    parser.add_argument("--check", action="store_true", help="exit 1 when a promise is broken")
-    options = parser.parse_args()
-    if options.minutes <= 0:
-        parser.error("--minutes must be more than zero")
-    try:
-        verdict, samples, records = soak(options.minutes, options.bundle, options.labels)
-    except EdgeLabelError as error:
-        parser.exit(error.exit_code, f"tools.measure.soak: {error}\n")
+def main(argv: list[str] | None = None) -> int:
+    """Run the measurement; returns the exit code."""
+    return run_verb(_parser(), _soak, argv)
+
+
+def _soak(args: argparse.Namespace) -> int:
+    if args.minutes <= 0:
+        raise UsageError("--minutes must be more than zero")
+    verdict, samples, records = soak(args.minutes, args.bundle, args.labels)
     print(json.dumps(asdict(verdict), indent=2))
-    if options.plot:
-        plot(samples, records, options.plot)
-    complaints = verdict.complaints(slope=options.minutes >= 30)
+    if args.plot:
+        plot(samples, records, args.plot)
+
+    complaints = verdict.complaints(slope=args.minutes >= 30)
     for complaint in complaints:
         print(f"soak: {complaint}", file=sys.stderr)
-    return 1 if options.check and complaints else 0
+    return 1 if args.check and complaints else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("tools.measure.soak", __doc__)
+    add = parser.add_argument
+    add("--minutes", type=float, default=2.0, help="how long (default 2; an hour says something)")
+    add("--bundle", help="model bundle (default: the shipped one)")
+    add("--labels", default="road", help="label set (default road)")
+    add("--plot", type=Path, metavar="PNG", help="draw RSS, threads, descriptors and latency")
+    add("--check", action="store_true", help="exit 1 when a promise is broken")
+    return parser
 
 
 if __name__ == "__main__":

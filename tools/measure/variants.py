@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_runtime.errors import DataError, EdgeLabelError, NoInputError
+from edge_runtime.errors import DataError, NoInputError
+from tools.lib import markdown
+from tools.lib.command import run_verb, verb_parser
 
 SESSION_VARIANTS = {
     "ONNX Runtime's defaults": {"arena": True, "pattern": True},
@@ -68,7 +70,7 @@ def measure_decode() -> None:
         },
         300,
     )
-    print("| 640x480 JPEG to 192x192 | ms | ratio |\n| --- | --- | --- |")
+    print(markdown.table(("640x480 JPEG to 192x192", "ms", "ratio"), []))
     slowest = max(medians.values())
     for name, ms in medians.items():
         print(f"| {name} | {ms:.2f} | {ms / slowest:.2f} |")
@@ -111,7 +113,7 @@ def measure_frames(videos: str) -> None:
         for name, frames in shown.items()
     }
     medians = _interleaved(calls, 50)
-    print("| frame, 640x480, quality 85 | kB | ms to decode at half size |\n| --- | --- | --- |")
+    print(markdown.table(("frame, 640x480, quality 85", "kB", "ms to decode at half size"), []))
     for name, frames in shown.items():
         kilobytes = statistics.median(frame.size for frame in frames) / 1e3
         print(f"| {name} | {kilobytes:.0f} | {medians[name] / len(frames):.2f} |")
@@ -137,9 +139,7 @@ def measure_memory(bundle: str) -> None:
     import sysconfig
 
     libraries = [p for p in Path(sysconfig.get_paths()["platlib"]).rglob("*.so*") if p.is_file()]
-    print(
-        "| page cache | start-up memory | RSS MB | own MB | peak MB |\n| --- | --- | --- | --- | --- |"
-    )
+    print(markdown.table(("page cache", "start-up memory", "RSS MB", "own MB", "peak MB"), []))
     for cache in ("small folios", "large folios"):
         for library in libraries:
             with library.open("rb") as file:
@@ -158,7 +158,7 @@ def measure_session(bundle: str) -> None:
     """Memory, time and CPU of a paced run (30 FPS) under each set of session options, a fresh
     process each."""
     print(
-        "| session options | RSS MB | peak MB | ms a frame | CPU ms a frame |\n| --- | --- | --- | --- | --- |"
+        markdown.table(("session options", "RSS MB", "peak MB", "ms a frame", "CPU ms a frame"), [])
     )
     for name, options in SESSION_VARIANTS.items():
         command = [
@@ -214,32 +214,22 @@ def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
     )
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.measure.variants", description=__doc__)
-    parser.add_argument("what", choices=["decode", "frames", "memory", "session", "session-child"])
-    parser.add_argument(
-        "path",
-        nargs="?",
-        default="models/edge-clip",
-        help="a bundle; for frames: a folder of videos",
-    )
-    parser.add_argument("variant", nargs="?", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    try:
-        if options.what == "decode":
-            measure_decode()
-        elif options.what == "frames":
-            measure_frames(options.path)
-        elif options.what == "memory":
-            measure_memory(options.path)
-        elif options.what == "session":
-            measure_session(options.path)
-        else:
-            _session_child(options.path, json.loads(options.variant))
-    except EdgeLabelError as error:
-        parser.exit(error.exit_code, f"tools.measure.variants: {error}\n")
+def main(argv: list[str] | None = None) -> int:
+    """Run the measurement; returns the exit code."""
+    measurements = {
+        "decode": lambda args: measure_decode(),
+        "frames": lambda args: measure_frames(args.path),
+        "memory": lambda args: measure_memory(args.path),
+        "session": lambda args: measure_session(args.path),
+        "session-child": lambda args: _session_child(args.path, json.loads(args.variant)),
+    }
+    parser = verb_parser("tools.measure.variants", __doc__, whole=True)
+    add = parser.add_argument
+    add("what", choices=list(measurements), help="which comparison")
+    add("path", nargs="?", default="models/edge-clip", help="a bundle; for frames: a folder")
+    add("variant", nargs="?", help=argparse.SUPPRESS)
+    return run_verb(parser, lambda args: measurements[args.what](args), argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,7 @@ def test_twenty_phrases_are_built_within_ten_seconds_of_processor_and_250_mb(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.chdir(REPOSITORY)
-    row = label_cost.table_row(20, TextBank.from_bundle(load_bundle(BUNDLE)), str(BUNDLE))
+    row = label_cost.cost_row(20, TextBank.from_bundle(load_bundle(BUNDLE)), str(BUNDLE))
     labels, _, processor, build_mb, *_ = (float(cell) for cell in row.strip("| ").split(" | "))
     assert labels == 20
     assert processor < 10

@@ -10,7 +10,13 @@ from pathlib import Path
 from edge_runtime.errors import ConfigError, NoInputError
 from edge_runtime.model.bundle import SCHEMA
 from tools.factory.bundling.card import model_card
-from tools.factory.bundling.files import check_bundle, read_json, refuse_other_folder, replace_folder, write_manifest
+from tools.factory.bundling.files import (
+    check_bundle,
+    read_json,
+    refuse_other_folder,
+    replace_folder,
+    write_manifest,
+)
 from tools.factory.bundling.text_bank import TEMPLATES
 from tools.factory.evaluation.labelled import labelled_sets, open_data
 from tools.factory.evaluation.report import score_table

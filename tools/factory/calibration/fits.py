@@ -1,5 +1,4 @@
-"""From scores to probabilities: one scale for a bundle, biases and thresholds for a label set.
-NumPy only.
+"""From scores to probabilities: a scale for a bundle, biases and thresholds for a label set.
 
 Temperature: Guo et al. 2017, "On Calibration of Modern Neural Networks": one scale fitted by the
 likelihood of labelled pictures. Biases: vector scaling of the same paper, with a penalty that keeps
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 from tools.factory.evaluation import metrics
 
 Floats = NDArray[np.float64]
+PRECISION = 0.7  # the share of labels above a threshold that should be right
 
 
 @dataclass(frozen=True)
 class Task:
-    """A zero-shot task: ``cosines`` (N, classes) of pictures and texts, ``truth`` (N,) the true
-    class."""
+    """A zero-shot task: ``cosines`` (N, classes) of pictures and texts, ``truth`` (N,)."""
 
     name: str
     cosines: Floats
@@ -39,16 +38,20 @@ class Task:
 
 
 def fit_scale(tasks: Sequence[Task], low: float = 1.0, high: float = 1000.0) -> float:
-    """The logit scale of the least mean loss over the tasks, each task counting the same; to three
-    digits."""
+    """The logit scale with the least mean loss over the tasks, to three digits.
+
+    Each task counts the same, however many pictures it has.
+    """
     scales = np.geomspace(low, high, 400)
     losses = [np.mean([task.loss(float(scale)) for task in tasks]) for scale in scales]
     return float(f"{scales[int(np.argmin(losses))]:.3g}")
 
 
 def threshold_for(confidence: Floats, right: NDArray[np.bool_], precision: float) -> float:
-    """The lowest threshold above which at least this share of answers is right (the highest score
-    if none is)."""
+    """The lowest threshold above which at least this share of answers is right.
+
+    Where no threshold is good enough, the highest score.
+    """
     order = np.argsort(-confidence)
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(share >= precision)
@@ -56,16 +59,20 @@ def threshold_for(confidence: Floats, right: NDArray[np.bool_], precision: float
 
 
 def group_probabilities(logits: Floats, background: Floats) -> Floats:
-    """softmax of (N, labels) with (N, prompts) of background beside them; what background takes is
-    missing."""
+    """softmax of (N, labels) with (N, prompts) of background beside them.
+
+    Rows sum to less than 1: the share that background takes is cut off.
+    """
     both = np.concatenate((logits, background), axis=1)
     exp = np.exp(both - both.max(axis=1, keepdims=True))
     return (exp / exp.sum(axis=1, keepdims=True))[:, : logits.shape[1]]
 
 
 def background_bias(logits: Floats, strength: float) -> Floats:
-    """(labels,): takes back a share of what each label scores above the others on pictures of
-    nothing particular."""
+    """(labels,): takes back a share of what each label scores above the others.
+
+    The pictures show nothing particular, so what a label scores more than the others is bias.
+    """
     usual = np.median(logits, axis=0)
     return strength * (usual.mean() - usual)
 
@@ -77,31 +84,34 @@ def fit_labelled(
     penalty: float = 0.1,
     steps: int = 400,
 ) -> tuple[float, Floats]:
-    """(temperature, biases (labels,)) of the least loss on labelled pictures; truth -1: none of the
-    labels.
+    """(temperature, biases (labels,)) of the least loss on labelled pictures.
 
-    Gradient descent with momentum on log temperature and biases; ``penalty`` is that of the biases'
-    squares.
+    Vector scaling (Guo et al. 2017, section 4.2): softmax(logits / t + b). Gradient descent with
+    momentum on log t and b; ``penalty`` weighs the squares of the biases. truth -1: none of the
+    labels.
     """
     count = logits.shape[1]
     bias = np.zeros(count)
     log_t = 0.0
     speed = np.zeros(count + 1)
+
     everything = np.concatenate((logits, background), axis=1)
     target = np.zeros_like(everything)
     known = truth >= 0
     target[known, truth[known]] = 1
+
     for _ in range(steps):
         scaled = everything * np.exp(-log_t)
         shifted = scaled.copy()
         shifted[:, :count] += bias
         exp = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         probability = exp / exp.sum(axis=1, keepdims=True)
-        if background.shape[
-            1
-        ]:  # "none" may be any of the background prompts, in their own proportions
+        if background.shape[1]:
+            # "None of them" may be any of the background prompts, in their own proportions.
             rest = probability[~known, count:]
             target[~known, count:] = rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-12)
+
+        # The gradient of the cross-entropy of a softmax is (probability - target), by logit.
         error = (probability - target) / len(truth)
         gradient = np.append(
             error[:, :count].sum(axis=0) + penalty * bias / count, -(error * scaled).sum()
@@ -109,13 +119,13 @@ def fit_labelled(
         speed = 0.9 * speed - np.append(np.full(count, 2.0), 0.2) * gradient
         bias = bias + speed[:-1]
         log_t = float(np.clip(log_t + speed[-1], -3, 3))
+
     return float(np.exp(log_t)), bias
 
 
 def auroc(known: Floats, unknown: Floats) -> float:
     """Chance that a known picture scores above an unknown one; ties count half."""
     values = np.concatenate((known, unknown))[:, None]
-    return metrics.macro_auc(
-        np.concatenate((values, -values), axis=1),
-        np.r_[np.zeros(len(known)), np.ones(len(unknown))].astype(int),
-    )
+    two_columns = np.concatenate((values, -values), axis=1)
+    truth = np.concatenate((np.zeros(len(known)), np.ones(len(unknown)))).astype(int)
+    return metrics.macro_auc(two_columns, truth)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,92 +37,112 @@ from tools.factory.teachers.teacher import unit
 SHOWN_BY = "pictures of "
 
 
+def calibrate_labels(
+    labels: str,
+    bundle_name: str | None,
+    *,
+    pictures: Path | None,
+    labelled: Path | None,
+    prototypes: Path | None,
+    output: Path | None,
+    cache: Path,
+) -> str:
+    """Write my.calibrated.yaml, learned from pictures of one camera; what was learned, as lines.
+
+    Args:
+        labels: a label set: a YAML file, or the name of one that ships.
+        bundle_name: a bundle, or None for the one edge-label would use.
+        pictures: folder of what the camera usually sees, without labels.
+        labelled: one folder of pictures a label.
+        prototypes: one folder a label, of pictures that show it.
+        output: file to write, NAME.calibrated.yaml if None.
+        cache: folder of kept embeddings.
+    """
+    if not (pictures or labelled):
+        raise UsageError("nothing to learn from: give --pictures, --labelled, or both")
+    if prototypes and not pictures:
+        raise UsageError(
+            "--prototypes needs --pictures too: what counts is what a label adds to the usual ones"
+        )
+    bundle = load_bundle(find_bundle(bundle_name))
+    label_set = load_label_set(labels, bundle)
+    bank = with_built_rows(TextBank.from_bundle(bundle), labels, bundle)
+
+    lines = []
+    usual = pictures_of(pictures) if pictures else []
+    shown_rows: PhraseRows | None = None
+    with CachedEncoder(bundle, cache) as encode:
+        if prototypes:
+            label_set, shown_rows = with_prototypes(
+                label_set, bundle, bank, encode, prototypes, usual
+            )
+            bank = bank.extended(shown_rows)
+            names = [phrase.removeprefix(SHOWN_BY) for phrase in shown_rows.phrases]
+            lines.append(f"labels shown by pictures: {', '.join(names)}")
+        if usual:
+            compiled = compile_labels(label_set, bundle, bank)
+            biases = unlabelled_biases(compiled, embed(encode, usual, str(pictures)))
+            label_set = with_biases(label_set, biases)
+            span = f"{min(biases.values())} to {max(biases.values())}"
+            lines.append(f"{len(usual)} pictures without labels: biases {span}")
+        if labelled:
+            compiled = compile_labels(label_set, bundle, bank)
+            groups = fit_labelled_groups(encode, compiled, labelled, bundle.manifest.threshold)
+            label_set = with_groups(label_set, groups)
+            lines += [f"{name}: {learned.summary}" for name, learned in groups.items()]
+
+    target = output or Path(Path(labels).stem + ".calibrated.yaml")
+    write_atomically(target, to_yaml(label_set, f"calibrated from {labels}").encode())
+    shipped = labels in bundle.label_sets()
+    built = None if shipped else PhraseRows.read(rows_path(Path(labels)))
+    rows = join(built, shown_rows)
+    if rows:
+        rows.write(rows_path(target))
+    return "\n".join([*lines, f"{target}: written"])
+
+
 def pictures_of(folder: Path) -> list[Path]:
     """Every picture in and below a folder, sorted. Raises NoInputError."""
     if not folder.is_dir():
         raise NoInputError(f"{folder}: no such folder of pictures")
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def labelled_pictures(folder: Path, labels: CompiledLabels) -> list[tuple[Path, str]]:
-    """(picture, label) of one folder a label; ``none`` for none of them. Raises DataError for
-    another name."""
-    found = []
-    for own in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
+    """(picture, label) of one folder a label; ``none`` for none of them.
+
+    Raises DataError for a folder of another name, NoInputError without pictures.
+    """
+    pairs = []
+    for own in _folders(folder):
         if own.name != "none" and own.name not in labels.names:
-            raise DataError(
-                f"{own}: '{own.name}' is no label of the set; it has {', '.join(labels.names[:8])} ..."
-            )
-        found += [(picture, own.name) for picture in pictures_of(own)]
-    if not found:
+            names = ", ".join(labels.names[:8])
+            raise DataError(f"{own}: '{own.name}' is no label of the set; it has {names} ...")
+        pairs += [(picture, own.name) for picture in pictures_of(own)]
+    if not pairs:
         raise NoInputError(f"{folder}: no folders with pictures; expected one a label")
-    return found
+    return pairs
 
 
-def calibrate_labels(options: argparse.Namespace) -> str:
-    """my.yaml and pictures of one camera -> my.calibrated.yaml."""
-    if not (options.pictures or options.labelled):
-        raise UsageError("nothing to learn from: give --pictures, --labelled, or both")
-    if options.prototypes and not options.pictures:
-        raise UsageError(
-            "--prototypes needs --pictures too: what counts is what a label adds to the usual pictures"
-        )
-    bundle = load_bundle(find_bundle(options.bundle))
-    label_set = load_label_set(options.labels, bundle)
-    bank = with_built_rows(TextBank.from_bundle(bundle), options.labels, bundle)
-    lines = []
-    usual = pictures_of(options.pictures) if options.pictures else []
-    shown_rows: PhraseRows | None = None
-    with CachedEncoder(bundle, options.cache) as encode:
-        if options.prototypes:
-            label_set, shown_rows = with_prototypes(
-                label_set, bundle, bank, encode, options.prototypes, usual
-            )
-            bank = bank.extended(shown_rows)
-            lines.append(
-                f"labels shown by pictures: {', '.join(p.removeprefix(SHOWN_BY) for p in shown_rows.phrases)}"
-            )
-        if usual:
-            labels = compile_labels(label_set, bundle, bank)
-            biases = unlabelled_biases(labels, embed(encode, usual, str(options.pictures)))
-            label_set = with_biases(label_set, biases)
-            least = min(biases.values())
-            most = max(biases.values())
-            lines.append(f"{len(usual)} pictures without labels: biases {least} to {most}")
-        if options.labelled:
-            labels = compile_labels(label_set, bundle, bank)
-            groups = fit_labelled_groups(
-                encode, labels, options.labelled, bundle.manifest.threshold
-            )
-            lines += [f"{name}: {learned.told}" for name, learned in groups.items()]
-            label_set = with_groups(label_set, groups)
-    out = options.output or Path(Path(options.labels).stem + ".calibrated.yaml")
-    built = (
-        None
-        if options.labels in bundle.label_sets()
-        else PhraseRows.read(rows_path(Path(options.labels)))
-    )
-    write_atomically(out, to_yaml(label_set, f"calibrated from {options.labels}").encode())
-    if joined := join(built, shown_rows):
-        joined.write(rows_path(out))
-    return "\n".join([*lines, f"{out}: written"])
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def fit_labelled_groups(
     encode: PictureEncoder, labels: CompiledLabels, folder: Path, least: float
 ) -> dict[str, Calibration]:
-    """Every group that has pictures of two or more of its labels. Raises DataError when none
-    has."""
+    """Every group with pictures of two or more of its labels. Raises DataError when none has."""
     pairs = labelled_pictures(folder, labels)
     pictures = embed(encode, [file for file, _ in pairs], str(folder))
     names = [name for _, name in pairs]
+
     groups = {}
     for group, at in labels.groups:
-        rows = [i for i, name in enumerate(names) if name == "none" or name in labels.names[at]]
-        if len({names[i] for i in rows} - {"none"}) >= 2:
-            groups[group] = fit_group(
-                labels, group, pictures[rows], [names[i] for i in rows], least
-            )
+        own = {"none", *labels.names[at]}
+        rows = [row for row, name in enumerate(names) if name in own]
+        shown = [names[row] for row in rows]
+        if len(set(shown) - {"none"}) >= 2:
+            groups[group] = fit_group(labels, group, pictures[rows], shown, least)
     if not groups:
         raise DataError(f"{folder}: no group has pictures of two of its labels; add another folder")
     return groups
@@ -139,37 +158,38 @@ def with_prototypes(
 ) -> tuple[LabelSet, PhraseRows]:
     """Labels that a few pictures show as well as their words do: half pictures, half prompts.
 
-    Pictures and texts lie apart in CLIP's space (the modality gap), so a prototype is moved: what
-    its pictures have beyond the camera's usual ones, at the length that words have beyond the mean
-    of all words.
+    Pictures and texts lie apart in CLIP's space (the modality gap). A prototype is therefore moved
+    to where words lie: the mean of all words, plus what its pictures have beyond the camera's usual
+    ones, at the length that words have beyond their mean.
     """
-    folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    shown_by = {own.name: pictures_of(own) for own in folders}
+    shown_by = {own.name: pictures_of(own) for own in _folders(folder)}
     names = {label.name for label in label_set.labels}
     if not shown_by or not set(shown_by) <= names:
-        raise DataError(
-            f"{folder}: expected one folder a label of {', '.join(sorted(names)[:8])} ..., with pictures"
-        )
-    middle = embed(encode, usual, "usual pictures").mean(axis=0)
+        some = ", ".join(sorted(names)[:8])
+        raise DataError(f"{folder}: expected one folder a label of {some} ..., with pictures")
+
+    usual_mean = embed(encode, usual, "usual pictures").mean(axis=0)
     words = bank.rows.astype(np.float32)
-    length = float(np.linalg.norm(words - words.mean(axis=0), axis=1).mean())
+    word_mean = words.mean(axis=0)
+    length = float(np.linalg.norm(words - word_mean, axis=1).mean())
     rows = []
     for name, files in shown_by.items():
-        beyond = embed(encode, files, name).mean(axis=0) - middle
-        rows.append(
-            words.mean(axis=0) + beyond * (length / max(float(np.linalg.norm(beyond)), 1e-6))
-        )
+        beyond = embed(encode, files, name).mean(axis=0) - usual_mean
+        rows.append(word_mean + beyond * (length / max(float(np.linalg.norm(beyond)), 1e-6)))
+
     labels = []
     for label in label_set.labels:
-        prompts = label_set.prompts(label, bundle.manifest.templates)
-        pictured = (SHOWN_BY + label.name,) * len(prompts) if label.name in shown_by else ()
-        labels.append(replace(label, prompts=(*prompts, *pictured)) if pictured else label)
+        if label.name in shown_by:
+            prompts = label_set.prompts(label, bundle.manifest.templates)
+            pictured = (SHOWN_BY + label.name,) * len(prompts)
+            label = replace(label, prompts=(*prompts, *pictured))
+        labels.append(label)
+
     phrases = tuple(SHOWN_BY + name for name in shown_by)
+    vectors = unit(np.stack(rows)).astype(np.float16)
     space = bundle.manifest.text_space
-    made = PhraseRows(
-        phrases, unit(np.stack(rows)).astype(np.float16), "pictures", False, space, "", phrases
-    )
-    return replace(label_set, labels=tuple(labels)), made
+    pictures = PhraseRows(phrases, vectors, "pictures", False, space, "", phrases)
+    return replace(label_set, labels=tuple(labels)), pictures
 
 
 def join(built: PhraseRows | None, shown_rows: PhraseRows | None) -> PhraseRows | None:

@@ -14,7 +14,7 @@ from tools.factory.data.samples import scan
 from tools.factory.evaluation import metrics
 from tools.factory.evaluation.labelled import embed_files, labelled_sets, open_data
 from tools.factory.evaluation.subject import PictureEncoder, TextRows
-from tools.factory.recipe import Recipe
+from tools.factory.recipe import Recipe, SourceRecipe
 from tools.factory.teachers.teacher import unit
 
 MAX_PICTURES = 250  # a task
@@ -31,38 +31,50 @@ def held_out_tasks(
     encode: PictureEncoder, texts: TextRows, recipe: Recipe, data: Path
 ) -> list[Task]:
     """One task a labelled source of the recipe, of the pictures that training has never seen."""
-    tasks = []
-    for source in recipe.data:
-        if not (source.label or source.kind == "csv"):
-            continue
-        samples = [s for s in scan((source,), data) if s.prompts]
-        classes = sorted({s.prompts for s in samples})
-        chosen = [s for s in samples if s.held_out]
-        if len(classes) < 2 or not chosen:
-            continue
-        every = np.linspace(0, len(chosen) - 1, min(MAX_PICTURES, len(chosen))).round().astype(int)
-        chosen = [chosen[i] for i in every]
-        rows, _ = texts([prompt for prompts in classes for prompt in prompts])
-        ends = np.cumsum([len(prompts) for prompts in classes])
-        text = unit(np.stack([part.mean(axis=0) for part in np.split(rows, ends[:-1])]))
-        pictures = embed_files(encode, [s.file for s in chosen], source.name)
-        truth = np.array([classes.index(s.prompts) for s in chosen])
-        tasks.append(Task(source.name, (pictures @ text.T).astype(np.float64), truth))
-    if not tasks:
+    labelled = [source for source in recipe.data if source.label or source.kind == "csv"]
+    tasks = [_held_out_task(encode, texts, source, data) for source in labelled]
+    useful = [task for task in tasks if task]
+    if not useful:
         raise DataError(f"{data}: no labelled, held-out pictures of the recipe there")
-    return tasks
+    return useful
+
+
+def _held_out_task(
+    encode: PictureEncoder, texts: TextRows, source: SourceRecipe, data: Path
+) -> Task | None:
+    """None where the source holds nothing out or knows fewer than two classes."""
+    samples = [sample for sample in scan((source,), data) if sample.prompts]
+    classes = sorted({sample.prompts for sample in samples})
+    held_out = [sample for sample in samples if sample.held_out]
+    if len(classes) < 2 or not held_out:
+        return None
+
+    count = min(MAX_PICTURES, len(held_out))
+    spread = np.linspace(0, len(held_out) - 1, count).round().astype(int)
+    chosen = [held_out[row] for row in spread]
+    pictures = embed_files(encode, [sample.file for sample in chosen], source.name)
+    truth = np.array([classes.index(sample.prompts) for sample in chosen])
+    cosines = pictures @ _class_rows(texts, classes).T
+    return Task(source.name, cosines.astype(np.float64), truth)
+
+
+def _class_rows(texts: TextRows, classes: list[tuple[str, ...]]) -> NDArray[np.float32]:
+    """(classes, dim): the mean of the rows of each class's prompts, made unit norm again."""
+    flat = [prompt for prompts in classes for prompt in prompts]
+    rows, _ = texts(flat)
+    ends = np.cumsum([len(prompts) for prompts in classes])
+    return unit(np.stack([part.mean(axis=0) for part in np.split(rows, ends[:-1])]))
 
 
 def evaluation_tasks(encode: PictureEncoder, texts: TextRows, data: Path) -> list[Task]:
     """The sets of tools.evaluate, as tasks. For reporting only."""
+    tasks = []
     with open_data(data) as root:
-        tasks = []
         for labelled in labelled_sets(root, "a photo of a {}", ()):
             rows, _ = texts(labelled.phrases)
             pictures = embed_files(encode, labelled.files, labelled.name)
-            tasks.append(
-                Task(labelled.name, (pictures @ rows.T).astype(np.float64), labelled.truth)
-            )
+            cosines = (pictures @ rows.T).astype(np.float64)
+            tasks.append(Task(labelled.name, cosines, labelled.truth))
     return tasks
 
 

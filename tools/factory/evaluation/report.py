@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from tools.factory.evaluation import metrics
 from tools.factory.evaluation.labelled import LabelledSet
+from tools.lib import markdown
 
 
 def draw_set(
@@ -53,56 +53,89 @@ def draw_set(
 
 
 def score_table(report: dict[str, Any]) -> str:
-    """The report as Markdown, as it stands in the model card; a second table where float32 was
-    scored too."""
+    """The report as Markdown, as it stands in the model card.
+
+    Where float32 was scored too, a second table says what int8 costs against it.
+    """
     judged, *others = report["mean_top1"]
-    head = ["set", "pictures", "classes", f"{judged} top-1", "top-5", "AUC", "ECE"]
-    lines = [_row(head), _row(["---"] * len(head))]
-    for name, entry in report["sets"].items():
-        s = entry[judged]
-        scores = [
-            f"{100 * s['top1']:.1f}",
-            f"{100 * s['top5']:.1f}",
-            f"{s['auc']:.3f}",
-            f"{s['ece']:.3f}",
-        ]
-        lines.append(_row([name, str(entry["pictures"]), str(entry["classes"]), *scores]))
-    mean = f"Mean top-1: {100 * report['mean_top1'][judged]:.1f} %."
-    lines += ["", f"{mean} ECE: calibration error at a logit scale of {report['logit_scale']:g}."]
-    approximate = sum(entry["approximate_texts"] for entry in report["sets"].values())
-    total = sum(entry["classes"] for entry in report["sets"].values())
-    if approximate:
-        lines.append(f"{approximate} of {total} class texts are approximate (sentence map).")
-        lines += [
-            f"{name}: {100 * entry['top1_genuine_texts']:.1f} % on pictures of classes with a genuine text row, "
-            f"{100 * entry['top1_approximate_texts']:.1f} % on the others."
-            for name, entry in report["sets"].items()
-            if "top1_genuine_texts" in entry
-        ]
-    if kept := report.get("retention"):
-        lines.append(
-            f"Retention against genuine teacher embeddings on {kept['pictures']} pictures: "
-            f"{100 * kept['student_top1']:.1f} % of {100 * kept['teacher_top1']:.1f} % = "
-            f"{100 * kept['retention']:.1f} %; "
-            f"same answer {100 * kept['agreement']:.1f} %; centred cosine {kept['centred_cosine']:.3f}."
-        )
+    lines = [_scores(report, judged), "", _mean(report, judged)]
+    lines += _approximate_texts(report)
+    if "retention" in report:
+        lines.append(_retention(report["retention"]))
     for other in others:
-        lines += ["", *_against(report, judged, other)]
+        lines += ["", _against(report, judged, other)]
     return "\n".join(lines)
 
 
-def _against(report: dict[str, Any], judged: str, other: str) -> list[str]:
-    """A table of what one column costs against another."""
-    head = ["set", f"{other} top-1", f"{judged} top-1", "difference", "mean cosine"]
-    lines = [_row(head), _row(["---"] * len(head))]
-    entries = {name: (e[other]["top1"], e[judged]["top1"]) for name, e in report["sets"].items()}
-    cosines = {name: f"{e[f'cosine_{judged}_{other}']:.4f}" for name, e in report["sets"].items()}
-    entries["mean"] = (report["mean_top1"][other], report["mean_top1"][judged])
-    for name, (before, after) in entries.items():
-        figures = [f"{100 * before:.1f}", f"{100 * after:.1f}", f"{100 * (after - before):+.1f}"]
-        lines.append(_row([name, *figures, cosines.get(name, "")]))
+def _scores(report: dict[str, Any], judged: str) -> str:
+    head = ["set", "pictures", "classes", f"{judged} top-1", "top-5", "AUC", "ECE"]
+    rows = []
+    for name, entry in report["sets"].items():
+        scores = entry[judged]
+        rows.append(
+            [
+                name,
+                str(entry["pictures"]),
+                str(entry["classes"]),
+                _percent(scores["top1"]),
+                _percent(scores["top5"]),
+                f"{scores['auc']:.3f}",
+                f"{scores['ece']:.3f}",
+            ]
+        )
+    return markdown.table(head, rows)
+
+
+def _mean(report: dict[str, Any], judged: str) -> str:
+    mean = f"Mean top-1: {_percent(report['mean_top1'][judged])} %."
+    return f"{mean} ECE: calibration error at a logit scale of {report['logit_scale']:g}."
+
+
+def _approximate_texts(report: dict[str, Any]) -> list[str]:
+    """How many class texts no text tower made, and what that costs where a set has both."""
+    sets = report["sets"]
+    approximate = sum(entry["approximate_texts"] for entry in sets.values())
+    total = sum(entry["classes"] for entry in sets.values())
+    if not approximate:
+        return []
+
+    lines = [f"{approximate} of {total} class texts are approximate (sentence map)."]
+    for name, entry in sets.items():
+        if "top1_genuine_texts" in entry:
+            genuine = _percent(entry["top1_genuine_texts"])
+            others = _percent(entry["top1_approximate_texts"])
+            lines.append(
+                f"{name}: {genuine} % on pictures of classes with a genuine text row, "
+                f"{others} % on the others."
+            )
     return lines
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _retention(kept: dict[str, float]) -> str:
+    return (
+        f"Retention against genuine teacher embeddings on {kept['pictures']} pictures: "
+        f"{_percent(kept['student_top1'])} % of {_percent(kept['teacher_top1'])} % = "
+        f"{_percent(kept['retention'])} %; same answer {_percent(kept['agreement'])} %; "
+        f"centred cosine {kept['centred_cosine']:.3f}."
+    )
+
+
+def _against(report: dict[str, Any], judged: str, other: str) -> str:
+    """A table of what one column costs against another."""
+    head = ["set", f"{other} top-1", f"{judged} top-1", "difference", "mean cosine"]
+    rows = []
+    for name, entry in report["sets"].items():
+        cosine = f"{entry[f'cosine_{judged}_{other}']:.4f}"
+        rows.append([name, *_change(entry[other]["top1"], entry[judged]["top1"]), cosine])
+
+    mean = report["mean_top1"]
+    rows.append(["mean", *_change(mean[other], mean[judged]), ""])
+    return markdown.table(head, rows)
+
+
+def _change(before: float, after: float) -> list[str]:
+    return [_percent(before), _percent(after), f"{100 * (after - before):+.1f}"]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"

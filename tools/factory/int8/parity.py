@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.model.encoder import session_options
 from tools.factory.int8.export import INPUT
+from tools.lib import markdown
 
 Inputs = list[NDArray[np.uint8]]  # each (1, H, W, 3) RGB
 
@@ -40,18 +41,18 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
 
 def parity_table(report: dict[str, Any]) -> str:
     """The parity report as Markdown."""
-    rows = [("torch fp32 -> ONNX fp32", report["torch_fp32_to_onnx_fp32"])]
-    rows += [
-        (f"ONNX fp32 -> int8, {name}", values)
-        for name, values in report["onnx_fp32_to_int8"].items()
-    ]
-    lines = [
-        "| cosine of embeddings | mean | 5th percentile | lowest |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, v in rows:
-        mark = " (kept)" if name.endswith(f", {report['kept']}") else ""
-        lines.append(f"| {name}{mark} | {v['mean']:.4f} | {v['p5']:.4f} | {v['min']:.4f} |")
-    lines += [f"| {name}: {reason} | | | |" for name, reason in report["failed"].items()]
+    rows = [_row("torch fp32 -> ONNX fp32", report["torch_fp32_to_onnx_fp32"])]
+    for method, values in report["onnx_fp32_to_int8"].items():
+        mark = " (kept)" if method == report["kept"] else ""
+        rows.append(_row(f"ONNX fp32 -> int8, {method}{mark}", values))
+    for method, reason in report["failed"].items():
+        rows.append([f"{method}: {reason}", "", "", ""])
+
+    head = ["cosine of embeddings", "mean", "5th percentile", "lowest"]
     sizes = f"{report['fp32_bytes'] / 1e6:.1f} MB -> {report['int8_bytes'] / 1e6:.1f} MB"
-    return "\n".join([*lines, "", f"{sizes}, on {report['held_out_pictures']} held-out pictures"])
+    pictures = f"{report['held_out_pictures']} held-out pictures"
+    return f"{markdown.table(head, rows)}\n\n{sizes}, on {pictures}"
+
+
+def _row(name: str, cosine: dict[str, float]) -> list[str]:
+    return [name, *(f"{cosine[key]:.4f}" for key in ("mean", "p5", "min"))]

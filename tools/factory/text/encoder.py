@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.errors import DataError
+from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.encoder import Encoder
+from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.model.text_encoder import SCHEMA, onnx_tower
+from edge_runtime.opencv import cv2
 from tools.factory.text.sentence_map import (
+    Features,
+    SentenceMap,
     TextRows,
     as_prompt,
     fit,
@@ -26,20 +34,54 @@ VERSION = "1.0.0"
 TEXT_SPACE = "openai/clip-vit-base-patch32"
 
 
+@dataclass(frozen=True)
+class TextEncoder:
+    """What is written, the figures on held-out names, and a line of the card on scenes, or ""."""
+
+    files: dict[str, bytes]
+    figures: dict[str, float]
+    scenes: str
+
+    @property
+    def megabytes(self) -> float:
+        """Of the network, its vocabulary and the map."""
+        described = ("manifest.json", "MODEL_CARD.md")
+        return sum(len(data) for name, data in self.files.items() if name not in described) / 1e6
+
+
+def build_encoder(weights: Path, scenes: Path | None, bundle: Path) -> TextEncoder:
+    """Make, measure and describe the encoder; `scenes` are judged through the image encoder."""
+    files, figures = make_encoder(weights)
+    rows = load_text_rows(weights)
+    figures["support"] = len(unique_rows(rows))
+    line = scene_figures(scenes, bundle, rows, _features(files)) if scenes else ""
+
+    meta = json.dumps(manifest(files, figures), indent=1, ensure_ascii=False) + "\n"
+    described = {
+        "manifest.json": meta.encode(),
+        "MODEL_CARD.md": card(files, figures, line).encode(),
+    }
+    return TextEncoder(files | described, figures, line)
+
+
+def _features(files: dict[str, bytes]) -> Features:
+    return onnx_tower(files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS)
+
+
 def make_encoder(weights: Path) -> tuple[dict[str, bytes], dict[str, float]]:
-    """(files of the encoder, its figures on the held-out names). The map that ships is fitted on
-    all names."""
+    """(files of the encoder, its figures on the held-out names).
+
+    The figures are those of a map fitted without these names; the map that ships is fitted on all.
+    """
     model_dir = minilm_directory()
-    tokenizer, words = ascii_vocabulary(
-        json.loads((model_dir / "tokenizer.json").read_text("utf-8"))
-    )
+    whole = json.loads((model_dir / "tokenizer.json").read_text("utf-8"))
+    tokenizer, words = ascii_vocabulary(whole)
     files = {
         "encoder.onnx": export_int8(model_dir, words),
         "tokenizer.json": json.dumps(tokenizer, ensure_ascii=False).encode(),
     }
-    features = onnx_tower(
-        files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS
-    )
+
+    features = _features(files)
     rows = load_text_rows(weights)
     figures = quality(rows, features)
     figures |= {f"plain_{name}": value for name, value in plain_quality(rows, features).items()}
@@ -103,57 +145,55 @@ fitted on are objects; long sentences, negations ("no cars") and counts are gues
 
 def card(files: dict[str, bytes], figures: dict[str, float], scenes: str) -> str:
     """MODEL_CARD.md."""
+    shown = {
+        name: value
+        for name, value in figures.items()
+        if name.endswith(("first", "first_five", "cosine"))
+    }
     return CARD.format(
         version=VERSION,
         onnx=len(files["encoder.onnx"]) / 1e6,
         total=sum(map(len, files.values())) / 1e6,
         support=int(figures["support"]),
         scenes=scenes,
-        **{
-            name: value
-            for name, value in figures.items()
-            if name.endswith(("first", "first_five", "cosine"))
-        },
+        **shown,
     )
 
 
-def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features) -> str:  # noqa: ANN001
-    """Pictures of scenes, labelled by a bundle's image encoder with genuine and with estimated text
-    rows.
+def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features: Features) -> str:
+    """A line of the model card: scenes labelled with genuine and with estimated text rows.
 
-    Only scenes whose name the bank holds exactly can be compared; their rows are estimated by a map
-    that was fitted without them. Returns a line for the model card.
+    A bundle's image encoder sees the pictures. Only scenes whose name the bank holds exactly can be
+    compared; their rows are estimated by a map that was fitted without them.
     """
-    from edge_runtime.model.bundle import load_bundle
-    from edge_runtime.model.encoder import Encoder
-    from edge_runtime.model.preprocess import Preprocessor
-    from edge_runtime.opencv import cv2
-    from tools.factory.text.sentence_map import SentenceMap
-
     truth = unique_rows(rows)
-    known = [d for d in sorted(folder.iterdir()) if d.is_dir() and as_prompt(d.name)[2:] in truth]
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    known = [path for path in folders if as_prompt(path.name)[2:] in truth]
     if len(known) < 2:
-        raise SystemExit(
-            f"tools.text_encoder: {folder}: fewer than two folders carry a name that the bank holds"
-        )
-    names = [as_prompt(d.name)[2:] for d in known]
+        raise DataError(f"{folder}: fewer than two folders carry a name that the bank holds")
+    names = [as_prompt(path.name)[2:] for path in known]
+
     bundle = load_bundle(bundle_path)
     preprocess = Preprocessor(bundle.manifest.input)
     encode = Encoder(bundle)
     embeddings = []
     classes = []
-    for i, scene in enumerate(known):
+    for number, scene in enumerate(known):
         for file in sorted(scene.iterdir()):
             picture = cv2.imread(str(file))
             if picture is not None:
                 embeddings.append(encode(preprocess(picture)))
-                classes.append(i)
+                classes.append(number)
+
     images = np.stack(embeddings)
     labels = np.array(classes)
-    estimated = SentenceMap(without(rows, names), features)(names)
     exact = np.stack([truth[name] for name in names])
-    right = [float(((images @ text.T).argmax(1) == labels).mean()) for text in (exact, estimated)]
+    estimated = SentenceMap(without(rows, names), features)(names)
+    with_exact, with_estimated = (
+        float(((images @ text.T).argmax(1) == labels).mean()) for text in (exact, estimated)
+    )
     return (
-        f"| {len(labels)} pictures of {len(names)} scenes, top-1 through {bundle.manifest.id} | {right[1]:.1%} "
-        f"| with genuine rows {right[0]:.1%}, by chance {1 / len(names):.1%} |\n"
+        f"| {len(labels)} pictures of {len(names)} scenes, top-1 through {bundle.manifest.id} "
+        f"| {with_estimated:.1%} "
+        f"| with genuine rows {with_exact:.1%}, by chance {1 / len(names):.1%} |\n"
     )

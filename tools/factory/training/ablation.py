@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_runtime.errors import DataError
 from tools.factory.recipe import Recipe, TrainRecipe
+from tools.lib import markdown
 
 TERMS = ("contrastive", "condition", "alignment", "relational", "posterior")
 
@@ -46,11 +47,10 @@ def last_validation(run: Path) -> dict[str, Any]:
 
 
 def variants_table(scores: dict[str, dict[str, Any]]) -> str:
-    """One row a variant: mean top-1 over sources, conditions told apart, cosine, and top-1 of each
-    source."""
-    sources = sorted({name for entry in scores.values() for name in entry.get("top1", {})})
-    head = ["variant", "mean top-1", "conditions", "cosine", *sources]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    """One row a variant: mean top-1, conditions told apart, cosine, and top-1 of each source."""
+    entries = scores.values()
+    sources = sorted({name for entry in entries for name in entry.get("top1", {})})
+    rows = []
     for name, entry in scores.items():
         cells = [
             name,
@@ -58,9 +58,9 @@ def variants_table(scores: dict[str, dict[str, Any]]) -> str:
             _percent(entry.get("conditions")),
             f"{entry['cosine']:.3f}",
         ]
-        cells += [_percent(entry.get("top1", {}).get(source)) for source in sources]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        by_source = entry.get("top1", {})
+        rows.append(cells + [_percent(by_source.get(source)) for source in sources])
+    return markdown.table(["variant", "mean top-1", "conditions", "cosine", *sources], rows)
 
 
 def _percent(share: float | None) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from tools.factory.training.materials import prepare
 from tools.factory.training.run_folder import derive_run, load_run
 from tools.factory.training.scoring import score_held_out
 from tools.factory.training.student_teacher import make_teacher
+from tools.lib import markdown
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -49,22 +51,24 @@ def write_share(run: Path, share: float, output: Path) -> None:
 
 
 def compare_shares(run: Path, data: Path, cache: Path, shares: list[float]) -> None:
-    """Print a Markdown table of held-out scores at each share."""
+    """Print a Markdown table of held-out scores at each share, row by row."""
     recipe, _, _ = load_run(run)
     student, start, end = start_and_end(run)
     materials = prepare(recipe, make_teacher(recipe), data, cache, quiet=True)
-    rows = np.array(
-        [i for i, sample in enumerate(materials.cache.samples) if sample.held_out], np.int64
-    )
+    held_out = [row for row, sample in enumerate(materials.cache.samples) if sample.held_out]
+    rows = np.array(held_out, np.int64)
+
     for number, share in enumerate(shares):
         student.load_state_dict(between(start, end, share))
         scores = score_held_out(student, materials, rows, torch.device("cpu"))
-        top1 = scores["top1"]
-        names = [*(top1 if isinstance(top1, dict) else {}), "mean_top1", "small_top1", "conditions"]
+        by_source = scores["top1"]
+        if not isinstance(by_source, dict):
+            by_source = {}
+        names = [*by_source, "mean_top1", "small_top1", "conditions"]
         if not number:
-            print("| share | " + " | ".join(names) + " |\n| ---: |" + " ---: |" * len(names))
-        flat = {**(top1 if isinstance(top1, dict) else {}), **scores}
-        print(
-            f"| {share:.2f} | " + " | ".join(f"{100 * float(flat[n]):.1f}" for n in names) + " |",
-            flush=True,
-        )  # type: ignore[arg-type]
+            # The sources are known only now. A row takes a while, so each is printed when it is there.
+            print(markdown.table(["share", *names], [], "r"))
+
+        flat: dict[str, Any] = {**by_source, **scores}
+        cells = [f"{100 * float(flat[name]):.1f}" for name in names]
+        print(markdown.row([f"{share:.2f}", *cells]), flush=True)
