@@ -126,6 +126,7 @@ MUTANTS = tuple(
         ("S11", SINKS + "room.py", "offers.sort(key=lambda offer: offer[0])", "pass"),
         ("S12", "edge_runtime/files.py", "if inode in _mine:", "if True:"),
         ("S12", FILE, "if _is_at(fd, path):", "if True:"),
+        ("S12", FILE, "new = _claimed(fresh)", "new = os.open(fresh, _FLAGS, 0o644)"),
         ("S12", "edge_runtime/files.py", "if not _was_killed(pid):", "if True:"),
         ("S12", "edge_runtime/tables.py", "        claim(fd)", "        pass"),
         ("T1", SERVICE, "time.monotonic()", "time.time()"),

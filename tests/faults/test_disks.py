@@ -335,6 +335,7 @@ def test_a_disk_of_one_megabyte_keeps_the_newest_of_749_records(tmp_path: Path):
         store = RecordFile(disk / "run.jsonl", DEFAULT)
         for n in range(749):
             store.append(line(n, (1 << 20) // 394))
+            assert n < 394 or _bytes_in(disk) > 0.75 * (1 << 20)  # never everything at once
         store.close()
         kept = numbers(disk / "run.jsonl")
     assert kept == list(range(kept[0], 749))
@@ -537,6 +538,23 @@ def test_of_two_programs_that_append_and_rotate_one_loses_nothing_and_the_other_
     stored = [json.loads(text) for file in family(path) for text in file.read_text().splitlines()]
     assert [r["seq"] for r in stored] == list(range(1, len(stored) + 1))
     assert {r["by"] for r in stored} == {"holder"}
+
+
+@pytest.mark.fault("S12")
+def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_the_live_one(tmp_path, monkeypatch):
+    path, older = tmp_path / "run.jsonl", tmp_path / "run.000001.jsonl"
+    path.write_bytes(line(0))
+
+    def late(fd: int) -> None:
+        if not older.exists():
+            path.rename(older)
+            path.write_bytes(line(1))
+        files.claim(fd)
+
+    monkeypatch.setattr("edge_runtime.sinks.record_file.claim", late)
+    store = RecordFile(path, DEFAULT)
+    assert os.path.samestat(os.fstat(store._fd), path.stat())
+    store.close()
 
 
 KILLED = """\
