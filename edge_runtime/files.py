@@ -68,8 +68,12 @@ def write_atomically(
     """Write beside ``path``, flush to disk, rename over it. Raises DataError; what stood there is then unchanged.
 
     ``mode`` overrides the umask, ``at_most`` only takes from what it allows. Nobody may read the file before its mode
-    is right. Without ``durable`` nothing is forced to disk: for what is soon written again.
+    is right. Without ``durable`` nothing is forced to disk: for what is soon written again. A pipe or a device is
+    written to as it stands: as root, a rename would put a file in the place of /dev/null.
     """
+    if _stands(path):
+        _write_through(path, data)
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     made = False
     try:
@@ -95,6 +99,23 @@ def write_atomically(
             sync_folder(path.parent)
         except OSError as error:
             raise DataError(f"{path}: written, but the disk does not confirm it: {error.strerror}") from None
+
+
+def _stands(path: Path) -> bool:
+    """Whether there is something that is no file. Of links, only those of the system itself are followed."""
+    if path.is_symlink():
+        return path.is_relative_to("/dev") or path.is_relative_to("/proc")
+    return is_special(path)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe may have no reader
+        os.set_blocking(fd, True)
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(data)
+    except OSError as error:
+        raise DataError(f"{path}: cannot write: {error.strerror}") from None
 
 
 def _forget(partial: Path, made: bool) -> None:

@@ -1,9 +1,11 @@
 """A file is replaced whole or not at all."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from edge_runtime import files
 from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
 
@@ -42,3 +44,26 @@ def test_nobody_may_read_a_private_file_before_it_is_whole(tmp_path, monkeypatch
     write_atomically(tmp_path / "b", b"x", mode=0o640)
     assert created == [0o600, 0o777, 0o600, 0o777]  # the folder is opened too, to be synced
     assert seen == [0o600, folder_mode, 0o640, folder_mode]
+
+
+def test_a_pipe_a_device_and_a_standard_stream_are_written_to_and_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, b"page")
+    assert os.read(reader, 100) == b"page"
+    os.close(reader)
+    with pytest.raises(DataError, match="No such device"):
+        write_atomically(pipe, b"page")  # nobody reads
+    assert pipe.is_fifo()
+    assert files._stands(Path("/dev/null"))
+    assert files._stands(Path("/dev/stdout"))
+    assert files._stands(Path("/proc/self/fd/1"))
+
+
+def test_a_link_that_somebody_planted_is_replaced_and_not_followed(tmp_path):
+    link = tmp_path / "my.embeddings"
+    link.symlink_to("/dev/null")
+    write_atomically(link, b"rows")
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"rows"
