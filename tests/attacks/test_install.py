@@ -32,6 +32,7 @@ from edge_runtime.ownership import path_that_only_root_can_change
 from edge_runtime.sinks.record_file import Caps, RecordFile
 from edge_runtime.tables import open_table
 from tests.attacks.test_archive import bundle_tar, install, pack, spoil, tree, version
+from tests.commands import need
 from tests.daemon import REPOSITORY
 from tests.tiny import write_tiny_bundle
 
@@ -406,6 +407,58 @@ def test_a_store_of_ones_own_keeps_the_verdict_in_the_store(tmp_path: Path, monk
     assert Trial.of(tmp_path).file is None
     Trial(None).note(PASSED, "x")
     assert Trial(None).verdict("x") is None
+
+
+_REAL_PLACES = """
+set -eu
+mount -t tmpfs -o mode=755 tmpfs /var/lib
+install -d -m 700 /var/lib/private
+install -d -m 750 -o 65534 -g 65534 /var/lib/private/edge-label
+ln -s private/edge-label /var/lib/edge-label  # as systemd does it for DynamicUser
+service() {  # the right to read everything, for Python may lie in root's home; none to write
+    STATE_DIRECTORY=/var/lib/edge-label setpriv --reuid 65534 --regid 65534 --clear-groups \\
+        --inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search \\
+        "$PYTHON" -m edge_runtime run --camera demo --frames 2 --labels colours \\
+        --output /var/lib/edge-label/labels.jsonl
+    echo "verdict: $(cat /var/lib/edge-label/trial)"
+}
+for number in 1 2 3; do
+    "$PYTHON" -m edge_runtime bundle install "$ARCHIVES/v$number.tar"
+    test $number != 2 || : > /var/lib/edge-label-bundles/current/encoder.onnx
+    service
+    "$PYTHON" -m edge_runtime bundle info
+done
+cat /var/lib/edge-label/labels.jsonl
+find /var/lib/edge-label-bundles ! -user 0 -o -perm /022 ! -type l
+"""
+
+
+@root_only
+@pytest.mark.fault("U6")
+def test_root_installs_and_the_service_runs_in_the_real_places(tmp_path: Path):
+    """The default store and the state directory as systemd lays it out, in a /var/lib of this test's own."""
+    for tool in ("unshare", "setpriv"):
+        need(tool, "util-linux")
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("may not make a mount namespace here")
+    for number in (1, 2, 3):
+        bundle_tar(tmp_path, f"v{number}", manifest={"version": f"{number}.0.0"})
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", _REAL_PLACES],
+        env={**os.environ, "PYTHON": sys.executable, "ARCHIVES": str(tmp_path), "EDGE_LABEL_BUNDLE": ""},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    verdicts = [line.split()[1] for line in lines if line.startswith("verdict: ")]
+    assert verdicts == ["passed", "failed", "passed"]
+    used = [json.loads(line)["bundle"] for line in lines if line.startswith("{")]
+    assert used == ["tiny-1.0.0"] * 4 + ["tiny-3.0.0"] * 2
+    assert "the previous one is used, says /var/lib/edge-label/trial" in done.stdout
+    assert lines[-1].startswith("{"), "something in the store is not root's alone"
 
 
 # Every decision fails closed.
