@@ -109,6 +109,12 @@ def _masked_match(match: re.Match[str]) -> str:
     return shown(found) + rest
 
 
+def holds_secret(argument: str) -> bool:
+    """Whether an argument is, or announces, a secret: ``--password=x``, ``--api-key``, an address with a password."""
+    announces = re.fullmatch(r"-+[\w-]*(?:pass|passwd|password|pwd|token|key|auth|secret)", argument, re.IGNORECASE)
+    return bool(announces) or masked(argument) != argument
+
+
 def shown_file(path: str) -> str:
     """What may be shown of the name of a file with a secret: not the secret itself, which people write there too."""
     is_path = path.startswith(("/", "./", "../", "~")) or os.path.lexists(path)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from edge_runtime.errors import ConfigError, one_line
-from edge_runtime.secrecy import masked
+from edge_runtime.secrecy import holds_secret
 from edge_runtime.sinks.spool import Capture
 
 log = logging.getLogger("edge_label.hook")
@@ -35,7 +35,7 @@ class Hook:
         if program is None:
             raise ConfigError(f"triggers.hook: {argv[0]}: no such program, or not executable; give its full path")
         self._argv = (program, *argv[1:])
-        if any(masked(argument) != argument for argument in argv[1:]):
+        if any(holds_secret(argument) for argument in argv[1:]):
             log.warning("hook: a password among its arguments is shown to every user by ps; let it read a file instead")
         self._timeout_s = timeout_s
         self._delete = delete

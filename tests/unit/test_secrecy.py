@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_runtime import cli
 from edge_runtime.errors import DataError
-from edge_runtime.secrecy import masked, shown, shown_file
+from edge_runtime.secrecy import holds_secret, masked, shown, shown_file
 
 # Where people write a password: zanzibar is one.
 FORMS = (
@@ -119,6 +119,23 @@ def test_whatever_the_password_holds_none_of_its_words_is_shown(password: str):
         assert password not in text
         rest = text.replace("***", "").replace("rtsp://", "").replace("http://", "").replace("v.cgi?user=", "")
         assert len(rest.replace("&pwd=", "").strip("@H/")) <= len("channel=123.sdp") + 2, text
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--token", True),
+        ("--api-key", True),
+        ("--password=x", True),
+        ("http://u:x@h", True),
+        ("--bucket", False),
+        ("--token-file", False),
+        ("road", False),
+        ("http://h/upload", False),
+    ],
+)
+def test_a_secret_among_a_hooks_arguments_is_found(argument: str, expected: bool):
+    assert holds_secret(argument) is expected
 
 
 def test_a_token_written_in_place_of_its_file_is_not_repeated(tmp_path):
