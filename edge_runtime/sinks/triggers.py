@@ -238,6 +238,11 @@ class _Clip:
     avi: AviWriter
     fired_frame: int = 0
 
+    @property
+    def end_s(self) -> float:
+        """When its last frame is taken."""
+        return self.fired_s + self.rule.post_s
+
 
 class TriggerSink:
     """Keeps what ``Rules`` chose. Raises ConfigError for a bad spool or hook.
@@ -288,13 +293,9 @@ class TriggerSink:
             self._open_spool()
         frame = task.frame
         now_s = task.record.mono_s if frame is None else frame.captured_s
-        try:
-            if frame is not None and (task.sampled or task.fired):
-                self._take(task, frame)
-        except DataError as error:
-            log.debug("%s", error)
-        finally:
-            self._finish_clips(now_s)
+        # What has ended is finished first: then it may make room on a full disk for what begins now.
+        steps = [partial(self._finish_clips, before_s=now_s), partial(self._take, task)]
+        _do_all([*steps, partial(self._finish_clips, until_s=now_s)])
 
     def _open_spool(self) -> None:
         self._spool.open()
@@ -302,7 +303,16 @@ class TriggerSink:
         if self._hook and self._hand_on_again:  # what is still there was not handed on before the last stop
             self._hook.extend(self._spool.captures(newest=WAITING))
 
-    def _take(self, task: Task, frame: Frame) -> None:
+    def _take(self, task: Task) -> None:
+        frame = task.frame
+        if frame is None or not (task.sampled or task.fired):
+            return
+        try:
+            self._keep(task, frame)
+        except DataError as error:
+            log.debug("%s", error)
+
+    def _keep(self, task: Task, frame: Frame) -> None:
         jpeg: bytes | None = None
         if task.sampled or any(rule.config.save == "clip" for rule in task.fired):
             jpeg = self._to_clip_jpeg(frame)
@@ -321,7 +331,7 @@ class TriggerSink:
     def close(self) -> None:
         """Finish open clips with what they have; leave the hook at most a second."""
         try:
-            self._finish_clips(float("inf"))
+            self._finish_clips(until_s=float("inf"))
         finally:  # on a full disk they cannot be finished
             self._spool.close()
             if self._hook:
@@ -357,7 +367,7 @@ class TriggerSink:
         self._finish(draft, rule, record, {})
 
     def _open_at(self, time_s: float) -> list[_Clip]:
-        return [clip for clip in self._open if time_s <= clip.fired_s + clip.rule.post_s]
+        return [clip for clip in self._open if time_s <= clip.end_s]
 
     def _append(self, clip: _Clip, jpeg: bytes, time_s: float) -> None:
         """Add a frame, the cap held even while clips are unfinished; a clip that alone is too long ends early."""
@@ -371,8 +381,9 @@ class TriggerSink:
             clip.draft.abandon()
             raise
 
-    def _finish_clips(self, now_s: float) -> None:
-        ended = [clip for clip in self._open if now_s >= clip.fired_s + clip.rule.post_s]
+    def _finish_clips(self, *, until_s: float = float("-inf"), before_s: float = float("-inf")) -> None:
+        """Finish the clips whose end is not after ``until_s``, or before ``before_s``."""
+        ended = [clip for clip in self._open if clip.end_s <= until_s or clip.end_s < before_s]
         _do_all([partial(self._finish_clip, clip) for clip in ended])
 
     def _finish_clip(self, clip: _Clip) -> None:
