@@ -34,7 +34,7 @@ from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb, release_memory
 log = logging.getLogger("edge_label")
 
 _POLL_S = 1.0  # how late a wait for a frame may notice the end
-_PATIENCE_S = 10.0  # at most, until a record says that no frame came: the watchdog waits for one
+_PATIENCE_S = 20.0  # at most, until a record says that no frame came: the watchdog waits for one
 _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM to exit stays under 5 s
 
 
@@ -234,6 +234,7 @@ class Daemon:
                 self._go_back(error, notifier)
                 continue
             if record is None:
+                notifier.alive("a picture is passed over")
                 continue
             if frame is not None:
                 self._before = None  # what a reload brought has proved itself

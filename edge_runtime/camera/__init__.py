@@ -33,7 +33,7 @@ def open_source(config: CameraConfig) -> Source:
 
         path = V4l2Path(f"/dev/video{wanted}" if wanted.isdecimal() else wanted)
         return LiveSource(wanted, lambda: V4l2Camera(path, config), config, path.presence)
-    if "://" in wanted:
+    if "://" in wanted and not os.path.lexists(wanted):
         from edge_runtime.camera.live import LiveSource
         from edge_runtime.camera.stream import LONGEST_BACKOFF_S, Stream
 

@@ -151,10 +151,18 @@ class LiveSource:
             while not self._stop.is_set():
                 self._called = time.monotonic()
                 frame = device.grab()
-                if frame is not None:
+                if isinstance(frame, Frame):
                     self._publish(frame)
+                else:
+                    self._rest(frame)
         finally:
             device.close()
+
+    def _rest(self, seconds: float) -> None:
+        """The next picture is due only then; nobody misses it before."""
+        self._called = None
+        self.patience_s = max(self.patience_s, seconds + SILENT_S)
+        self._stop.wait(seconds)
 
     def _back_off(self, seconds: float) -> float:
         """Wait, but not once the camera shows itself; returns how long to wait next time."""

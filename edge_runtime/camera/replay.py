@@ -17,7 +17,7 @@ log = logging.getLogger("edge_label.camera")
 
 MOST_FPS = 240.0  # who says more has no rate: browsers' WebM says 1000, as it counts milliseconds
 LONGEST_STEP_S = 60.0  # between two frames; more is a break in the recording, not waited for
-PATIENCE_S = 10.0  # for a frame that is not due yet; well below the watchdog's patience
+PATIENCE_S = 60.0  # for a frame that is not due yet
 
 
 class _Replay:
@@ -172,6 +172,7 @@ class PictureFolder(_Replay):
         self._shown = 0
         self._at = 0
         self.broken = 0
+        self._named: set[int] = set()
         self._refused: EdgeLabelError | None = None
 
     @classmethod
@@ -213,7 +214,9 @@ class PictureFolder(_Replay):
         if len(self._paths) == 1:
             raise error
         self.broken += 1
-        log.warning("%s", error)
+        if self._at not in self._named:  # a loop comes by again
+            self._named.add(self._at)
+            log.warning("%s", error)
 
     def close(self) -> None:
         self._at = len(self._paths)

@@ -39,9 +39,11 @@ class Source(Protocol):
 class Device(Protocol):
     """An open camera, used by the capture thread alone."""
 
-    def grab(self) -> Frame | None:
-        """Block for the next frame, undecoded; None where it is not to come yet. Raises DeviceError when the camera
-        stops delivering."""
+    def grab(self) -> Frame | float:
+        """Block for the next frame, undecoded; or say in how many seconds it is to be asked for.
+
+        Raises DeviceError when the camera stops delivering.
+        """
 
     def close(self) -> None:
         """Release the descriptor; a held one makes a replugged camera return under another number."""

@@ -20,7 +20,6 @@ log = logging.getLogger("edge_label.camera")
 LIMIT_S = 4.0  # for opening, and for every read; three frames where camera.fps says that these take longer
 LONGEST_BACKOFF_S = 4.0  # between two tries to open: a stream shows in no other way that it is back
 FEW = 5  # pictures before the silence: this camera may be slow, and not broken
-_NAP_S = 0.2  # how late a wait may notice the end of the run
 
 
 class Stream:
@@ -85,11 +84,11 @@ class StreamCamera:
         self._opened = time.monotonic()
         self._capture = stream.connect()
         self._pictures = 0
-        self._again_at: float | None = None
+        self._closed = False
 
-    def grab(self) -> Frame | None:
-        if self._again_at is not None and not self._open_again(self._again_at):
-            return None
+    def grab(self) -> Frame | float:
+        if self._closed:
+            self._open_again()
         start = time.monotonic()
         ok, data = self._capture.read()
         if ok and data is not None:
@@ -104,20 +103,14 @@ class StreamCamera:
             raise DeviceError(f"{name}: stream stopped", "reconnecting")
         self._stream.is_snapshot()
         self._capture.release()
-        self._again_at = self._opened + self._stream.interval_s
-        return None
+        self._closed = True
+        return max(0.0, self._opened + self._stream.interval_s - now)
 
-    def _open_again(self, at: float) -> bool:
-        """Open the next snapshot when it is time for it."""
-        left_s = at - time.monotonic()
-        if left_s > 0:
-            time.sleep(min(left_s, _NAP_S))
-            return False
-        self._again_at = None
+    def _open_again(self) -> None:
         self._opened = time.monotonic()
-        self._pictures = 0
         self._capture = self._stream.connect()
-        return True
+        self._pictures = 0
+        self._closed = False
 
     def close(self) -> None:
         self._capture.release()

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from edge_runtime.camera.stream import Stream
 from edge_runtime.config import CameraConfig
 from edge_runtime.records import Frame
 from tests.commands import need
-from tests.daemon import PATIENCE_S
+from tests.daemon import PATIENCE_S, Daemon, write_config
 from tests.doubles.mjpeg_camera import jpegs
 
 PICTURES = jpegs()
@@ -195,6 +196,7 @@ def test_an_address_for_single_pictures_is_fetched_every_second_and_logged_once(
     gaps = [b.captured_s - a.captured_s for a, b in itertools.pairwise(found)]
     assert min(gaps) > 0.5
     assert source.state == "ok"
+    assert source.patience_s > 3, "no record may say in between that the picture is missing"
     said = [r.message for r in caplog.records]
     assert len(said) == 2, said
     assert sum("gives one picture a connection; one is fetched every 1 s" in line for line in said) == 1
@@ -328,6 +330,15 @@ def test_a_connection_that_brings_little_in_time_gives_the_next_one_twice_the_ti
     for pictures, lasted_s, silent_s, limit_s in steps:
         way.ended(pictures, lasted_s, silent_s)
         assert way.limit_s == limit_s
+
+
+@pytest.mark.fault("P1")
+def test_patience_with_a_slow_camera_does_not_delay_the_end(tmp_path: Path, tiny_bundle: Path):
+    camera = {"source": f"http://127.0.0.1:{free_port()}/x", "fps": 0.02}
+    file = write_config(tmp_path / "c.yaml", tiny_bundle, camera=camera)
+    with Daemon(tmp_path, "--config", file, "--output", tmp_path / "out.jsonl") as daemon:
+        daemon.wait_for("READY=1")
+        assert daemon.stop(within_s=5) == 0
 
 
 def test_who_says_that_a_camera_is_slow_is_believed():

@@ -226,12 +226,14 @@ def test_a_picture_that_is_not_of_the_modality_asked_for_is_passed_over(
     assert once(bundle, folder, "--modality", "depth", "--output", output) == 0
     assert [Path(name).name for name in names(output)] == ["deep.png"]
     assert "00-red.png: --modality depth: the frames are 8-bit colour" in caplog.text
+    run = ["--camera", str(folder), "--bundle", str(bundle), "--labels", "colours", "--modality", "depth"]
+    assert main([*run, "--output", str(tmp_path / "run.jsonl")]) == 0
+    assert [json.loads(line)["file"] for line in (tmp_path / "run.jsonl").open()] == ["deep.png"]
     (folder / "deep.png").unlink()
     assert once(bundle, folder, "--modality", "depth") == 78
     assert "--modality depth" in capsys.readouterr().err
-    run = ["--camera", str(folder), "--bundle", str(bundle), "--labels", "colours", "--modality", "depth"]
     assert main(run) == 78
-    assert "none" not in capsys.readouterr().out
+    assert capsys.readouterr().out == ""
 
 
 def test_a_foreign_format_beside_others_is_passed_over_and_alone_is_one_line(

@@ -88,7 +88,14 @@ def test_loop_starts_again(video: Path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("2026-03-29T02:30:00.avi", "concat:a|b.avi", "file:x.avi", "pipe:0.avi", "folder: with/v.avi"),
+        *(
+            "2026-03-29T02:30:00.avi",
+            "concat:a|b.avi",
+            "file:x.avi",
+            "pipe:0.avi",
+            "http://x.avi",
+            "folder: with/v.avi",
+        ),
         *("%03d.avi", "-x.avi", "a?b#c&d%20.avi", "subfile,,start,0,end,9,,:v.avi", "[a-z]*.avi", " v.avi"),
     ],
 )
@@ -219,6 +226,14 @@ def test_a_broken_picture_is_logged_counted_and_passed_over(tmp_path: Path, capl
         assert [f.file for f in frames(source)] == ["b.png"]
     assert source.broken == 1
     assert "a.png: not a picture" in caplog.text
+
+
+def test_a_broken_picture_is_named_once_however_often_a_loop_comes_by(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 50, 3), np.uint8))
+    source = PictureFolder(tmp_path, CameraConfig(loop=True))
+    assert [source.read(0).file for _ in range(5)] == ["b.png"] * 5
+    assert caplog.text.count("a.png") == 1
 
 
 def test_a_name_that_is_not_utf8_is_passed_over_and_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
