@@ -87,7 +87,8 @@ class Hook:
 
     def _hand_over(self, capture: Capture) -> str | None:
         """Run the command; None for success, else what went wrong."""
-        command = [*self._argv, str(capture.media), str(capture.sidecar)]
+        # Absolute: a spool called -x or 02:30 would reach the command as an option or as a host.
+        command = [*self._argv, str(capture.media.absolute()), str(capture.sidecar.absolute())]
         try:
             process = subprocess.Popen(  # noqa: S603 - the user's own command, as a list, no shell
                 command,

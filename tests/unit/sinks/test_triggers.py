@@ -293,6 +293,23 @@ def test_the_hook_gets_each_capture_as_arguments_without_a_shell(tmp_path: Path)
     assert Path(f"{stem}.jpg").exists()
 
 
+def test_a_hook_gets_whole_paths_that_no_command_takes_for_an_option_or_a_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    log = tmp_path / "log"
+    hook = Hook((script(tmp_path, f'for a in "$@"; do echo "$a" >> {log}; done'),), 10, delete=False)
+    monkeypatch.chdir(tmp_path)
+    folder = Path("-nas:02")
+    folder.mkdir()
+    names = [folder / "a.jpg", folder / "a.json"]
+    for name in names:
+        name.touch()
+    hook.extend([Capture(*names)])
+    wait_until(lambda: log.exists() and log.read_text().count("\n") == 2)
+    hook.close()
+    assert log.read_text().splitlines() == [str(tmp_path / name) for name in names]
+
+
 def test_a_capture_is_deleted_only_after_the_hook_succeeded_even_over_a_restart(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("edge_runtime.sinks.hook.BACKOFF_S", (0.05, 0.1))
     allowed = tmp_path / "allowed"
