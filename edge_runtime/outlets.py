@@ -46,6 +46,14 @@ def optional_outlets(config: Config, running: Running, labels: CompiledLabels, *
     return outlets
 
 
+def check_labels(config: Config, labels: CompiledLabels) -> None:
+    """Raise ConfigError for a rule on a label that is not there: a reload of the labels alone keeps its sinks."""
+    if config.triggers:
+        from edge_runtime.sinks.triggers import check_labels as check
+
+        check(config.triggers, labels.reported)
+
+
 def retire(outlets: Iterable[Outlet], config: Config) -> None:
     """Tell those that a reload is about to close what comes after them: some leave things behind elsewhere."""
     for outlet in outlets:

@@ -21,7 +21,7 @@ from edge_runtime.model.self_test import self_test
 from edge_runtime.model.store import CURRENT, PREVIOUS, BundleStore
 from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
 from edge_runtime.notify import Notifier
-from edge_runtime.outlets import Running, optional_outlets, retire
+from edge_runtime.outlets import Running, check_labels, optional_outlets, retire
 from edge_runtime.pipeline import Engine, Pipeline
 from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.signals import Signals
@@ -342,6 +342,8 @@ class Daemon:
         source = self.source if config.camera == old.camera else open_source(config.camera)
         try:
             same = _outputs(config) == _outputs(old) and _kind(source, config.camera) == _kind(self.source, old.camera)
+            if same:
+                check_labels(config, engine.score.labels)
             sinks = self.sinks if same else self._start_sinks(config, engine, source)
         except BaseException:
             if source is not self.source:

@@ -126,7 +126,8 @@ class Rule:
         self._owed = False  # a firing was lost, and what it was about is still there
         self._fired_s = float("-inf")
         self._not_before = float("-inf")
-        self._diversity = Diversity(config.min_distance) if config.min_distance is not None else None
+        self._diversity: Diversity | None = None  # with ``min_distance``, from the first record on
+        self._bundle: str | None = None  # the one whose embeddings are in there
 
     def fires(self, record: LabelRecord, scores: Mapping[str, LabelScore], frame: Frame) -> bool:
         """Whether this frame is to be kept; a True is remembered."""
@@ -142,6 +143,10 @@ class Rule:
         if frame.captured_s < self._not_before:
             return False
 
+        if config.min_distance is not None and record.bundle != self._bundle:
+            # A reload brought another bundle: its embeddings cannot be compared with those of before.
+            self._bundle = record.bundle
+            self._diversity = Diversity(config.min_distance)
         if self._diversity is not None:
             if frame.embedding is None or not self._diversity.is_new(frame.embedding):
                 return False
@@ -176,7 +181,7 @@ class Rules:
     """The pipeline's half: asks every rule about every record. Raises ConfigError for a label that is not there."""
 
     def __init__(self, config: TriggersConfig, label_names: Sequence[str]) -> None:
-        _check_labels(config, label_names)
+        check_labels(config, label_names)
         self._rules = [Rule(rule) for rule in config.rules]
         self._looks_back = any(rule.pre_s for rule in config.rules)
         self._interval_s = 1 / config.clip_fps
@@ -437,7 +442,8 @@ def _name(rule: TriggerRule, record: LabelRecord) -> str:
     return f"{rule.name}-{datetime.fromisoformat(record.time):%Y%m%dT%H%M%SZ}"
 
 
-def _check_labels(config: TriggersConfig, names: Sequence[str]) -> None:
+def check_labels(config: TriggersConfig, names: Sequence[str]) -> None:
+    """Raise ConfigError for a rule on a label that is not among ``names``, with the nearest one."""
     for rule in config.rules:
         for label in sorted(rule.when.labels if rule.when else ()):
             if label not in names:

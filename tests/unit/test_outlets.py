@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import LabelSet, LabelSpec, TextBank, compile_labels
 from edge_runtime.outlets import Running, optional_outlets
+from tests.daemon import Daemon, write_config
 from tests.doubles.mosquitto import free_port
 
 
@@ -45,3 +47,22 @@ def test_metrics_and_page_cannot_share_a_port():
     """They would share the socket, and each browser would get whichever server was faster."""
     with pytest.raises(ValueError, match="give one another port"):
         Config(prometheus=PrometheusConfig(listen="localhost:8080"), preview=PreviewConfig(listen="127.0.0.1:8080"))
+
+
+def test_a_reload_of_labels_that_a_rule_needs_is_refused(tiny_bundle: Path, tmp_path: Path):
+    """The triggers did not change, so their sink stays; a rule on a label that is gone would never fire again."""
+    rule = {"name": "r", "when": {"label": "red"}}
+    triggers = {"spool": str(tmp_path / "spool"), "rules": [rule]}
+    labels = tmp_path / "labels.yaml"
+    labels.write_text("labels: [red, blue]")
+    file = write_config(tmp_path / "c.yaml", tiny_bundle, triggers=triggers, model={"labels": str(labels)})
+    with Daemon(tmp_path, "--config", file) as daemon:
+        daemon.wait_for("READY=1")
+        labels.write_text("labels: [green, blue]")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("reload refused")
+        assert "rule r: the label set has no 'red' to report" in daemon.log
+        labels.write_text("labels: [red, green]")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("STATUS=reloaded")
+        assert daemon.stop() == 0

@@ -6,6 +6,7 @@ import json
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -486,6 +487,16 @@ def test_a_picture_that_was_lost_is_still_new(tmp_path: Path):
     later.embedding = frame.embedding
     assert rules.wants(again, later) is not None
     assert rules.fired == 2
+
+
+def test_another_bundle_begins_with_nothing_kept(tmp_path: Path):
+    """After a reload its embeddings may have another length, and lie in another space all the same if not."""
+    rules = Rules(TriggersConfig(str(tmp_path / "spool"), (rule(when=None, min_distance=0.3),)), NAMES)
+    for second, dim, bundle in ((0, 4, "old-1.0.0"), (1, 8, "new-1.0.0"), (2, 8, "newer-1.0.0")):
+        made, frame = at(second, tunnel=0.1)
+        frame.embedding = np.eye(dim, dtype=np.float32)[0]
+        rules.wants(replace(made, bundle=bundle), frame)
+    assert rules.fired == 3
 
 
 @pytest.mark.fault("N6")
