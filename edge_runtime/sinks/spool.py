@@ -165,6 +165,8 @@ class Spool:
 
     def oldest(self) -> tuple[float, float] | None:
         """When the oldest capture was written; see room.py."""
+        while self._held and not any(path.exists() for path in self._held[0].paths):  # the hook took it away
+            self._bytes -= self._held.popleft().bytes
         return self._held[0].written if self._held else None
 
     def give_up_oldest(self) -> bool:

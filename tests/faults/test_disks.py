@@ -403,6 +403,21 @@ def test_a_spool_on_a_full_disk_gives_its_oldest_for_the_newest(tmp_path: Path, 
 
 
 @pytest.mark.fault("S11")
+def test_what_the_hook_has_taken_away_is_not_counted_as_given_up(tmp_path: Path):
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        spool = opened(disk / "spool", 50_000_000)
+        captures = [put(spool, jpeg(30_000)) for _ in range(20)]
+        for capture in captures[:10]:
+            capture.sidecar.unlink()
+            capture.media.unlink()
+        fill(disk / "others")
+        assert put(spool, jpeg(30_000))
+        assert spool.deleted == 20 + 1 - 10 - len(spool.captures())
+        assert not captures[10].media.exists()
+        spool.close()
+
+
+@pytest.mark.fault("S11")
 def test_records_and_captures_on_one_small_disk_go_back_equally_far(tmp_path: Path):
     """Before, sharing 2 MB, 54 of 461 records were stored, and then no more of anything."""
     with small_disk(tmp_path / "disk", "2m") as disk:
