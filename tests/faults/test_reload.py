@@ -216,20 +216,23 @@ def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: P
 
 
 @pytest.mark.fault("P6")
-def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path, tiny_bundle: Path):
-    """What shows only at the first frame: pictures of which none can be read, or that the model was not made for."""
+def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
+    """What shows only at the first frame: pictures of which none can be read, or that are not of the modality."""
     output = tmp_path / "run.jsonl"
-    config = write_config(tmp_path / "c.yaml", tiny_bundle)
-    broken, deep = tmp_path / "broken", tmp_path / "deep"
+    pixels = {"name": "pixels", "layout": "NHWC", "dtype": "uint8", "size": [32, 32], "resize": "squash"}
+    bundle = write_tiny_bundle(tmp_path / "multi", {"input": {**pixels, "modalities": ["rgb", "depth"]}})
+    config = write_config(tmp_path / "c.yaml", bundle)
+    broken, colour = tmp_path / "broken", tmp_path / "colour"
     broken.mkdir()
-    deep.mkdir()
+    colour.mkdir()
     for i in range(2):
         (broken / f"{i}.jpg").write_bytes(b"not a picture")
-        cv2.imwrite(str(deep / f"{i}.tiff"), np.full((40, 40), 2.0, np.float32))
+        cv2.imwrite(str(colour / f"{i}.png"), np.zeros((40, 40, 3), np.uint8))
     with Daemon(tmp_path, "--config", config, "--output", output) as daemon:
         daemon.wait_for("WATCHDOG=1")
-        for folder in (broken, deep):
-            write_config(config, tiny_bundle, camera={"source": str(folder), "loop": True})
+        for folder, modality in ((broken, "auto"), (colour, "depth")):
+            camera = {"source": str(folder), "loop": True}
+            write_config(config, bundle, camera=camera, model={"modality": modality})
             said = len(daemon.log)
             daemon.process.send_signal(signal.SIGHUP)
             daemon.wait_for("STATUS=reload taken back")
