@@ -102,7 +102,7 @@ class LabelRecord:
     time: str = _doc("UTC wall time of capture; a field only, never used for timing", format="date-time")
     mono_s: float = _doc("monotonic clock at capture, seconds", minimum=0)
     boot_id: str = _doc("kernel boot id that mono_s belongs to")
-    camera: str = _doc("source as configured")
+    camera: str = _doc("source as configured, without its password")
     modality: Modality = _doc("what the camera sees")
     state: RecordState = _doc("ok, or why no label is on")
     labels: tuple[LabelScore, ...] = _doc("highest score first; background labels are left out")

@@ -195,6 +195,7 @@ def test_one_viewer_more_gets_503_at_once_and_costs_no_other_its_picture(
     for _ in range(80):  # more than there may be connections at all
         refused = Viewer(server).ask()
         assert (refused.status, refused.getheader("Retry-After")) == (503, str(http_module.RETRY_S))
+        assert refused.getheader("Refresh") == str(http_module.RETRY_S), "a browser comes back by itself"
     assert {viewer.ask().status for viewer in viewers} == {200}
 
     viewers[0].close()
