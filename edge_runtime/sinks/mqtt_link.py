@@ -178,7 +178,7 @@ class Link:
         if self._contested:
             return
         if self._quick_losses < QUICK_LOSSES:
-            self._complain(f"has closed the connection ({reason})")
+            self._complain("has closed the connection")
             return
         self._contested = True
         client.reconnect_delay_set(CONTESTED_S, CONTESTED_S)
