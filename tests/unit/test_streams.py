@@ -29,6 +29,7 @@ def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
     Image.new("RGB", (64, 64), "red").save(pictures / PICTURE)
     Image.new("RGB", (64, 64), "blue").save(pictures / "ü\x1b[2J.png")
     (tmp_path / "old.jsonl").write_text(f"{record(seq=0).to_json()}\n{record(seq=1).to_json()}\n")
+    (tmp_path / "mine.yaml").write_text("labels: [Straße]\n", encoding="utf-8")
     return tmp_path
 
 
@@ -42,7 +43,8 @@ def command(verb: str, folder: Path, *more: str) -> list[str]:
         "once --output": ["once", f"{folder}/pictures", *model, "--output", f"{folder}/once.csv"],
         "bench": ["bench", "--seconds", "0.2", *model],
         "doctor": ["doctor", "--bundle", f"{folder}/tiny"],
-        "labels": ["labels", "list", "colours", *model[:2]],
+        "labels": ["labels", "list", f"{folder}/mine.yaml", *model[:2]],
+        "mistake": ["labels", "list", "none", *model[:2]],
         "bundle": ["bundle", "info", f"{folder}/tiny", "--json"],
         "report": ["report", f"{folder}/old.jsonl", "--output", f"{folder}/page.html"],
         "--help": ["--help"],
@@ -79,11 +81,25 @@ STREAMS: dict[str, Callable[[], dict[str, Any]]] = {
     "PYTHONIOENCODING=ascii": lambda: {"env": {**os.environ, "PYTHONIOENCODING": "ascii"}},
     "LC_ALL=C": lambda: {"env": {**os.environ, "LC_ALL": "C"}},
 }
-VERBS = ("run", "run --output", "once", "once --output", "bench", "doctor", "labels", "bundle", "report", "--help")
+VERBS = (
+    "mistake",
+    "labels",
+    "run",
+    "run --output",
+    "once",
+    "once --output",
+    "bench",
+    "doctor",
+    "bundle",
+    "report",
+    "--help",
+)
 SILENT = ("run --output", "once --output")  # they print nothing on standard output
 
 
 def expected_codes(verb: str, streams: str) -> tuple[int, ...]:
+    if verb == "mistake":
+        return (66,)
     good = (0, 1) if verb == "doctor" else (0,)
     if verb in SILENT:
         return good
