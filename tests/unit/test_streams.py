@@ -164,15 +164,14 @@ def test_a_hostile_file_name_is_shown_and_never_obeyed(folder: Path):
     )
     assert b"\x1b[2J" not in shown.stdout
     assert b"\\x1b[2J" in shown.stdout
+    table = folder / "on\x1b[31mce.csv"
+    more = ("--resume", "--output", str(table))
     for _ in range(2):
-        done = subprocess.run(
-            command("once --output", folder, "--resume"), capture_output=True, cwd=REPOSITORY, check=True
-        )
+        done = subprocess.run(command("once --output", folder, *more), capture_output=True, cwd=REPOSITORY, check=True)
         assert b"\x1b" not in done.stderr
         assert b"\x07" not in done.stderr
-    table = (folder / "once.csv").read_bytes()
-    assert table.count(b"\n") == 3
-    assert b"\x1b" not in table
+    assert table.read_bytes().count(b"\n") == 3
+    assert b"\x1b" not in table.read_bytes()
 
 
 def quoted(text: str) -> str:
