@@ -156,6 +156,13 @@ class _Parser(argparse.ArgumentParser):
         text = "log more, and show where an error comes from"
         self.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=text)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help that nobody can read is no error. Python 3.11.2, which Debian 12 has, would end in a traceback."""
+        try:
+            super()._print_message(message, file)
+        except OSError:
+            streams.silence()
+
     def error(self, message: str) -> NoReturn:
         self.exit(UsageError.exit_code, f"edge-label: {printable(masked(message))}; see {self.prog} --help\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from edge_runtime import streams
+from edge_runtime.cli import main
 from tests.daemon import EDGE_LABEL, REPOSITORY, records_of
 from tests.unit.test_records import record
 
@@ -185,3 +188,17 @@ def test_a_closed_descriptor_is_never_given_to_a_file(folder: Path):
     command = [EDGE_LABEL[0], "-c", code]
     done = subprocess.run(command, preexec_fn=closing(0, 2)()["preexec_fn"], stdout=subprocess.PIPE, cwd=REPOSITORY)
     assert int(done.stdout) > 2
+
+
+@pytest.mark.fault("P9")
+def test_help_that_nobody_reads_is_no_traceback_on_an_older_python(monkeypatch: pytest.MonkeyPatch):
+    """Debian 12's Python 3.11.2 lets argparse raise what later ones keep to themselves."""
+
+    def raises(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "_print_message", raises)
+    monkeypatch.setattr(streams, "silence", lambda: None)  # pytest needs its own
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
