@@ -22,18 +22,14 @@ _HOST = re.compile(r"(?:\[[\w:.%]+\]|[\w.-]*)(?::\d{1,5})?")
 
 # Parts of names whose value nobody else should know. A user's name is one: some cameras take a bare token there.
 _SECRET = re.compile(r"pas|pw|psw|token|key|auth|secret|cred|user|usr|login|session|sig", re.IGNORECASE)
-# Drawn by lot, as the path of a stream often is: its only password.
-_RANDOM = re.compile(r"(?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])[A-Za-z0-9]{12,}|[0-9a-f]{16,}")
 _HARMLESS = re.compile(r"(?:ch|chn|channel|cam|camera|stream|subtype|track)=?\d{1,3}(?:\.sdp)?", re.IGNORECASE)
 _SEPARATOR = re.compile(r"([/?&;#_,]+)")
 _MANY_HIDDEN = re.compile(r"\*\*\*(?:[/?&;#_,]+\*\*\*)+")
 
-_USER = re.compile(r"[^\s/@'\"(]+:[^\s@]*@")
-_VALUE = re.compile(r"([\w-]*(?:pass|pwd|token|key|auth|secret)[\w-]*)=\S+", re.IGNORECASE)
-_IN_TEXT = re.compile(
-    rf"(?P<address>(?:[a-z][a-z0-9+.-]*://|\b{_KNOWN}:[/\\])\S+)|(?P<user>{_USER.pattern})|(?P<value>{_VALUE.pattern})",
-    re.IGNORECASE,
-)
+# Every pattern below is bounded or anchored: a line that a stranger made long must not take seconds.
+_STARTS_ADDRESS = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,20}}://|\b{_KNOWN}:[/\\]", re.IGNORECASE)
+_NAME_OF_VALUE = re.compile(r"[\w-]{1,80}=")
+_SECRET_NAME = re.compile(r"pass|pwd|token|key|auth|secret", re.IGNORECASE)
 _PUNCTUATION = ":;,.)]}'\""
 
 
@@ -50,7 +46,7 @@ def shown(source: str) -> str:
     if mistyped:
         return f"{mistyped[1] or mistyped[2]}:{HIDDEN}"
     is_path = source.startswith(("/", ".")) and not source.startswith("//")
-    if _VALUE.search(source) or (_USER.search(source) and not is_path):
+    if _secret_value(source) is not None or (_has_user(source) and not is_path):
         return HIDDEN  # an address whose scheme was forgotten
     return source
 
@@ -83,7 +79,7 @@ def _shown_path(path: str) -> str:
     for piece in _SEPARATOR.split(path):
         if not piece or _SEPARATOR.fullmatch(piece):
             pieces.append(piece)
-        elif _SECRET.search(piece) or _RANDOM.search(piece):
+        elif _SECRET.search(piece) or _is_drawn_by_lot(piece):
             hiding = True
             name = re.match(r"[A-Za-z]{1,20}=", piece)
             pieces.append(f"{name[0] if name else ''}{HIDDEN}")
@@ -94,19 +90,46 @@ def _shown_path(path: str) -> str:
     return _MANY_HIDDEN.sub(HIDDEN, "".join(pieces))
 
 
+def _is_drawn_by_lot(piece: str) -> bool:
+    """Whether a piece looks like a key, as the path of a stream often is: its only password."""
+    for run in re.findall(r"[A-Za-z0-9]{12,}", piece):
+        mixed = any(map(str.isdigit, run)) and any(map(str.islower, run)) and any(map(str.isupper, run))
+        if mixed or (len(run) >= 16 and re.fullmatch(r"[0-9a-f]+", run)):
+            return True
+    return False
+
+
 def masked(text: str) -> str:
     """A line of text with every address in it as ``shown`` would show it, and no value of a secret name."""
-    return _IN_TEXT.sub(_masked_match, text)
+    return re.sub(r"\S+", lambda word: _masked_word(word[0]), text)
 
 
-def _masked_match(match: re.Match[str]) -> str:
-    if match["user"]:
-        return f"{HIDDEN}@"
-    found = match[0].rstrip(_PUNCTUATION)
-    rest = match[0][len(found) :]
-    if match["value"]:
-        return f"{found.partition('=')[0]}={HIDDEN}{rest}"
-    return shown(found) + rest
+def _masked_word(word: str) -> str:
+    address = _STARTS_ADDRESS.search(word)
+    if address:
+        found = word[address.start() :].rstrip(_PUNCTUATION)
+        rest = word[address.start() + len(found) :]
+        return _masked_word(word[: address.start()]) + shown(found) + rest
+    value = _secret_value(word)
+    if value is not None:
+        return word[:value] + HIDDEN + word[len(word.rstrip(_PUNCTUATION)) :]
+    if _has_user(word):
+        start = max(word.rfind(sign, 0, word.index(":")) for sign in "/'\"(")
+        return f"{word[: start + 1]}{HIDDEN}@{word.rpartition('@')[2]}"
+    return word
+
+
+def _secret_value(word: str) -> int | None:
+    """Where the value of a secret name begins, as in ``password=x``."""
+    for name in _NAME_OF_VALUE.finditer(word):
+        if _SECRET_NAME.search(name[0]):
+            return name.end()
+    return None
+
+
+def _has_user(word: str) -> bool:
+    """``user:password@`` without a scheme before it."""
+    return ":" in word.rpartition("@")[0]
 
 
 def holds_secret(argument: str) -> bool:

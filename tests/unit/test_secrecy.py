@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,18 @@ def test_whatever_the_password_holds_none_of_its_words_is_shown(password: str):
 )
 def test_a_secret_among_a_hooks_arguments_is_found(argument: str, expected: bool):
     assert holds_secret(argument) is expected
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "a:", "a@", "a=", "pass", "key-", "pw_", "http://", "rtsp://u:p@h ", "/1a", "aB1", "a:/", "&user="]
+)
+def test_a_very_long_line_is_masked_in_a_moment(unit: str):
+    """A file's name or a broker's answer can be long; a pattern that looks back over all of it would take minutes."""
+    start_s = time.monotonic()
+    for text in (unit * 50_000, f"http://h/{unit * 50_000}", f"http://{unit * 50_000}@h/s"):
+        shown(text)
+        masked(text)
+    assert time.monotonic() - start_s < 30
 
 
 def test_a_token_written_in_place_of_its_file_is_not_repeated(tmp_path):
