@@ -20,11 +20,12 @@ from edge_runtime.strict_yaml import parse  # noqa: E402
 from tests.tiny import write_tiny_bundle  # noqa: E402
 from tools import edgevl  # noqa: E402
 from tools.factory.edgevl import bundle as edgevl_bundle  # noqa: E402
-from tools.factory.edgevl import stages, statistics  # noqa: E402
+from tools.factory.edgevl import setting, statistics  # noqa: E402
 from tools.factory.edgevl.curation import Superset  # noqa: E402
-from tools.factory.edgevl.pairs import VIEWS, TestSet  # noqa: E402
+from tools.factory.edgevl.pairs import VIEWS, JudgedPairs  # noqa: E402
 from tools.factory.edgevl.recipe import EdgeVLRecipe  # noqa: E402
-from tools.factory.edgevl.report import ROWS  # noqa: E402
+from tools.factory.edgevl.report import Row  # noqa: E402
+from tools.factory.edgevl.soup import mean_of, train_until  # noqa: E402
 from tools.factory.int8.fake_quant import FakeQuantised  # noqa: E402
 from tools.factory.recipe import load_recipe  # noqa: E402
 from tools.factory.students.student import build_student, to_pixels  # noqa: E402
@@ -117,16 +118,16 @@ def finished(start_run: Path, pair_data: Path, tmp_path_factory: pytest.TempPath
     # The tiny text tower says the same of every word; four directions of the space tell the labels apart.
     words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "load_superset", lambda *_: words)
+        patch.setattr(setting, "load_superset", lambda *_: words)
         assert edgevl.main(arguments) == 0
     return folder
 
 
 def test_the_table_has_every_row_and_the_report_every_figure(finished: Path):
     report = json.loads((finished / "out" / "edgevl.json").read_text())
-    assert set(report["rows"]) == set(ROWS)
+    assert set(report["rows"]) == set(Row)
     table = (finished / "out" / "edgevl.md").read_text()
-    assert [line.split(" |")[0][2:] for line in table.splitlines()[2:11]] == list(ROWS)
+    assert [line.split(" |")[0][2:] for line in table.splitlines()[2:11]] == list(Row)
     assert set(report["pairs"]) == {"a", "t"}
     assert report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100  # its own teacher
 
@@ -137,7 +138,7 @@ def test_a_soup_is_the_mean_of_trainings_that_saw_things_in_different_orders(fin
     assert len(ends) == 2
     assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    mean = stages.mean_of([first, second])
+    mean = mean_of([first, second])
     assert torch.allclose(mean.weight, (first.weight + second.weight) / 2)
 
 
@@ -148,7 +149,7 @@ def test_the_interval_of_a_gain_is_that_of_pairs_and_not_of_their_views():
     pictures = np.zeros((len(target), 1, 1, 3), np.uint8)
     sure = np.ones(len(target), bool)
     words = Superset(["a", "b"], np.eye(2, dtype=np.float32))
-    judged = TestSet("x", "ir", pictures, pictures, target, sure, words)
+    judged = JudgedPairs("x", "ir", pictures, pictures, target, sure, words)
     odd = np.arange(len(target)) % pairs % 2
     better, worse = (
         statistics.answer(lambda _, e=e: e, [judged]) for e in (np.eye(2, dtype=np.float32)[odd], 1 - target)
@@ -245,7 +246,7 @@ def test_too_few_pairs_for_three_parts_are_refused_in_one_line(
     for file in sorted((few / "a" / "rgb").iterdir())[4:]:
         file.unlink()
     words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
-    monkeypatch.setattr(stages, "load_superset", lambda *_: words)
+    monkeypatch.setattr(setting, "load_superset", lambda *_: words)
     arguments = [str(recipe_of(few, tmp_path)), "--start", str(start_run), "--data", str(few), "--quiet"]
     assert edgevl.main([*arguments, "--output", str(tmp_path / "out")]) == DataError.exit_code
     assert "4 pairs leave none for validation; give more of them" in capsys.readouterr().err
@@ -269,4 +270,4 @@ def test_a_stopped_training_is_not_taken_for_a_finished_one():
             return False
 
     with pytest.raises(StuckError, match="stopped before the end"):
-        stages.train_until(Stopped())  # type: ignore[arg-type]
+        train_until(Stopped())  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from tools.factory.teachers.teacher import Teacher, unit
 
 TEMPLATES = ("a photo of a {}",)
 LOGIT_SCALE = 100.0
+BATCH = 64
 # neighbours in the file order look alike: they go into the same part, RUNS parts of a source
 RUNS = 24
 # run by run, in turn
@@ -52,8 +53,10 @@ class Superset:
 
 @dataclass(frozen=True)
 class Pair:
-    """A colour picture and, if there is one, its infrared or depth partner. split: train,
-    validation or test."""
+    """A colour picture and, if there is one, its infrared or depth partner.
+
+    split: train, validation or test.
+    """
 
     file: Path
     partner: Path | None
@@ -64,21 +67,20 @@ class Pair:
 
 
 def load_superset(path: Path, teacher: Teacher) -> Superset:
-    """Embed a label set file: a label is the normalised mean of its prompts. Groups mean nothing
-    here."""
-    labels = parse_label_set(read_text(path, "label superset"), str(path))
-    prompts = [labels.prompts(label, TEMPLATES) for label in labels.labels]
-    rows = unit(teacher.text_embeddings([prompt for group in prompts for prompt in group]))
-    ends = np.cumsum([len(group) for group in prompts])
-    return Superset(
-        [x.name for x in labels.labels],
-        unit(np.stack([r.mean(0) for r in np.split(rows, ends[:-1])])),
-    )
+    """Embed a label set file: a label is the normalised mean of its prompts. Groups do not count."""
+    label_set = parse_label_set(read_text(path, "label superset"), str(path))
+    labels = label_set.labels
+    prompts = [label_set.prompts(label, TEMPLATES) for label in labels]
+    flat = [prompt for own in prompts for prompt in own]
+    rows = unit(teacher.text_embeddings(flat))
+
+    ends = np.cumsum([len(own) for own in prompts])
+    means = np.stack([part.mean(0) for part in np.split(rows, ends[:-1])])
+    return Superset([label.name for label in labels], unit(means))
 
 
 def find_pairs(rgb: Path, partner: Path | None, modality: str) -> list[Pair]:
-    """Pictures of a folder, in name order, with those of the same stem in `partner`; each has its
-    split.
+    """Pictures of a folder in name order, with those of the same stem in `partner`, and a split.
 
     Raises NoInputError for a missing folder, DataError when nothing is left.
     """
@@ -90,71 +92,76 @@ def find_pairs(rgb: Path, partner: Path | None, modality: str) -> list[Pair]:
         chosen = [(file, other[stem]) for stem, file in colour.items() if stem in other]
         if not chosen:
             raise DataError(
-                f"{rgb} and {partner}: no two files share a stem; a pair is x/NAME.jpg and y/NAME.png"
+                f"{rgb} and {partner}: no two files share a stem; "
+                "a pair is x/NAME.jpg and y/NAME.png"
             )
-    count = len(chosen)
-    parts = [SPLIT[i * min(RUNS, count) // count % len(SPLIT)] for i in range(count)]
-    return [
-        Pair(f, p, modality if p else "", split)
-        for (f, p), split in zip(chosen, parts, strict=True)
-    ]
+
+    pairs = []
+    for number, (file, other_file) in enumerate(chosen):
+        split = _split_of(number, len(chosen))
+        pairs.append(Pair(file, other_file, modality if other_file else "", split))
+    return pairs
+
+
+def _split_of(number: int, count: int) -> str:
+    """The part of a pair: runs of neighbours go together, part by part in turn."""
+    run = number * min(RUNS, count) // count
+    return SPLIT[run % len(SPLIT)]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise NoInputError(f"{folder}: no such folder of pictures")
-    found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES}
-    if not found:
+    files = {
+        path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES
+    }
+    if not files:
         raise DataError(f"{folder}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
-    return found
+    return files
 
 
 def pseudo_label(
     pairs: list[Pair], teacher: Teacher, superset: Superset, *, quiet: bool = False
 ) -> list[Pair]:
-    """Label every colour picture: the best of softmax(100 cos), and how sure it is. Unreadable ones
-    are left out."""
+    """Label every colour picture: the best of softmax(100 cos), and how sure that is.
+
+    Pictures that cannot be read are named on standard error and left out. Raises DataError when
+    none can be read.
+    """
     labelled = []
-    for start in tqdm(range(0, len(pairs), 64), desc="label", unit="batch", disable=quiet):
+    for start in tqdm(range(0, len(pairs), BATCH), desc="label", unit="batch", disable=quiet):
         readable = []
         pictures = []
-        for pair in pairs[start : start + 64]:
+        for pair in pairs[start : start + BATCH]:
             try:
-                pictures.append(np.ascontiguousarray(decode(pair.file.read_bytes())[..., ::-1]))
-                readable.append(pair)
+                picture = decode(pair.file.read_bytes())
             except (OSError, ValueError) as error:
                 print(f"curate: {pair.file}: left out ({error})", file=sys.stderr)
+                continue
+            pictures.append(np.ascontiguousarray(picture[..., ::-1]))
+            readable.append(pair)
         if not readable:
             continue
+
         logits = LOGIT_SCALE * teacher.image_embeddings(pictures) @ superset.rows.T
         posterior = np.exp(logits - logits.max(1, keepdims=True))
         posterior /= posterior.sum(1, keepdims=True)
         for pair, row in zip(readable, posterior, strict=True):
             best = int(row.argmax())
-            sure = round(float(row[best]), 4)
-            labelled.append(
-                Pair(
-                    pair.file,
-                    pair.partner,
-                    pair.modality,
-                    pair.split,
-                    superset.names[best],
-                    confidence=sure,
-                )
-            )
+            confidence = round(float(row[best]), 4)
+            labelled.append(replace(pair, label=superset.names[best], confidence=confidence))
     if not labelled:
         raise DataError("none of the pictures can be read")
     return labelled
 
 
 def keep_confident(pairs: list[Pair], share: float) -> list[Pair]:
-    """Drop the least confident training pictures; validation and test pictures stay, all of
-    them."""
-    train = sorted((p.confidence for p in pairs if p.split == "train"), reverse=True)
-    if not train:
+    """Drop the least confident training pictures; all validation and test pictures stay."""
+    confidences = sorted((pair.confidence for pair in pairs if pair.split == "train"), reverse=True)
+    if not confidences:
         return pairs
-    floor = train[max(1, round(share * len(train))) - 1]
-    return [p for p in pairs if p.split != "train" or p.confidence >= floor]
+    floor = confidences[max(1, round(share * len(confidences))) - 1]
+    return [pair for pair in pairs if pair.split != "train" or pair.confidence >= floor]
 
 
 def to_csv(pairs: list[Pair], folder: Path) -> str:
@@ -162,9 +169,8 @@ def to_csv(pairs: list[Pair], folder: Path) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
-    for p in pairs:
-        partner = os.path.relpath(p.partner, folder) if p.partner else ""
-        writer.writerow(
-            (os.path.relpath(p.file, folder), partner, p.modality, p.label, p.confidence, p.split)
-        )
+    for pair in pairs:
+        file = os.path.relpath(pair.file, folder)
+        partner = os.path.relpath(pair.partner, folder) if pair.partner else ""
+        writer.writerow((file, partner, pair.modality, pair.label, pair.confidence, pair.split))
     return out.getvalue()

@@ -1,60 +1,88 @@
-"""The ablation table of an EdgeVL run."""
+"""The report of an EdgeVL run: the names of its rows and figures, and its table."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
-ROWS = (  # of the table; the second, third and sixth only with --ablation
-    "start, RGB only, fp32",
-    "stage 1 on RGB, fp32",
-    "stage 1 on non-RGB, fp32",
-    "stage 1 on both, fp32",
-    "+ PTQ, int8",
-    "+ QAT, int8",
-    "+ stage 2 with QAT, int8",
-    "+ stage 2, its fp32 self",
-    "start, shown the colour picture in grey",  # what losing colour alone costs the start
-)
+from tools.lib import markdown
+
+
+class Row(StrEnum):
+    """A student of the ablation table, in the order of the table."""
+
+    START = "start, RGB only, fp32"
+    STAGE1_RGB = "stage 1 on RGB, fp32"  # only with --ablation
+    STAGE1_OTHER = "stage 1 on non-RGB, fp32"  # only with --ablation
+    STAGE1 = "stage 1 on both, fp32"
+    PTQ = "+ PTQ, int8"
+    QAT = "+ QAT, int8"  # only with --ablation
+    STAGE2 = "+ stage 2 with QAT, int8"
+    STAGE2_FP32 = "+ stage 2, its fp32 self"
+    START_IN_GREY = "start, shown the colour picture in grey"  # what losing colour alone costs
+
+
+class Figure(StrEnum):
+    """A key of edgevl.json beside the rows."""
+
+    SHARES = "validation by share of the way of stage 1"
+    CALIBRATORS = "calibrators, cosine to fp32"
+    STAGE2_CHECKS = "validation at each check of stage 2"
+    QAT_CHECKS = "validation at each check of QAT"
+    PARITY = "torch fake-quantised to ONNX int8, cosine"
+    NOISE = "ONNX int8 without its optimiser to with it, cosine"
+    GAINS = "gains of stage 2 with QAT"
 
 
 def edgevl_table(report: dict[str, Any]) -> str:
-    """The ablation table as Markdown."""
-    names = list(report["pairs"])
+    """The ablation table as Markdown, and below it what its figures are worth."""
+    pairs = report["pairs"]
     head = ["student", "RGB", "non-RGB", "average"]
-    head += [f"{n} {m['modality']}" for n, m in report["pairs"].items()]
+    head += [f"{name} {facts['modality']}" for name, facts in pairs.items()]
     head += ["whole frames", "pseudo-label", "cosine RGB", "cosine non-RGB"]
-    lines = [f"| {' | '.join(head)} |", "| --- " + "| ---: " * (len(head) - 1) + "|"]
-    for name, row in ((name, report["rows"][name]) for name in ROWS if name in report["rows"]):
-        other = [row[n]["other"] for n in names]
-        cells = [f"{row[key]:.1f}" for key in ("rgb", "other", "average")]
-        cells += [f"{o['agreement']:.1f}" for o in other]
-        cells.append(" / ".join(f"{o['whole frames']:.0f}" for o in other))
-        cells.append(
-            " / ".join(
-                "-" if (v := o["pseudo-label accuracy"]) is None else f"{v:.0f}" for o in other
-            )
-        )
-        cells += [
-            f"{np.mean([row[n][half]['cosine'] for n in names]):.3f}" for half in ("rgb", "other")
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    parity = report["torch fake-quantised to ONNX int8, cosine"]
-    itself = report["ONNX int8 without its optimiser to with it, cosine"]
-    sizes = ", ".join(f"{m['test pairs']} of {n}" for n, m in report["pairs"].items())
-    lines += [
-        "",
-        f"Agreement in % of the top-1 label with the teacher's on the colour picture; {report['views']} views a pair, "
-        f"{sizes}. Torch fake-quantised against ONNX Runtime int8: cosine {parity['mean']:.5f} mean, "
-        f"{parity['min']:.5f} lowest (ONNX Runtime without its graph optimiser against with it: {itself['mean']:.5f}, "
-        f"{itself['min']:.5f}). {report['seconds']} s in all.",
-        "",
-        "Points that stage 2 with QAT gains, and the 95 % interval by bootstrap over pairs: "
-        + "; ".join(
-            f"{name} {g['points']:+.1f} ({g['low']:+.1f} to {g['high']:+.1f})"
-            for name, g in report["gains of stage 2 with QAT"].items()
-        )
-        + ".",
+
+    measured = [name for name in Row if name in report["rows"]]
+    rows = [_cells(name, report["rows"][name], list(pairs)) for name in measured]
+    return "\n\n".join((markdown.table(head, rows, "lr"), _legend(report), _gains(report)))
+
+
+def _cells(name: str, row: dict[str, Any], pairs: list[str]) -> list[str]:
+    other = [row[pair]["other"] for pair in pairs]
+    cells = [name, *(f"{row[key]:.1f}" for key in ("rgb", "other", "average"))]
+    cells += [f"{figures['agreement']:.1f}" for figures in other]
+    cells.append(" / ".join(f"{figures['whole frames']:.0f}" for figures in other))
+    cells.append(" / ".join(_accuracy(figures["pseudo-label accuracy"]) for figures in other))
+    for half in ("rgb", "other"):
+        cosines = [row[pair][half]["cosine"] for pair in pairs]
+        cells.append(f"{np.mean(cosines):.3f}")
+    return cells
+
+
+def _accuracy(percent: float | None) -> str:
+    """A dash where no pseudo-label of the set was sure."""
+    return "-" if percent is None else f"{percent:.0f}"
+
+
+def _legend(report: dict[str, Any]) -> str:
+    parity = report[Figure.PARITY]
+    noise = report[Figure.NOISE]
+    pairs = report["pairs"].items()
+    sizes = ", ".join(f"{facts['test pairs']} of {name}" for name, facts in pairs)
+    return (
+        "Agreement in % of the top-1 label with the teacher's on the colour picture; "
+        f"{report['views']} views a pair, {sizes}. "
+        f"Torch fake-quantised against ONNX Runtime int8: cosine {parity['mean']:.5f} mean, "
+        f"{parity['min']:.5f} lowest (ONNX Runtime without its graph optimiser against with it: "
+        f"{noise['mean']:.5f}, {noise['min']:.5f}). {report['seconds']} s in all."
+    )
+
+
+def _gains(report: dict[str, Any]) -> str:
+    gains = [
+        f"{name} {gain['points']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})"
+        for name, gain in report[Figure.GAINS].items()
     ]
-    return "\n".join(lines)
+    title = "Points that stage 2 with QAT gains, and the 95 % interval by bootstrap over pairs"
+    return f"{title}: {'; '.join(gains)}."

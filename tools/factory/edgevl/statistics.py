@@ -1,5 +1,4 @@
-"""What models say of the pairs, how often they agree with the teacher, and how sure a difference
-is."""
+"""What models say of the pairs, how often they agree with the teacher, how sure a difference is."""
 
 from __future__ import annotations
 
@@ -11,71 +10,106 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tools.factory.edgevl.pairs import VIEWS, TestSet
+from tools.factory.edgevl.pairs import VIEWS, JudgedPairs
 from tools.factory.int8.parity import run_all
 from tools.factory.students.student import to_pixels
 
 CPU = torch.device("cpu")
+BATCH = 32
+RESAMPLES = 2000  # of the bootstrap
 HALVES = ("rgb", "other")  # of a pair
 # Of the two halves: embeddings (N * VIEWS, D), and whether each agrees with the teacher's top-1.
 Answers = dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
 Encoder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def answer(encode: Encoder, sets: list[TestSet]) -> list[Answers]:
+def torch_encoder(model: nn.Module) -> Encoder:
+    """A torch model as an encoder of pictures (N, S, S, 3) uint8 RGB -> (N, D)."""
+
+    def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches = [pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
+        with torch.no_grad():
+            parts = [model(to_pixels(batch, CPU)) for batch in batches]
+        return torch.cat(parts).numpy()
+
+    return encode
+
+
+def onnx_encoder(model: bytes) -> Encoder:
+    """An ONNX model as an encoder of pictures (N, S, S, 3) uint8 RGB -> (N, D)."""
+    return lambda pictures: run_all(model, [picture[None] for picture in pictures])
+
+
+def answer(encode: Encoder, sets: list[JudgedPairs]) -> list[Answers]:
     """What a model says of every set; each picture is encoded once."""
     answers: list[Answers] = []
-    for s in sets:
-        wanted = (s.target @ s.superset.rows.T).argmax(1)
-        found = {
-            half: encode(pictures) for half, pictures in zip(HALVES, (s.rgb, s.other), strict=True)
-        }
-        answers.append(
-            {half: (e, (e @ s.superset.rows.T).argmax(1) == wanted) for half, e in found.items()}
-        )
+    for pairs in sets:
+        texts = pairs.superset.rows.T
+        truth = (pairs.target @ texts).argmax(1)
+
+        of_halves: Answers = {}
+        for half, pictures in zip(HALVES, (pairs.rgb, pairs.other), strict=True):
+            embeddings = encode(pictures)
+            of_halves[half] = (embeddings, (embeddings @ texts).argmax(1) == truth)
+        answers.append(of_halves)
     return answers
 
 
-def measure(answers: list[Answers], sets: list[TestSet]) -> dict[str, Any]:
-    """In %: agreement with the teacher's top-1 on colour, and on sure pseudo-labels alone; cosine
-    to its embedding."""
+def measure(answers: list[Answers], sets: list[JudgedPairs]) -> dict[str, Any]:
+    """Agreement with the teacher's top-1 on colour in %, and the cosine to its embedding.
+
+    By set and half: over all views, over whole frames, and over sure pseudo-labels alone. Then the
+    means over the sets, by half, and the mean of the two halves.
+    """
     report: dict[str, Any] = {}
-    for s, of_set in zip(sets, answers, strict=True):
-        report[s.name] = {
-            half: {
-                "agreement": round(100 * float(right.mean()), 2),
-                "whole frames": round(100 * float(right[s.whole].mean()), 2),
-                "pseudo-label accuracy": round(100 * float(right[s.sure].mean()), 2)
-                if s.sure.any()
-                else None,
-                "cosine": round(float((found * s.target).sum(1).mean()), 4),
-            }
-            for half, (found, right) in of_set.items()
+    for pairs, of_halves in zip(sets, answers, strict=True):
+        report[pairs.name] = {
+            half: _measure_half(pairs, embeddings, right)
+            for half, (embeddings, right) in of_halves.items()
         }
+
     for half in HALVES:
-        report[half] = round(float(np.mean([report[s.name][half]["agreement"] for s in sets])), 2)
+        agreements = [report[pairs.name][half]["agreement"] for pairs in sets]
+        report[half] = round(float(np.mean(agreements)), 2)
     report["average"] = round((report["rgb"] + report["other"]) / 2, 2)
     return report
+
+
+def _measure_half(
+    pairs: JudgedPairs, embeddings: NDArray[np.float32], right: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    cosine = float((embeddings * pairs.target).sum(1).mean())
+    return {
+        "agreement": _percent(right),
+        "whole frames": _percent(right[pairs.whole]),
+        "pseudo-label accuracy": _percent(right[pairs.sure]) if pairs.sure.any() else None,
+        "cosine": round(cosine, 4),
+    }
+
+
+def _percent(right: NDArray[np.bool_]) -> float:
+    return round(100 * float(right.mean()), 2)
 
 
 def gain(
     new: list[Answers], old: list[Answers], halves: tuple[str, ...] = HALVES
 ) -> dict[str, float]:
-    """Points of agreement that `new` has more than `old`, mean over sets and halves, and the 95 %
-    interval of that.
+    """Points of agreement that `new` has more than `old`, and the 95 % interval of that.
 
-    By bootstrap over pairs: both models see the same pictures, and the views of a pair stay
-    together.
+    The mean over sets and halves. The interval is by bootstrap over pairs: both models see the same
+    pictures, and the views of a pair are no independent observations, so they stay together.
     """
     rng = np.random.default_rng(0)
     means = []
-    drawn = []
-    for of_set in zip(new, old, strict=True):
-        counted = [np.mean([answers[half][1] for half in halves], 0) for answers in of_set]
-        by_pair = 100 * (counted[0] - counted[1]).reshape(VIEWS, -1).mean(0)
+    resampled = []
+    for new_set, old_set in zip(new, old, strict=True):
+        better = _share_right(new_set, halves) - _share_right(old_set, halves)
+        by_pair = 100 * better.reshape(VIEWS, -1).mean(0)
         means.append(by_pair.mean())
-        drawn.append(by_pair[rng.integers(len(by_pair), size=(2000, len(by_pair)))].mean(1))
-    low, high = np.percentile(np.mean(drawn, 0), (2.5, 97.5))
+        draws = rng.integers(len(by_pair), size=(RESAMPLES, len(by_pair)))
+        resampled.append(by_pair[draws].mean(1))
+
+    low, high = np.percentile(np.mean(resampled, 0), (2.5, 97.5))
     return {
         "points": round(float(np.mean(means)), 2),
         "low": round(float(low), 2),
@@ -83,16 +117,6 @@ def gain(
     }
 
 
-def torch_encoder(model: nn.Module) -> Encoder:
-    def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            parts = [
-                model(to_pixels(pictures[i : i + 32], CPU)) for i in range(0, len(pictures), 32)
-            ]
-        return torch.cat(parts).numpy()
-
-    return encode
-
-
-def onnx_encoder(model: bytes) -> Encoder:
-    return lambda pictures: run_all(model, [p[None] for p in pictures])
+def _share_right(answers: Answers, halves: tuple[str, ...]) -> NDArray[np.float64]:
+    """(N * VIEWS,): of the halves, the share that was answered right."""
+    return np.mean([answers[half][1] for half in halves], 0)
