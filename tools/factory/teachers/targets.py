@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,23 @@ from tools.factory.data.arrays import write_array
 from tools.factory.data.augment import VIEW, geometry_of, stack_views, whole_picture
 from tools.factory.data.pictures import PictureCache
 from tools.factory.data.views import draw_views, partners
-from tools.factory.recipe import Recipe
+from tools.factory.recipe import Recipe, SourceRecipe
 from tools.factory.teachers.offline import OfflineTeacher
 from tools.factory.teachers.teacher import Teacher, unit
 
-CHUNK = 256
+Mode = Literal["r", "r+", "w+", "c"]
+CHUNK = 256  # pictures the teacher is asked about at once
+SAVED_EVERY = 16  # chunks; an interrupted pass loses no more
 
 
 @dataclass(frozen=True)
 class Targets:
-    """embeddings: (max(views, 1), N, D) float16, unit norm; views: the same first axes, or None
-    without replay.
+    """What the student is to match.
 
+    embeddings: (max(views, 1), N, D) float16, unit norm. views: the same first axes, or None
+        without replay.
     names (K, D) and posterior (max(views, 1), N, K) float16: what a classifier as teacher thinks of
-    its classes, where the recipe weighs that; else None.
+        its classes, where the recipe weighs that; else None.
     """
 
     embeddings: NDArray[np.float16]
@@ -44,103 +48,166 @@ class Targets:
 def cache_targets(
     teacher: Teacher, recipe: Recipe, cache: PictureCache, folder: Path, *, quiet: bool
 ) -> Targets:
-    """Teacher embeddings of all pictures, computed once; an interrupted pass goes on where it
-    stopped.
+    """Teacher embeddings of all pictures, computed once; an interrupted pass continues.
 
     Held-out pictures get their whole-picture embedding (plane 0) only. The teacher never sees
     infrared or depth: such a picture's target is what the teacher makes of its colour partner,
     under the same crop.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    classifier = _as_classifier(teacher) if recipe.losses.posterior else None
+    stem = folder / _stem(recipe, cache, classifier)
+    views = _stored_views(recipe, cache, stem)
     whole = recipe.targets.teacher_sees == "whole"
     planes = 1 if whole else max(recipe.targets.views, 1)
-    count = len(cache.samples)
-    classifier = _as_classifier(teacher) if recipe.losses.posterior else None
-    parts = ["teacher", "input", "targets", "data"] + (
-        ["augment", "seed"] if recipe.targets.views else []
-    )
-    stem = f"targets-{recipe.digest(*parts)}-{cache.digest}{'-posterior' if classifier else ''}"
-    paths = {
-        kind: folder / f"{stem}.{kind}"
-        for kind in ("f16", "posterior.f16", "views.npy", "done.json")
-    }
-    views = draw_views(recipe, cache) if recipe.targets.views else None
-    if views is not None and not paths["views.npy"].exists():
-        write_array(paths["views.npy"], views)
-    elif views is not None:
-        views = np.load(paths["views.npy"], allow_pickle=False)
-    done = 0
-    dim = 0
-    if paths["done.json"].exists():
-        state = json.loads(paths["done.json"].read_text())
-        done = state["done"]
-        dim = state["dim"]
-    work = [(p, s) for p in range(planes) for s in range(0, count, CHUNK)]
-    if done < len(work):
-        dim = dim or teacher.image_embeddings(np.zeros((1, 32, 32, 3), np.uint8)).shape[1]
-        mode = "r+" if paths["f16"].exists() and done else "w+"
-        array = np.memmap(paths["f16"], np.float16, mode, shape=(planes, count, dim))
-        if classifier:
-            shares = np.memmap(
-                paths["posterior.f16"],
-                np.float16,
-                mode,
-                shape=(planes, count, len(classifier.imagenet)),
-            )
-        for number in tqdm(range(done, len(work)), desc="teacher", unit="chunk", disable=quiet):
-            plane, start = work[number]
-            rows = np.arange(start, min(start + CHUNK, count))
-            if plane:
-                rows = rows[[not cache.samples[i].held_out for i in rows]]
-            rows = rows[[not cache.samples[i].partner for i in rows]]
-            if len(rows):
-                shown = np.array(
-                    [_teacher_view(recipe, cache, views, plane, i) for i in rows], VIEW
-                )
-                pictures = stack_views(cache.pictures, rows, shown, recipe.input.cache_size)
-                if classifier:
-                    shares[plane, rows], array[plane, rows] = classifier.look(pictures)
-                else:
-                    array[plane, rows] = teacher.image_embeddings(pictures)
-            if number % 16 == 15 or number == len(work) - 1:
-                array.flush()
-                if classifier:
-                    shares.flush()
-                write_atomically(
-                    paths["done.json"], json.dumps({"done": number + 1, "dim": dim}).encode()
-                )
-    embeddings = np.memmap(paths["f16"], np.float16, "c", shape=(planes, count, dim))
+    teacher_pass = _TeacherPass(teacher, classifier, recipe, cache, views, planes, stem)
+    dim = teacher_pass.run(quiet=quiet)
+
+    # Mode "c": what is changed below stays in memory, the file keeps what the teacher said.
+    embeddings = teacher_pass.open_embeddings("c", dim)
     _use_genuine(recipe, cache, embeddings)
     for row, partner in partners(cache).items():
         embeddings[:, row] = embeddings[:, partner]
-    shares = None
-    if classifier:
-        shares = np.memmap(
-            paths["posterior.f16"], np.float16, "r", shape=(planes, count, len(classifier.imagenet))
-        )
+    posterior = teacher_pass.open_posterior("r") if classifier else None
+
     if whole and views is not None:
+        # One look at the whole picture is the target of every view; no copy is made.
         embeddings = np.broadcast_to(embeddings, (len(views), *embeddings.shape[1:]))
-        shares = (
-            None if shares is None else np.broadcast_to(shares, (len(views), *shares.shape[1:]))
-        )
-    return Targets(embeddings, views, classifier.imagenet if classifier else None, shares)
+        if posterior is not None:
+            posterior = np.broadcast_to(posterior, (len(views), *posterior.shape[1:]))
+    return Targets(embeddings, views, classifier.imagenet if classifier else None, posterior)
 
 
 def _as_classifier(teacher: Teacher) -> OfflineTeacher:
     if not isinstance(teacher, OfflineTeacher):
         raise ConfigError(
-            "losses.posterior: this teacher is no classifier; set it to 0 and weigh relational instead"
+            "losses.posterior: this teacher is no classifier; "
+            "set it to 0 and weigh relational instead"
         )
     return teacher
 
 
-def _teacher_view(
-    recipe: Recipe, cache: PictureCache, views: NDArray[np.void] | None, plane: int, row: int
-) -> np.void:
-    if views is None or cache.samples[row].held_out or recipe.targets.teacher_sees == "whole":
-        return whole_picture()
-    view = views[plane, row]
-    return view if recipe.targets.teacher_sees == "all" else geometry_of(view)
+def _stem(recipe: Recipe, cache: PictureCache, classifier: OfflineTeacher | None) -> str:
+    """The name of the files of a pass: it says all that the teacher's answers depend on."""
+    parts = ["teacher", "input", "targets", "data"]
+    if recipe.targets.views:
+        parts += ["augment", "seed"]
+    suffix = "-posterior" if classifier else ""
+    return f"targets-{recipe.digest(*parts)}-{cache.digest}{suffix}"
+
+
+def _stored_views(recipe: Recipe, cache: PictureCache, stem: Path) -> NDArray[np.void] | None:
+    """The views that this pass replays, drawn once; None without replay."""
+    if not recipe.targets.views:
+        return None
+    path = Path(f"{stem}.views.npy")
+    if path.exists():
+        stored: NDArray[np.void] = np.load(path, allow_pickle=False)
+        return stored
+    views = draw_views(recipe, cache)
+    write_array(path, views)
+    return views
+
+
+@dataclass(frozen=True)
+class _TeacherPass:
+    """One pass of the teacher over `planes` views of all pictures, and the files it fills.
+
+    STEM.f16 has the embeddings, STEM.posterior.f16 what a classifier thinks of its classes,
+    STEM.done.json how many chunks are finished.
+    """
+
+    teacher: Teacher
+    classifier: OfflineTeacher | None
+    recipe: Recipe
+    cache: PictureCache
+    views: NDArray[np.void] | None
+    planes: int
+    stem: Path
+
+    def run(self, *, quiet: bool) -> int:
+        """Ask the teacher for what is missing; the number of dimensions of its embeddings."""
+        done, dim = self._progress()
+        count = len(self.cache.samples)
+        work = [(plane, start) for plane in range(self.planes) for start in range(0, count, CHUNK)]
+        if done >= len(work):
+            return dim
+
+        # A teacher does not say how wide its embeddings are, so one black picture is asked about.
+        dim = dim or self.teacher.image_embeddings(np.zeros((1, 32, 32, 3), np.uint8)).shape[1]
+        mode: Literal["r+", "w+"] = "r+" if done and Path(f"{self.stem}.f16").exists() else "w+"
+        embeddings = self.open_embeddings(mode, dim)
+        posterior = self.open_posterior(mode) if self.classifier else None
+        for number in tqdm(range(done, len(work)), desc="teacher", unit="chunk", disable=quiet):
+            plane, start = work[number]
+            rows = self._rows(plane, start)
+            if len(rows):
+                pictures = self._pictures(plane, rows)
+                if self.classifier and posterior is not None:
+                    posterior[plane, rows], embeddings[plane, rows] = self.classifier.look(pictures)
+                else:
+                    embeddings[plane, rows] = self.teacher.image_embeddings(pictures)
+            if (number + 1) % SAVED_EVERY == 0 or number == len(work) - 1:
+                self._save(number + 1, dim, embeddings, posterior)
+        return dim
+
+    def open_embeddings(self, mode: Mode, dim: int) -> np.memmap[Any, Any]:
+        """(planes, N, dim) float16."""
+        shape = (self.planes, len(self.cache.samples), dim)
+        return np.memmap(f"{self.stem}.f16", np.float16, mode, shape=shape)
+
+    def open_posterior(self, mode: Mode) -> np.memmap[Any, Any]:
+        """(planes, N, classes) float16; for a classifier only."""
+        classes = len(self.classifier.imagenet) if self.classifier else 0
+        shape = (self.planes, len(self.cache.samples), classes)
+        return np.memmap(f"{self.stem}.posterior.f16", np.float16, mode, shape=shape)
+
+    def _progress(self) -> tuple[int, int]:
+        """(chunks that are finished, dimensions of the embeddings), (0, 0) at the start."""
+        path = Path(f"{self.stem}.done.json")
+        if not path.exists():
+            return 0, 0
+        state = json.loads(path.read_text())
+        return state["done"], state["dim"]
+
+    def _save(
+        self,
+        done: int,
+        dim: int,
+        embeddings: np.memmap[Any, Any],
+        posterior: np.memmap[Any, Any] | None,
+    ) -> None:
+        """Arrays first: what done.json counts must be on the disk."""
+        embeddings.flush()
+        if posterior is not None:
+            posterior.flush()
+        state = json.dumps({"done": done, "dim": dim})
+        write_atomically(Path(f"{self.stem}.done.json"), state.encode())
+
+    def _rows(self, plane: int, start: int) -> NDArray[np.int64]:
+        """The pictures of a chunk that the teacher sees in this plane."""
+        samples = self.cache.samples
+        end = min(start + CHUNK, len(samples))
+        return np.array(
+            [
+                row
+                for row in range(start, end)
+                if not samples[row].partner and not (plane and samples[row].held_out)
+            ],
+            np.int64,
+        )
+
+    def _pictures(self, plane: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        views = np.array([self._view(plane, int(row)) for row in rows], VIEW)
+        return stack_views(self.cache.pictures, rows, views, self.recipe.input.cache_size)
+
+    def _view(self, plane: int, row: int) -> np.void:
+        """What the teacher sees: all that the student sees, its crop and flip, or the whole."""
+        sees = self.recipe.targets.teacher_sees
+        if self.views is None or self.cache.samples[row].held_out or sees == "whole":
+            return whole_picture()
+        view = self.views[plane, row]
+        return view if sees == "all" else geometry_of(view)
 
 
 def _use_genuine(recipe: Recipe, cache: PictureCache, embeddings: NDArray[np.float16]) -> None:
@@ -148,28 +215,35 @@ def _use_genuine(recipe: Recipe, cache: PictureCache, embeddings: NDArray[np.flo
     for number, source in enumerate(recipe.data):
         if not source.targets:
             continue
-        try:
-            with np.load(source.targets, allow_pickle=False) as archive:
-                rows = unit(archive["image_embeddings"])
-                index = {str(name): i for i, name in enumerate(archive["file_name"])}
-        except FileNotFoundError:
-            raise NoInputError(
-                f"{source.targets}: no such file; check 'targets' of '{source.name}'"
-            ) from None
-        except (ValueError, KeyError, OSError) as error:
-            raise DataError(
-                f"{source.targets}: needs image_embeddings and file_name ({error})"
-            ) from None
+        rows, index = _read_genuine(source)
         if rows.shape[1] != embeddings.shape[2]:
             raise ConfigError(
-                f"{source.targets}: embeddings of {rows.shape[1]} numbers, the teacher's have {embeddings.shape[2]}; "
-                "these are two text spaces"
+                f"{source.targets}: embeddings of {rows.shape[1]} numbers, the teacher's have "
+                f"{embeddings.shape[2]}; these are two text spaces"
             )
-        for i, sample in enumerate(cache.samples):
-            if sample.source == number:
-                name = sample.key.split("/", 1)[1]
-                if name not in index:
-                    raise DataError(
-                        f"{source.targets}: no embedding for {name}; list it or remove the picture"
-                    )
-                embeddings[:, i] = rows[index[name]]
+        for row, sample in enumerate(cache.samples):
+            if sample.source != number:
+                continue
+            name = sample.key.split("/", 1)[1]
+            if name not in index:
+                raise DataError(
+                    f"{source.targets}: no embedding for {name}; list it or remove the picture"
+                )
+            embeddings[:, row] = rows[index[name]]
+
+
+def _read_genuine(source: SourceRecipe) -> tuple[NDArray[np.float32], dict[str, int]]:
+    """(embeddings (N, D) of unit norm, row of each file name). Raises NoInputError, DataError."""
+    try:
+        with np.load(source.targets, allow_pickle=False) as archive:
+            rows = unit(archive["image_embeddings"])
+            index = {str(name): row for row, name in enumerate(archive["file_name"])}
+    except FileNotFoundError:
+        raise NoInputError(
+            f"{source.targets}: no such file; check 'targets' of '{source.name}'"
+        ) from None
+    except (ValueError, KeyError, OSError) as error:
+        raise DataError(
+            f"{source.targets}: needs image_embeddings and file_name ({error})"
+        ) from None
+    return rows, index

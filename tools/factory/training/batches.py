@@ -36,13 +36,15 @@ class Batches:
     """Batch of any step, for one process of `world`; nothing is remembered between calls."""
 
     def __init__(self, materials: Materials, rank: int = 0, world: int = 1) -> None:
-        self.m = materials
+        self.materials = materials
         self.rank = rank
         self.world = world
-        cache = materials.cache
         recipe = materials.recipe
         weights = np.array(
-            [0.0 if s.held_out else recipe.data[s.source].weight for s in cache.samples]
+            [
+                0.0 if sample.held_out else recipe.data[sample.source].weight
+                for sample in materials.cache.samples
+            ]
         )
         if not weights.any():
             raise DataError(
@@ -51,53 +53,60 @@ class Batches:
         self._ends = np.cumsum(weights)
         self.length = max(1, round(self._ends[-1]))
         self.steps_per_epoch = max(1, self.length // (recipe.train.batch * world))
+        self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Rows of one epoch: each picture as often as its source's weight says, shuffled."""
-        rng = np.random.default_rng((self.m.recipe.seed, 2, epoch))
+        """Rows of one epoch: each picture as often as its source's weight says, shuffled.
+
+        Systematic sampling: `length` points at equal distances, shifted by one random number, fall
+        on a line where each picture takes up its weight.
+        """
+        rng = np.random.default_rng((self.materials.recipe.seed, 2, epoch))
         points = (np.arange(self.length) + rng.random()) * (self._ends[-1] / self.length)
         rows = np.minimum(np.searchsorted(self._ends, points, side="right"), len(self._ends) - 1)
         return rng.permutation(rows)
 
     def batch(self, step: int, size: int, *, stem: bool = False) -> Batch:
         """The batch of a step, at an input size, or as activations of the frozen layers."""
-        recipe = self.m.recipe
         epoch, within = divmod(step, self.steps_per_epoch)
-        share = recipe.train.batch
+        share = self.materials.recipe.train.batch
         start = (within * self.world + self.rank) * share
         order = self._cached_order(epoch)
         positions = np.arange(start, start + share) % len(order)
         rows = order[positions]
+
         views = np.zeros(share, VIEW)
         planes = np.zeros(share, np.int64)
-        for i, (row, position) in enumerate(zip(rows, positions, strict=True)):
-            views[i], planes[i] = self._view(int(row), epoch, int(position), size, stem=stem)
+        for slot, (row, position) in enumerate(zip(rows, positions, strict=True)):
+            key = (self.materials.recipe.seed, 3, epoch, int(position))
+            views[slot], planes[slot] = self._view(int(row), key, size, stem=stem)
         return self._assemble(rows, views, planes, size, stem=stem)
 
     def _cached_order(self, epoch: int) -> NDArray[np.int64]:
-        held = getattr(self, "_order", None)
-        if held is None or held[0] != epoch:
-            held = self._order = (epoch, self.order(epoch))
-        return held[1]
+        """Threads share it. They may compute it twice, but never see half of it."""
+        order = self._order
+        if order is None or order[0] != epoch:
+            order = (epoch, self.order(epoch))
+            self._order = order
+        return order[1]
 
     def _view(
-        self, row: int, epoch: int, position: int, size: int, *, stem: bool
+        self, row: int, key: tuple[int, ...], size: int, *, stem: bool
     ) -> tuple[np.void, int]:
-        recipe = self.m.recipe
-        stored = self.m.targets.views
-        key = (recipe.seed, 3, epoch, position)
-        plane = 0
-        if stored is not None:
-            plane = int(np.random.default_rng((*key, 4)).integers(len(stored)))
-            if stem or recipe.targets.teacher_sees == "all":
-                return stored[plane, row], plane
-        view = draw_view(key, recipe, self.m.cache, row, size)
-        if stored is not None:  # the teacher saw this crop; colours may be fresh
-            fresh = np.array(view, VIEW)
-            fresh["box"] = stored[plane, row]["box"]
-            fresh["flip"] = stored[plane, row]["flip"]
-            view = fresh[()]
-        return view, plane
+        """(view of a picture, plane of its target). A stored view is replayed, at least in part."""
+        recipe = self.materials.recipe
+        stored = self.materials.targets.views
+        if stored is None:
+            return draw_view(key, recipe, self.materials.cache, row, size), 0
+
+        plane = int(np.random.default_rng((*key, 4)).integers(len(stored)))
+        if stem or recipe.targets.teacher_sees == "all":
+            return stored[plane, row], plane
+        # The teacher saw this crop, so the student must; but colours may be fresh.
+        view = np.array(draw_view(key, recipe, self.materials.cache, row, size), VIEW)
+        view["box"] = stored[plane, row]["box"]
+        view["flip"] = stored[plane, row]["flip"]
+        return view[()], plane
 
     def _assemble(
         self,
@@ -108,42 +117,65 @@ class Batches:
         *,
         stem: bool,
     ) -> Batch:
-        m = self.m
-        pixels = None if stem else stack_views(m.cache.pictures, rows, views, size)
-        stems = m.stems.values[planes, rows] if stem and m.stems else None
-        target = m.targets.embeddings[planes, rows].astype(np.float32)
-        condition = np.empty(len(rows), np.int64)
-        for i, row in enumerate(rows):
-            shown = int(views[i]["condition"])
-            condition[i] = shown or known_condition(m, int(row))
-        mix = 0.0 if m.recipe.targets.teacher_sees == "all" else m.recipe.targets.condition_mix
-        mixed = views["condition"] > 0
-        if mix and mixed.any():
-            target[mixed] = (1 - mix) * target[mixed] + mix * m.texts.conditions[condition[mixed]]
-            target[mixed] /= np.linalg.norm(target[mixed], axis=1, keepdims=True)
-        shares = m.targets.posterior
-        posterior = None if shares is None else shares[planes, rows].astype(np.float32)
-        return Batch(pixels, stems, target, m.texts.of_sample[rows], condition, posterior)
+        materials = self.materials
+        targets = materials.targets
+        pixels = None if stem else stack_views(materials.cache.pictures, rows, views, size)
+        stems = materials.stems.values[planes, rows] if stem and materials.stems else None
+
+        condition = np.array(
+            [
+                int(view["condition"]) or known_condition(materials, int(row))
+                for row, view in zip(rows, views, strict=True)
+            ],
+            np.int64,
+        )
+        target = targets.embeddings[planes, rows].astype(np.float32)
+        self._mix_in_conditions(target, views["condition"] > 0, condition)
+
+        posterior = None
+        if targets.posterior is not None:
+            posterior = targets.posterior[planes, rows].astype(np.float32)
+        text = materials.texts.of_sample[rows]
+        return Batch(pixels, stems, target, text, condition, posterior)
+
+    def _mix_in_conditions(
+        self,
+        target: NDArray[np.float32],
+        drawn: NDArray[np.bool_],
+        condition: NDArray[np.int64],
+    ) -> None:
+        """Where a condition was drawn, mix its text into the target, in place.
+
+        A teacher that did not see the condition says nothing of it. One that saw all did.
+        """
+        targets = self.materials.recipe.targets
+        mix = targets.condition_mix
+        if targets.teacher_sees == "all" or not mix or not drawn.any():
+            return
+        texts = self.materials.texts.conditions
+        target[drawn] = (1 - mix) * target[drawn] + mix * texts[condition[drawn]]
+        target[drawn] /= np.linalg.norm(target[drawn], axis=1, keepdims=True)
 
 
-def known_condition(m: Materials, row: int) -> int:
-    """Row of the condition a picture shows by itself: its own, "clear" where its source promises
-    it, else -1."""
-    sample = m.cache.samples[row]
+def known_condition(materials: Materials, row: int) -> int:
+    """Row of the condition a picture shows by itself.
+
+    Its own; "clear" where its source promises it; else -1.
+    """
+    sample = materials.cache.samples[row]
     if sample.condition:
         return conditions.NAMES.index(sample.condition)
-    return 0 if m.recipe.data[sample.source].conditions else -1
+    return 0 if materials.recipe.data[sample.source].conditions else -1
 
 
 def prefetch(batches: Batches, steps: range, plan: Plan, workers: int) -> Iterator[Batch]:
     """Batches of consecutive steps, made by `workers` threads ahead of their use."""
+    waiting: list[Future[Batch]] = []
     with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[Batch]] = []
         try:
             for step in steps:
-                waiting.append(
-                    pool.submit(batches.batch, step, plan.sizes[step], stem=plan.from_stem(step))
-                )
+                stem = plan.from_stem(step)
+                waiting.append(pool.submit(batches.batch, step, plan.sizes[step], stem=stem))
                 if len(waiting) > workers:
                     yield waiting.pop(0).result()
             while waiting:
