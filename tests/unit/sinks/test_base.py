@@ -130,6 +130,8 @@ def test_only_sinks_that_want_pictures_hold_them(pictures: bool):
     frame = Frame(np.zeros((480, 640, 3), np.uint8), "bgr", 0.0, 0.0)
     sink = Held()
     thread = SinkThread(sink, lossless=False, pictures=pictures)
+    thread.put(record(), frame)
+    wait_until(thread._queue.empty)  # the sink holds one, and takes no other while the queue is looked at
     for seq in range(300):
         thread.put(record(seq=seq), frame)
     held = [item[1] for item in thread._queue.queue if item]
