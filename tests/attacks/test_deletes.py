@@ -85,3 +85,5 @@ def test_a_new_bundle_replaces_no_folder_that_is_none(tmp_path: Path):
     with pytest.raises(DataError, match="is no bundle"):
         replace_folder(tmp_path / "new", tmp_path / "photos")
     assert (tmp_path / "photos" / "a.jpg").exists()
+    (tmp_path / "empty").mkdir()
+    replace_folder(tmp_path / "new", tmp_path / "empty")

@@ -52,8 +52,9 @@ def check_bundle(folder: Path) -> None:
 
 
 def refuse_other_folder(output: Path) -> None:
-    """Raises DataError for a folder that is there and is no bundle: it would be replaced with all that it holds."""
-    if output.exists() and not (output / "manifest.json").is_file():
+    """Raises DataError for what is there and is no bundle: it would be replaced with all that it holds."""
+    empty = output.is_dir() and not any(output.iterdir())
+    if output.exists() and not empty and not (output / "manifest.json").is_file():
         raise DataError(
             f"{output}: is there and is no bundle; give --output a bundle or a new folder"
         )
