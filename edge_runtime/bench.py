@@ -14,18 +14,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime import __version__
 from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.live import RepeatCounter
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Config
+from edge_runtime.engine import load_engine
 from edge_runtime.errors import DeviceError, EdgeLabelError
 from edge_runtime.opencv import cv2
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import CameraState, Encoding, Frame
 from edge_runtime.secrecy import shown
-from edge_runtime.service import load_engine
 from edge_runtime.telemetry import anonymous_rss_mb, peak_rss_mb, pss_mb, release_memory, rss_mb
+from edge_runtime.version import __version__
 
 BUDGET_RSS_MB = 180.0
 BUDGET_FPS = 23.0
@@ -52,10 +52,11 @@ class BuiltinSource:
         self._repeats = RepeatCounter()
 
     def read(self, timeout_s: float) -> Frame:
-        frame = Frame(next(self._frames), self._encoding, time.monotonic(), time.time())
-        self._repeats(frame.data)
-        frame.check_ms = (time.monotonic() - frame.captured_s) * 1e3
-        return frame
+        data = next(self._frames)
+        start = time.monotonic()
+        self._repeats(data)
+        check_ms = (time.monotonic() - start) * 1e3
+        return Frame(data, self._encoding, start, time.time(), check_ms=check_ms)
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
         raise error
@@ -196,7 +197,7 @@ def run_bench(
         frames.close()
     count = len(times["total"])
     if not count:
-        raise DeviceError(f"{frames.name}: ended within the warm-up of {WARM_UP_FRAMES} frames; add --loop")
+        raise DeviceError(f"{frames.name}: ended within the warm-up of {WARM_UP_FRAMES} frames", "add --loop")
     return BenchResult(
         source=frames.name,
         bundle=pipeline.engine.manifest.id,
@@ -224,8 +225,10 @@ def _one_frame(pipeline: Pipeline, source: Source, times: dict[str, list[float]]
         if source.ended:
             return False
         state = source.state.replace("_", " ")
-        raise DeviceError(f"{source.name}: no frame for 5 s, camera {state}; see edge-label doctor", source.state)
-    record = pipeline.process(frame)
+        raise DeviceError(
+            f"{source.name}: no frame for 5 s, camera {state}", "see edge-label doctor", state=source.state
+        )
+    record = pipeline.process(frame).record
     start = time.monotonic()
     record.to_json()
     if times is not None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from edge_runtime import __version__, streams
+from edge_runtime import streams
 from edge_runtime.errors import (
     ConfigError,
     DataError,
@@ -22,6 +22,7 @@ from edge_runtime.errors import (
     printable,
 )
 from edge_runtime.secrecy import forbid_looking_in, hide_arguments, masked, shown
+from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -401,7 +402,7 @@ def _once(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     if options.yuyv and options.camera:
-        raise UsageError("--yuyv is about the built-in frame; a camera's own format is camera.fourcc in --config")
+        raise UsageError("--yuyv is about the built-in frame", "a camera's own format is camera.fourcc in --config")
     config = _config(options)
     from edge_runtime.bench import run_bench
 

@@ -38,12 +38,12 @@ class Consensus:
         self._time: float | None = None
         self._winner: list[int | None] = [None] * len(groups)
         self._since: list[float | None] = [None] * len(groups)  # when the group last changed
-        self.events: tuple[LabelEvent, ...] = ()
 
-    def __call__(self, votes: Votes, now_s: float) -> Votes:
-        """bool (labels,) of one frame at ``now_s`` -> what is on; ``events`` then holds what that changed."""
+    def __call__(self, votes: Votes, now_s: float) -> tuple[Votes, tuple[LabelEvent, ...]]:
+        """The votes of one frame at ``now_s``, bool (labels,) -> what is on, bool (labels,), and what that changed."""
         if self._config.method == "off":
-            return votes
+            return votes, ()
+
         self._update(votes, now_s)
         on = np.zeros_like(votes)
         events: list[LabelEvent] = []
@@ -54,12 +54,13 @@ class Consensus:
             if new != old and (since is None or now_s - since >= self._config.min_dwell_s):
                 lasted = None if since is None else round(now_s - since, 3)
                 events += [LabelEvent(self._names[k], k == new, lasted) for k in (old, new) if k is not None]
-                self._winner[i], self._since[i] = new, now_s
+                self._winner[i] = new
+                self._since[i] = now_s
             winner = self._winner[i]
             if winner is not None:
                 on[winner] = True
-        self.events = tuple(events)
-        return on
+
+        return on, tuple(events)
 
     def _update(self, votes: Votes, now_s: float) -> None:
         if self._config.method == "k_of_n":

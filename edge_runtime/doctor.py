@@ -200,8 +200,7 @@ def check_camera(options: Options) -> Said:
     try:
         check_access(path, node)
     except DeviceError as error:
-        what, _, advice = str(error).partition("; ")
-        return [("fail", f"{error.state}: {what}", advice.removesuffix(", or see edge-label doctor"))]
+        return [("fail", f"{error.state}: {error.what}", error.advice.removesuffix(", or see edge-label doctor"))]
     return [("ok", f"{path} can be opened and is free", "")]
 
 
@@ -342,8 +341,7 @@ def _main(name: str, options: str) -> None:
     try:
         said = CHECKS[name](Options(**json.loads(options)))
     except EdgeLabelError as error:
-        what, _, advice = str(error).rpartition("; ")
-        said = [("fail", what or advice, advice if what else "")]
+        said = [("fail", error.what, error.advice)]
     except OSError as error:
         said = [
             ("fail", f"{error.filename}: {error.strerror}", "sudo edge-label doctor may look where this user may not")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Self
+
 from edge_runtime.secrecy import masked
 
 
@@ -40,12 +43,29 @@ def one_line(error: BaseException) -> str:
 
 
 class EdgeLabelError(Exception):
-    """Base of all errors a user may see; ``str(error)`` is one printable line, and it holds no password."""
+    """Base of all errors a user may see; ``str(error)`` is one printable line, and it holds no password.
+
+    Attributes:
+        what: What is wrong, and where.
+        advice: What the user can do about it; empty where ``what`` says it all.
+    """
 
     exit_code = 70
 
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(what, advice)
+        self.what = what
+        self.advice = advice
+
     def __str__(self) -> str:
-        return printable(masked(super().__str__()))
+        line = f"{self.what}; {self.advice}" if self.advice else self.what
+        return printable(masked(line))
+
+    def within(self, where: str) -> Self:
+        """The same error with the place in front: ``road.yaml: label 'x' is empty``."""
+        error = copy(self)
+        error.what = f"{where}: {self.what}"
+        return error
 
 
 class UsageError(EdgeLabelError):
@@ -71,8 +91,8 @@ class DeviceError(EdgeLabelError):
 
     exit_code = 69
 
-    def __init__(self, message: str, state: str = "no_device") -> None:
-        super().__init__(message)
+    def __init__(self, what: str, advice: str = "", *, state: str = "no_device") -> None:
+        super().__init__(what, advice)
         self.state = state
 
 

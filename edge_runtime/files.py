@@ -90,7 +90,7 @@ def write_atomically(
         partial.replace(path)
     except OSError as error:
         _forget(partial, made)
-        raise DataError(f"{path}: cannot write: {error.strerror}; what stood there before is unchanged") from None
+        raise DataError(f"{path}: cannot write: {error.strerror}", "what stood there before is unchanged") from None
     except BaseException:
         _forget(partial, made)
         raise

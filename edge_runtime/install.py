@@ -61,7 +61,7 @@ def install_bundle(archive: Path, store_root: Path, *, key: Path | None, allow_d
         except BundleError as error:
             raise BundleError(str(error).replace(str(staging), str(archive))) from None
         except OSError as error:
-            raise BundleError(f"{store.root}: cannot install there: {error.strerror}; the old bundle stays") from None
+            raise BundleError(f"{store.root}: cannot install there: {error.strerror}", "the old bundle stays") from None
         finally:
             store.sweep()
 
@@ -97,12 +97,12 @@ def _default_key() -> Path | None:
     except (FileNotFoundError, NotADirectoryError):
         if os.path.lexists(folder) and not folder.is_dir():
             raise ConfigError(
-                f"{folder}: is not a folder, so nobody knows whether a key is asked for; mend it"
+                f"{folder}: is not a folder, so nobody knows whether a key is asked for", "mend it"
             ) from None
         return None
     except OSError as error:
         raise ConfigError(
-            f"{DEFAULT_KEY}: cannot be looked for: {error.strerror}; give --key, or run as root"
+            f"{DEFAULT_KEY}: cannot be looked for: {error.strerror}", "give --key, or run as root"
         ) from None
     return DEFAULT_KEY  # also a link that leads nowhere: reading it fails then
 
@@ -120,13 +120,13 @@ def _public_key(key: Path) -> Ed25519PublicKey:
         with os.fdopen(fd, "rb") as stream:
             public = load_pem_public_key(stream.read(_LONGEST_KEY) or b"")
     except FileNotFoundError:
-        raise NoInputError(f"{key}: no such key, or a link that leads nowhere; mend it, or check --key") from None
+        raise NoInputError(f"{key}: no such key, or a link that leads nowhere", "mend it, or check --key") from None
     except OSError as error:
-        raise ConfigError(f"{key}: cannot read: {error.strerror}; run as a user who may") from None
+        raise ConfigError(f"{key}: cannot read: {error.strerror}", "run as a user who may") from None
     except ValueError:
         public = None
     if not isinstance(public, Ed25519PublicKey):
-        raise ConfigError(f"{key}: not an Ed25519 public key in PEM; openssl pkey -pubout writes one")
+        raise ConfigError(f"{key}: not an Ed25519 public key in PEM", "openssl pkey -pubout writes one")
     return public
 
 
@@ -136,20 +136,20 @@ def _check_signature(folder: Path, key: Path | None, public: Ed25519PublicKey | 
     if public is None:
         return "signature not checked (no key)" if signature.exists() else "not signed"
     if not signature.exists():
-        raise BundleError(f"{folder.name}: not signed, and {key} asks for a signature; get a signed bundle")
+        raise BundleError(f"{folder.name}: not signed, and {key} asks for a signature", "get a signed bundle")
     from cryptography.exceptions import InvalidSignature
 
     try:
         public.verify(signature.read_bytes()[:1024], (folder / "manifest.json").read_bytes())
     except InvalidSignature:
-        raise BundleError(f"{SIGNATURE}: not made with the key of {key}; do not trust this bundle") from None
+        raise BundleError(f"{SIGNATURE}: not made with the key of {key}", "do not trust this bundle") from None
     return f"signature good ({key})"
 
 
 def _refuse_extra_files(bundle: Bundle) -> None:
     extra = extra_files(bundle)
     if extra:
-        raise BundleError(f"{extra[0]}: in the archive but not in the manifest; this bundle was tampered with")
+        raise BundleError(f"{extra[0]}: in the archive but not in the manifest", "this bundle was tampered with")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,21 +195,23 @@ def _refuse_what_is_no_update(new: Bundle, old: _Installed) -> None:
     if old.bundle is None:
         raise BundleError(
             f"{old.name}: the installed bundle is damaged, and without its manifest nobody knows whether "
-            f"{new.manifest.id} is newer; install {old.name} again, or {insist}"
+            f"{new.manifest.id} is newer",
+            f"install {old.name} again, or {insist}",
         )
     installed = old.bundle.manifest
     if new.manifest.name != installed.name:
         raise BundleError(
-            f"{new.manifest.id} is no update of the installed {installed.id}; give it a --store of its own, or {insist}"
+            f"{new.manifest.id} is no update of the installed {installed.id}",
+            f"give it a --store of its own, or {insist}",
         )
     ours, theirs = precedence(new.manifest.version), precedence(installed.version)
     if ours is None or theirs is None:
         strange = new.manifest.id if ours is None else installed.id
-        raise BundleError(f"{strange}: its version is not like 1.2.3 and cannot be compared; {insist}")
+        raise BundleError(f"{strange}: its version is not like 1.2.3 and cannot be compared", f"{insist}")
     if ours < theirs:
-        raise BundleError(f"{new.manifest.id} is older than the installed {installed.id}; {insist}")
+        raise BundleError(f"{new.manifest.id} is older than the installed {installed.id}", f"{insist}")
     if ours == theirs:
         raise BundleError(
-            f"{new.manifest.id}: the installed {installed.id} has other content; give the new one a higher version, "
-            f"or {insist}"
+            f"{new.manifest.id}: the installed {installed.id} has other content",
+            f"give the new one a higher version, or {insist}",
         )

@@ -43,7 +43,7 @@ def build(path: str, bundle_path: str | None, text_encoder: str | None, *, force
     """
     bundle = load_bundle(find_bundle(bundle_path))
     if path in bundle.label_sets():
-        raise UsageError(f"{path} ships with the bundle and needs no build; give the path of a YAML file of yours")
+        raise UsageError(f"{path} ships with the bundle and needs no build", "give the path of a YAML file of yours")
     label_set = load_label_set(path, bundle)
     bank = TextBank.from_bundle(bundle)
     target = rows_path(Path(path))
@@ -82,7 +82,8 @@ def _encode_missing(
     if encoded.rows.shape[1] != bundle.manifest.dim or _agreement(encoded.rows[len(wanted) :], bank, probes) < _SPEAKS:
         raise ConfigError(
             f"text encoder {encoder}: does not speak the bundle's text space {bundle.manifest.text_space} "
-            "(it disagrees with the bank on names both know); use the tower that the bundle was made with"
+            "(it disagrees with the bank on names both know)",
+            "use the tower that the bundle was made with",
         )
     # Where both are estimates, the bank's own stays: the same phrase then scores the same with and without a build.
     kept = [i for i, phrase in enumerate(wanted.values()) if not encoded.approximate or bank.find(phrase) is None]

@@ -12,12 +12,12 @@ from edge_runtime import streams
 from edge_runtime.camera.pictures import check_format, is_picture, pictures_below
 from edge_runtime.camera.replay import PictureFolder
 from edge_runtime.config import CameraConfig, ModelConfig
+from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError, printable
-from edge_runtime.pipeline import Pipeline
+from edge_runtime.labeller import Labeller
 from edge_runtime.progress import Progress
 from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.secrecy import shown
-from edge_runtime.service import load_engine
 from edge_runtime.tables import open_table, picture_name
 
 log = logging.getLogger("edge_label")
@@ -39,7 +39,7 @@ def label_pictures(
     found = [_pictures(Path(given), alone=len(pictures) == 1) for given in pictures]
     if not any(found):
         raise DataError(f"none of the {len(pictures)} files is a picture that can be read")
-    pipeline = Pipeline(load_engine(model), camera="once")  # before the table: what is wrong here leaves no file behind
+    labeller = Labeller(load_engine(model))  # before the table: what is wrong here leaves no file behind
     table = open_table(Path(output), resume=resume, embeddings=embeddings) if output else None
     done = table.done if table else set()
     todo = [
@@ -50,13 +50,13 @@ def label_pictures(
     if table and done:
         log.info("%d of %d pictures are done already", sum(map(len, found)) - total, sum(map(len, found)))
     progress = Progress("pictures", total, quiet=table is None)  # without a table the lines show how far it is
-    labelled = 0
+    count = 0
     refused: EdgeLabelError | None = None
     try:
         for given, paths in zip(pictures, todo, strict=True):
             for frame in _frames(given, paths, progress, forgiving=bool(done) or len(pictures) > 1):
                 try:
-                    record = replace(pipeline.process(frame), camera=given)
+                    labelled = labeller.process(frame)
                 except (ConfigError, DataError) as error:  # of another kind than the model takes
                     if total == 1 and not done:
                         raise
@@ -64,20 +64,21 @@ def label_pictures(
                     progress.step()
                     log.warning("%s: %s", printable(picture_name(given, str(frame.file))), error)
                     continue
-                labelled += 1
+                count += 1
+                labelled = replace(labelled, record=replace(labelled.record, camera=given))
                 if table:
-                    table.write(picture_name(given, str(record.file)), record, frame)
+                    table.write(picture_name(given, str(frame.file)), labelled)
                     progress.step()
                 else:
-                    _show(record)
+                    _show(labelled.record)
     finally:
         progress.close()
         if table:
             table.close()
-    if total and not labelled and not done:
+    if total and not count and not done:
         raise refused or DataError(f"none of the {total} pictures can be read")
     if table:
-        log.info("%d pictures labelled into %s, %d could not be read", labelled, output, total - labelled)
+        log.info("%d pictures labelled into %s, %d could not be read", count, output, total - count)
     return 0
 
 
@@ -102,7 +103,7 @@ def _pictures(given: Path, *, alone: bool) -> list[Path]:
         log.warning("%s", error)
         return []
     if not is_picture(given):
-        raise DataError(f"{given}: not a picture; for a video use: edge-label --camera {given}")
+        raise DataError(f"{given}: not a picture", f"for a video use: edge-label --camera {given}")
     return [given]
 
 
@@ -122,7 +123,7 @@ def _frames(given: str, paths: list[Path], progress: Progress, *, forgiving: boo
                 progress.step()
             broken = source.broken
             if not Path(given).is_dir():
-                frame.file = given
+                frame = replace(frame, file=given)
             yield frame
     except DataError as error:
         if not forgiving:  # beside others, or in a resumed folder, what is broken is no end

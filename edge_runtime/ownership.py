@@ -45,7 +45,7 @@ def path_that_only_root_can_change(path: Path) -> Path:
             continue
         links += 1
         if links > _MAX_LINKS:
-            raise ConfigError(f"{path}: {os.strerror(errno.ELOOP)}; name the folder itself")
+            raise ConfigError(f"{path}: {os.strerror(errno.ELOOP)}", "name the folder itself")
         target = place.readlink()
         if target.is_absolute():
             here = Path("/")

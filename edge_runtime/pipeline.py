@@ -10,18 +10,18 @@ import numpy as np
 
 from edge_runtime.camera.decode import decode, eight_bits
 from edge_runtime.camera.privacy import Privacy
-from edge_runtime.config import ConsensusConfig, ModelConfig
-from edge_runtime.consensus import Consensus
+from edge_runtime.config import ConsensusConfig
+from edge_runtime.consensus import Consensus, Votes
+from edge_runtime.engine import Engine
 from edge_runtime.errors import DataError
-from edge_runtime.model.bundle import Bundle
-from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels import CompiledLabels, Scorer, Settle
-from edge_runtime.model.modality import check_trained, is_grey_photograph, resolve
-from edge_runtime.model.preprocess import Preprocessor, is_flat
+from edge_runtime.model.labels import Scores
+from edge_runtime.model.modality import is_grey_photograph, resolve
+from edge_runtime.model.preprocess import is_flat
 from edge_runtime.records import (
     CameraState,
     Frame,
     LabelEvent,
+    LabelledFrame,
     LabelRecord,
     LabelScore,
     Modality,
@@ -32,24 +32,6 @@ from edge_runtime.records import (
 from edge_runtime.telemetry import THERMAL_ZONES, Counters, FpsMeter, VitalsSampler, boot_id
 
 _NOTHING = np.zeros((1, 1), np.uint8)
-
-
-class Engine:
-    """One bundle and one label set, loaded. A reload makes a new one beside the old, then switches."""
-
-    def __init__(self, bundle: Bundle, labels: CompiledLabels, config: ModelConfig, old: Engine | None = None) -> None:
-        """``old`` lends its encoder where bundle and threads are the same: new labels then cost no second model.
-
-        Raises ConfigError when the bundle was not trained for the configured modality.
-        """
-        check_trained(config.modality, bundle.manifest)
-        self.manifest = bundle.manifest
-        self.config = config
-        if old is None or (old.manifest, old.config.threads) != (bundle.manifest, config.threads):
-            self.preprocess, self.encode = Preprocessor(bundle.manifest.input), Encoder(bundle, config.threads)
-        else:
-            self.preprocess, self.encode = old.preprocess, old.encode
-        self.score = Scorer(labels, config.top_k)
 
 
 class Pipeline:
@@ -99,70 +81,85 @@ class Pipeline:
         """Threads the encoder runs on."""
         return self.engine.encode.threads
 
-    def process(self, frame: Frame) -> LabelRecord:
+    def process(self, frame: Frame) -> LabelledFrame:
         """Label one frame. A frame that cannot be decoded or scored gives a record of state ``invalid``.
 
-        With privacy configured the frame holds afterwards only what may be seen. Raises ConfigError for a frame that
-        is not of the configured modality, or of none the bundle was trained for.
+        Raises ConfigError for a frame that is not of the configured modality, or of none the bundle was trained for.
         """
         engine = self.engine
-        clock = time.monotonic
-        start = clock()
-        decoded = prepared = checked = encoded = start
-        labels: tuple[LabelScore, ...] | None = None
-        flat = False
-        wanted = engine.config.modality
-        modality: Modality = "rgb" if wanted == "auto" else wanted
-        try:
-            if self._privacy is not None:
-                self._privacy(frame)
-            pixels = decode(frame, engine.manifest.input.size)
-        except DataError:
-            self.counters.corrupt += 1
-            decoded = prepared = checked = encoded = clock()
-        else:
-            if frame.file is not None and is_grey_photograph(wanted, pixels, engine.manifest):
-                pixels = eight_bits(pixels)
-            decoded = clock()
-            modality = resolve(wanted, pixels, engine.manifest)
-            batch = engine.preprocess(pixels, modality)
-            prepared = clock()
-            flat = is_flat(batch[0] if engine.manifest.input.layout == "NHWC" else batch[0, 1])
-            checked = clock()
-            embedding = frame.embedding = engine.encode(batch)
-            encoded = clock()
-            labels = engine.score(embedding, self._settle(frame, flat))
-        end = clock()
-        times = StageTimes(
-            wait=_ms(frame.wait_ms),
-            decode=_ms(frame.decode_ms + (decoded - start) * 1e3),
-            preprocess=_ms((prepared - decoded) * 1e3),
-            encode=_ms((encoded - checked) * 1e3),
-            score=_ms((end - encoded) * 1e3),
-            total=_ms(frame.decode_ms + frame.check_ms + (end - start) * 1e3),
-            check=round(frame.check_ms + (checked - prepared) * 1e3, 3),
-        )
-        state = _state(frame, labels, flat)
-        if state != "ok":
-            labels = tuple(replace(label, on=False) if label.on else label for label in labels or ())
-        events = self._consensus.events if labels is not None and frame.file is None else ()
-        return self._record(frame, modality, state, labels or (), times, events=events)
+        watch = Stopwatch(frame)
 
-    def _settle(self, frame: Frame, flat: bool) -> Settle | None:
+        try:
+            seen = frame if self._privacy is None else self._privacy(frame)
+            pixels = decode(seen, engine.manifest.input.size)
+        except DataError:
+            return self._undecodable(frame, watch)
+        if frame.file is not None and is_grey_photograph(engine.config.modality, pixels, engine.manifest):
+            pixels = eight_bits(pixels)
+        watch.lap("decode")
+
+        modality = resolve(engine.config.modality, pixels, engine.manifest)
+        batch = engine.preprocess(pixels, modality)
+        watch.lap("preprocess")
+
+        flat = is_flat(batch[0] if engine.manifest.input.layout == "NHWC" else batch[0, 1])
+        watch.lap("check")
+
+        embedding = engine.encode(batch)
+        watch.lap("encode")
+
+        scores = engine.score(embedding)
+        state, labels, events = self._judge(seen, scores, flat=flat)
+        times = watch.times()
+
+        record = self._record(seen, modality, state, labels, times, events=events)
+        return LabelledFrame(record, seen, embedding)
+
+    def _undecodable(self, frame: Frame, watch: Stopwatch) -> LabelledFrame:
+        """Count a broken frame. With privacy configured its bytes are blanked: they may hold what is to be hidden."""
+        self.counters.corrupt += 1
+        watch.lap("decode")
+        seen = frame if self._privacy is None else replace(frame, data=_NOTHING, encoding="grey")
+        record = self._record(seen, self._assumed_modality, "invalid", (), watch.times())
+        return LabelledFrame(record, seen, None)
+
+    def _judge(
+        self, frame: Frame, scores: Scores | None, *, flat: bool
+    ) -> tuple[RecordState, tuple[LabelScore, ...], tuple[LabelEvent, ...]]:
+        """The state of a frame, its labels, and what changed with it."""
+        if scores is None:
+            return "invalid", (), ()
+
+        on, events = self._settle(frame, scores.votes, blind=flat or frame.frozen)
+        labels = self.engine.score.ranked(scores, on)
+
+        # The gravest reason first. Scores stay in the record, so that a threshold can be judged afterwards.
+        if frame.frozen:
+            return "frozen", _switched_off(labels), events
+        if flat:
+            return "low_information", _switched_off(labels), events
+        return ("ok" if any(label.on for label in labels) else "unknown"), labels, events
+
+    def _settle(self, frame: Frame, votes: Votes, *, blind: bool) -> tuple[Votes, tuple[LabelEvent, ...]]:
         """Consensus over a camera or a video. Single pictures have nothing to do with each other."""
         if frame.file is not None:
-            return None
-        now = frame.captured_s if frame.video_s is None else frame.video_s
-        blind = flat or frame.frozen
-        return lambda on: self._consensus(np.zeros_like(on) if blind else on, now)
+            return votes, ()
 
-    def explain(self, camera_state: CameraState, waited_s: float) -> LabelRecord:
+        now_s = frame.captured_s if frame.video_s is None else frame.video_s
+        return self._consensus(np.zeros_like(votes) if blind else votes, now_s)
+
+    @property
+    def _assumed_modality(self) -> Modality:
+        """What a frame is taken for that nobody could look at."""
+        configured = self.engine.config.modality
+        return "rgb" if configured == "auto" else configured
+
+    def explain(self, camera_state: CameraState, waited_s: float) -> LabelledFrame:
         """The record of a second in which no frame came: state ``stale``, and what the camera is doing instead."""
         frame = Frame(_NOTHING, "grey", time.monotonic(), time.time(), dropped=self._dropped)
         times = StageTimes(wait=_ms(waited_s * 1e3), decode=0, preprocess=0, encode=0, score=0, total=0)
-        wanted = self.engine.config.modality
-        modality: Modality = "rgb" if wanted == "auto" else wanted
-        return self._record(frame, modality, "stale", (), times, camera_state)
+        record = self._record(frame, self._assumed_modality, "stale", (), times, camera_state)
+        return LabelledFrame(record, None, None)
 
     def _record(
         self,
@@ -208,15 +205,39 @@ class Pipeline:
         return record
 
 
-def _state(frame: Frame, labels: tuple[LabelScore, ...] | None, flat: bool) -> RecordState:
-    """Why this frame may have no label on, the gravest reason first."""
-    if labels is None:
-        return "invalid"
-    if frame.frozen:
-        return "frozen"
-    if flat:
-        return "low_information"
-    return "ok" if any(label.on for label in labels) else "unknown"
+class Stopwatch:
+    """Takes the times of the stages of one frame, in milliseconds, beside those that its source took."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._ms = dict.fromkeys(("decode", "preprocess", "check", "encode"), 0.0)
+        self._start = self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """The stage ends here."""
+        now = time.monotonic()
+        self._ms[stage] = (now - self._last) * 1e3
+        self._last = now
+
+    def times(self) -> StageTimes:
+        """All stages; scoring is what came after the last lap."""
+        frame = self._frame
+        end = time.monotonic()
+        here_ms = (end - self._start) * 1e3
+
+        return StageTimes(
+            wait=_ms(frame.wait_ms),
+            decode=_ms(frame.decode_ms + self._ms["decode"]),
+            preprocess=_ms(self._ms["preprocess"]),
+            encode=_ms(self._ms["encode"]),
+            score=_ms((end - self._last) * 1e3),
+            total=_ms(frame.decode_ms + frame.check_ms + here_ms),
+            check=round(frame.check_ms + self._ms["check"], 3),
+        )
+
+
+def _switched_off(labels: tuple[LabelScore, ...]) -> tuple[LabelScore, ...]:
+    return tuple(replace(label, on=False) if label.on else label for label in labels)
 
 
 def _ms(value: float) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from edge_runtime.errors import json_printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 SCHEMA = "edge-label/1"
@@ -24,30 +25,32 @@ WantedModality = Literal["auto", "rgb", "ir", "depth"]
 Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16", "f32"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Frame:
-    """One picture on its way from a source to the pipeline, as the source delivered it.
+    """One picture, as the source delivered it.
 
-    ``data`` by ``encoding``: bgr uint8 (H, W, 3); grey uint8 (H, W); y16 uint16 (H, W), infrared or millimetres;
-    f32 float (H, W), metres; yuyv uint8 (H, W, 2); mjpg uint8 (n,), the camera's own JPEG bytes. Decoding waits
-    for the pipeline, so that a frame which a newer one replaces costs nothing. ``captured_s`` is CLOCK_MONOTONIC
-    seconds, ``captured_at`` the wall clock.
-    ``video_s`` is the time inside a recording, for sources that are not paced by the clock.
-    ``embedding``, float32 (dim,) of unit norm, is set by the pipeline, for sinks that compare frames.
+    Decoding waits for the pipeline, so that a frame which a newer one replaces costs nothing. ``data`` is, by
+    ``encoding``:
+
+    - ``bgr``: uint8 (H, W, 3)
+    - ``grey``: uint8 (H, W)
+    - ``y16``: uint16 (H, W), infrared levels or depth in millimetres
+    - ``f32``: float (H, W), depth in metres
+    - ``yuyv``: uint8 (H, W, 2)
+    - ``mjpg``: uint8 (n,), the camera's own JPEG bytes
     """
 
     data: NDArray[Any]
     encoding: Encoding
-    captured_s: float
-    captured_at: float
-    wait_ms: float = 0.0
-    decode_ms: float = 0.0
-    dropped: int = 0
-    file: str | None = None
-    embedding: NDArray[Any] | None = None
-    frozen: bool = False
-    check_ms: float = 0.0
-    video_s: float | None = None
+    captured_s: float  # CLOCK_MONOTONIC, seconds
+    captured_at: float  # wall clock, seconds since 1970
+    wait_ms: float = 0.0  # how long the reader waited for it
+    decode_ms: float = 0.0  # what the source spent on decoding it
+    dropped: int = 0  # frames replaced by newer ones since the source was opened
+    file: str | None = None  # of a picture: its path relative to the source
+    frozen: bool = False  # the camera repeats its last picture
+    check_ms: float = 0.0  # what looking for a frozen camera took
+    video_s: float | None = None  # time inside a recording that is not paced by the clock
 
 
 def _doc(text: str, **schema: Any) -> Any:
@@ -146,6 +149,19 @@ _one_line = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",
 _RECORD_FIELDS = tuple(f.name for f in fields(LabelRecord))
 _OPTIONAL_FIELDS = frozenset(f.name for f in fields(LabelRecord) if f.metadata["schema"].get("optional"))
 _STAGES = tuple(f.name for f in fields(StageTimes))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFrame:
+    """What the pipeline made of one frame.
+
+    ``frame`` is what may be seen of it, after privacy; None in a record that no frame stands behind (``stale``).
+    ``embedding`` is the image embedding, float32 (dim,) of unit norm; None where the frame did not decode.
+    """
+
+    record: LabelRecord
+    frame: Frame | None = None
+    embedding: NDArray[np.float32] | None = None
 
 
 def utc_iso(epoch_s: float) -> str:

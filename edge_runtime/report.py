@@ -91,7 +91,7 @@ def read_run(lines: Iterable[str], where: str) -> Run:
             reader.run.unreadable += bool(line.strip())
     reader.end()
     if not reader.run.t:
-        raise DataError(f"{where}: no record of edge-label in it; give a file that --output wrote")
+        raise DataError(f"{where}: no record of edge-label in it", "give a file that --output wrote")
     return reader.run
 
 
@@ -584,14 +584,14 @@ def write_report(runs: list[str], output: str | None, png: str | None, spool: st
     paths = [Path(name) for name in runs]
     for path in paths:
         if not path.is_file():
-            raise NoInputError(f"{path}: no such file; give what --output wrote")
+            raise NoInputError(f"{path}: no such file", "give what --output wrote")
     if spool is not None and not Path(spool).is_dir():
         raise NoInputError(f"{spool}: no such spool folder")
     run = read_run(_lines(paths), runs[0])
     target = Path(output) if output else paths[0].with_suffix(".html")
     for option, file in (("--output", target), ("--png", Path(png) if png else None)):
         if file is not None and file.exists() and any(file.samefile(path) for path in paths):
-            raise DataError(f"{file}: would overwrite the run itself; give another {option}")
+            raise DataError(f"{file}: would overwrite the run itself", f"give another {option}")
     thumbnails = find_thumbnails(run, Path(spool)) if spool else {}
     shows = [*paths, *Path(spool).iterdir()] if spool and thumbnails else paths
     write_atomically(target, to_html(run, thumbnails).encode(), at_most=_strictest_mode(shows))

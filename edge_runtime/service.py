@@ -14,97 +14,24 @@ from pathlib import Path
 from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import CameraConfig, Config, ConsensusConfig, ModelConfig, PrivacyConfig, ThermalConfig
-from edge_runtime.errors import BundleError, EdgeLabelError, StuckError, one_line
-from edge_runtime.model.bundle import FORMER_STORE, Bundle, find_bundle, load_bundle
-from edge_runtime.model.labels import CompiledLabels, load_labels
-from edge_runtime.model.self_test import self_test
-from edge_runtime.model.store import CURRENT, PREVIOUS, BundleStore
-from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
+from edge_runtime.engine import Engine, start_engine
+from edge_runtime.errors import EdgeLabelError, StuckError, one_line
 from edge_runtime.notify import Notifier
 from edge_runtime.outlets import Running, check_labels, optional_outlets, retire
-from edge_runtime.pipeline import Engine, Pipeline
+from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.signals import Signals
 from edge_runtime.sinks import Outlet, Sink, SinkThread
 from edge_runtime.sinks.console import ConsoleSink, live_line
 from edge_runtime.sinks.jsonl import JsonlFileSink, JsonlStdoutSink
 from edge_runtime.sinks.record_file import Caps
-from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb, release_memory
+from edge_runtime.telemetry import ThermalGovernor, peak_rss_mb
 
 log = logging.getLogger("edge_label")
 
 _POLL_S = 1.0  # how late a wait for a frame may notice the end
 _PATIENCE_S = 20.0  # at most, until a record says that no frame came: the watchdog waits for one
 _CLOSE_S = 3.0  # what all sinks together get to write what is queued; SIGTERM to exit stays under 5 s
-
-
-def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
-    """The verified bundle and the compiled label set; the text bank is freed again on return."""
-    path = find_bundle(config.bundle)
-    bundle = load_bundle(path.resolve() if path.is_symlink() else path)  # an install may switch the link meanwhile
-    return bundle, load_labels(config.labels, bundle)
-
-
-def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
-    """Bundle and labels, ready to label; ``old`` lends what has not changed."""
-    bundle, labels = load_model(config)
-    release_memory()
-    engine = Engine(bundle, labels, config, old)
-    release_memory()
-    return engine
-
-
-def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
-    """``load_engine``, and the trial of a bundle that was just installed: if it fails, the previous one is used."""
-    store = BundleStore.of(find_bundle(config.bundle))
-    bundle = store.target(CURRENT) if store else None
-    if store is None or bundle is None:
-        return load_engine(config, old)
-    if store.root == FORMER_STORE:
-        log.warning("%s: the service can write in this store of a former version; install a bundle anew", store.root)
-
-    chosen = replace(config, bundle=str(store.root / bundle))  # an install may switch the link meanwhile
-    trial = Trial.of(store.root)
-    verdict = trial.verdict(bundle)
-    if verdict == PASSED:
-        return load_engine(chosen, old)
-    if verdict == STARTED:
-        log.warning("%s: the last start with it died; it will not be tried again", bundle)
-        trial.note(FAILED, bundle)
-    if verdict in (STARTED, FAILED):
-        return _load_previous(store, config, old, f"{bundle} failed its first start")
-
-    trial.note(STARTED, bundle)
-    try:
-        self_test(load_bundle(store.root / bundle))
-        engine = load_engine(chosen, old)
-    except Exception as error:
-        # At a reload what runs goes on running. A mistake in the configuration says nothing about the bundle.
-        if old is not None:
-            trial.note(FAILED if isinstance(error, BundleError) else UNTRIED, bundle)
-            raise
-        trial.note(UNTRIED, bundle)
-        engine = _load_previous(store, config, None, f"{bundle} is not used: {one_line(error)}", error)
-        trial.note(FAILED, bundle)
-        return engine
-    trial.note(PASSED, bundle)
-    return engine
-
-
-def _load_previous(
-    store: BundleStore, config: ModelConfig, old: Engine | None, why: str, error: Exception | None = None
-) -> Engine:
-    """The engine of the bundle before, or of the one that ships where none was installed before."""
-    name = store.target(PREVIOUS)
-    try:
-        path = store.root / name if name else find_bundle(config.bundle, besides=store.root)
-        engine = load_engine(replace(config, bundle=str(path)), old)
-    except Exception as second:
-        if error is not None:
-            raise error from None
-        raise BundleError(f"{store.root}: {why}, and the one before: {one_line(second)}; install another") from None
-    log.warning("%s; %s is used instead", why, path)
-    return engine
 
 
 @dataclass(slots=True)
@@ -138,7 +65,7 @@ class ThreadDeaths:
     def check(self) -> None:
         """Raise StuckError once a thread has died."""
         if self.first:
-            raise StuckError(f"{self.first}; only a new process can help, and a report of this line would help us")
+            raise StuckError(f"{self.first}", "only a new process can help, and a report of this line would help us")
 
     def close(self) -> None:
         """Leave threads to whoever looked after them before."""
@@ -263,17 +190,17 @@ class Daemon:
         counters.lost = self._lost_before + sum(sink.lost for sink in self.sinks)
         counters.deleted = self._deleted_before + _deleted(self.sinks)
         if frame is None:
-            record = self.pipeline.explain(self.source.state, waited_s)
+            labelled = self.pipeline.explain(self.source.state, waited_s)
         else:
             try:
-                record = self.pipeline.process(frame)
+                labelled = self.pipeline.process(frame)
             except EdgeLabelError as error:
                 self.source.refused(frame, error)
                 return None
-            self.summary.add(record)
+            self.summary.add(labelled.record)
         for sink in self.sinks:
-            sink.put(record, frame)
-        return record
+            sink.put(labelled)
+        return labelled.record
 
     def check_sinks(self) -> None:
         """Raise what makes it pointless to go on: a run over a file whose records cannot be stored."""

@@ -37,7 +37,7 @@ def read_text(path: Path, what: str) -> str:
             raise ConfigError(f"{path}: {what} is more than {MAX_BYTES >> 20} MB: split it")
         return decode(data, str(path))
     except FileNotFoundError:
-        raise NoInputError(f"{path}: no such {what}; check the path") from None
+        raise NoInputError(f"{path}: no such {what}", "check the path") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot read {what}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -47,7 +47,7 @@ def decode(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig")  # some editors put a byte order mark in front
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        raise ConfigError(f"{where}: not UTF-8 at byte {error.start}", "save it as UTF-8") from None
 
 
 def parse(text: str, where: str, cls: type[T]) -> T:
@@ -80,11 +80,13 @@ def _compose(text: str, where: str) -> Any:
         for event in yaml.parse(text, Loader=loader):
             line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{where}:{line}: YAML aliases (*name) are not used here; write the value out")
+                raise ConfigError(f"{where}:{line}: YAML aliases (*name) are not used here", "write the value out")
             tag = getattr(event, "tag", None)
             if tag is not None and not isinstance(event, (yaml.DocumentStartEvent, yaml.StreamStartEvent)):
                 # Not repeated: a password that begins with ! is taken for one.
-                raise ConfigError(f"{where}:{line}: a YAML tag (!name) is not allowed; put quotes around such a value")
+                raise ConfigError(
+                    f"{where}:{line}: a YAML tag (!name) is not allowed", "put quotes around such a value"
+                )
             if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 depth += 1
                 if depth > MAX_DEPTH:
@@ -99,7 +101,7 @@ def _compose(text: str, where: str) -> Any:
         line_there = text.splitlines()[mark.line : mark.line + 1] if mark else []
         tab = "start any token" in problem and "\t" in "".join(line_there)
         advice = "replace the tab by spaces" if tab else "check indentation, quotes and colons"
-        raise ConfigError(f"{where}{line_text}: {problem}; {advice}") from None
+        raise ConfigError(f"{where}{line_text}: {problem}", f"{advice}") from None
     except ValueError as error:  # characters YAML forbids (NUL, surrogates)
         raise ConfigError(f"{where}: {error}") from None
 
@@ -148,10 +150,10 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
             near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
             in_path = f" in {path}" if path else ""
-            raise ConfigError(f"{_at(key_node, where)}: unknown key '{key}'{in_path}; {hint}")
+            raise ConfigError(f"{_at(key_node, where)}: unknown key '{key}'{in_path}", f"{hint}")
         name = fields[key].name
         if name in values:
-            raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice; keep one")
+            raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice", "keep one")
         inner = f"{path}.{key}" if path else key
         # Where any word may stand (a label called `off`), none of them means null.
         wanted = str if fields[key].metadata.get("any_word") else hints[name]
@@ -159,8 +161,8 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
         # Only here, not in lists: a hook's command line may hold a variable that a shell of its own replaces.
         if isinstance(values[name], str) and _SHELL.search(values[name]):
             raise ConfigError(
-                f"{_at(value_node, where)}: {inner}: ~/ and variables such as ${{NAME}} are not replaced here; "
-                "write out what they stand for"
+                f"{_at(value_node, where)}: {inner}: ~/ and variables such as ${{NAME}} are not replaced here",
+                "write out what they stand for",
             )
     for key, field in fields.items():
         if (
@@ -169,7 +171,7 @@ def _build(node: Any, cls: type[T], where: str, path: str) -> T:
             and field.default_factory is dataclasses.MISSING
         ):
             in_path = f" in {path}" if path else ""
-            raise ConfigError(f"{_at(node, where)}: '{key}' is missing{in_path}; add '{key}: ...'")
+            raise ConfigError(f"{_at(node, where)}: '{key}' is missing{in_path}", f"add '{key}: ...'")
     try:
         return cls(**values)
     except ValueError as error:  # a dataclass's own __post_init__ range checks
@@ -207,7 +209,7 @@ def _mapping(node: Any, hint: Any, where: str, path: str) -> dict[str, Any]:
     for key_node, value_node in node.value:
         key = _scalar(key_node, str, where, path)
         if key in values:
-            raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice; keep one")
+            raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice", "keep one")
         values[key] = _convert(value_node, hint, where, f"{path}.{key}")
     return values
 
@@ -241,7 +243,7 @@ def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
         return _mapping(node, typing.get_args(hint)[1], where, path)
     if origin is tuple:
         if isinstance(node, yaml.ScalarNode) and _is_null(node):
-            raise ConfigError(f"{_at(node, where)}: {path} is empty; give it a list ([a, b]) or remove the line")
+            raise ConfigError(f"{_at(node, where)}: {path} is empty", "give it a list ([a, b]) or remove the line")
         if not isinstance(node, yaml.SequenceNode):
             raise ConfigError(f"{_at(node, where)}: {path} must be a list ([a, b] or '- a' lines)")
         item, *rest = typing.get_args(hint)
@@ -277,7 +279,7 @@ def _scalar(node: Any, hint: Any, where: str, path: str) -> Any:
         raise ConfigError(f"{_at(node, where)}: {path} must be {kind}")
     text = node.value
     if "\0" in text:
-        raise ConfigError(f"{_at(node, where)}: {path} holds a NUL byte; remove it")
+        raise ConfigError(f"{_at(node, where)}: {path} holds a NUL byte", "remove it")
     if hint is str and tag in ("str", "int", "float", "bool", "timestamp") and text:
         return text  # a camera number or a label that looks like a number is still text
     if hint is bool and tag == "bool":

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from edge_runtime.errors import ConfigError, DataError, UsageError, printable
 from edge_runtime.files import TakenError, claim, let_go, sync_folder
 from edge_runtime.ownership import no_planted_link
-from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.records import LabelledFrame
 
 log = logging.getLogger("edge_label")
 
@@ -36,7 +36,7 @@ class Table(Protocol):
 
     done: set[str]
 
-    def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
+    def write(self, name: str, labelled: LabelledFrame) -> None:
         """Add one picture's record. Raises DataError when it cannot be stored."""
 
     def close(self) -> None:
@@ -52,15 +52,15 @@ def open_table(path: Path, *, resume: bool, embeddings: bool) -> Table:
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: end it in {', '.join(SUFFIXES)}, so that it is clear what to write")
     if embeddings and path.suffix != ".parquet":
-        raise UsageError("--embeddings needs a .parquet output; numbers as text would be ten times the size")
+        raise UsageError("--embeddings needs a .parquet output", "numbers as text would be ten times the size")
     if path.exists() and not resume:
-        raise UsageError(f"{path}: is already there; --resume goes on with it, or give another name")
+        raise UsageError(f"{path}: is already there", "--resume goes on with it, or give another name")
     try:
         if path.suffix == ".parquet":
             return ParquetTable(path, embeddings=embeddings)
         return CsvTable(path) if path.suffix == ".csv" else JsonlTable(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot write there: {error.strerror}; choose another file or folder") from None
+        raise DataError(f"{path}: cannot write there: {error.strerror}", "choose another file or folder") from None
 
 
 class _TextTable:
@@ -106,7 +106,7 @@ def _claim(fd: int, path: Path) -> None:
     try:
         claim(fd)
     except TakenError as error:
-        raise ConfigError(f"{path}: {error.strerror}; wait for it, or give another --output") from None
+        raise ConfigError(f"{path}: {error.strerror}", "wait for it, or give another --output") from None
 
 
 class JsonlTable(_TextTable):
@@ -122,10 +122,12 @@ class JsonlTable(_TextTable):
                         record = json.loads(line)
                         yield picture_name(record["camera"], record["file"])
                     except (ValueError, KeyError, TypeError, RecursionError):
-                        raise DataError(f"{path}:{number}: not a record of a picture; give another --output") from None
+                        raise DataError(
+                            f"{path}:{number}: not a record of a picture", "give another --output"
+                        ) from None
 
-    def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
-        self._append(record.to_json().encode() + b"\n")
+    def write(self, name: str, labelled: LabelledFrame) -> None:
+        self._append(labelled.record.to_json().encode() + b"\n")
 
 
 class CsvTable(_TextTable):
@@ -144,12 +146,13 @@ class CsvTable(_TextTable):
                 rows = csv.reader(stream)
                 try:
                     if tuple(next(rows)) != CSV_COLUMNS:
-                        raise DataError(f"{path}: has other columns; give another --output")
+                        raise DataError(f"{path}: has other columns", "give another --output")
                     yield from (row[0] for row in rows if row)
                 except (UnicodeDecodeError, csv.Error) as error:
-                    raise DataError(f"{path}: not a table of ours ({error}); give another --output") from None
+                    raise DataError(f"{path}: not a table of ours ({error})", "give another --output") from None
 
-    def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
+    def write(self, name: str, labelled: LabelledFrame) -> None:
+        record = labelled.record
         best = record.labels[0] if record.labels else None
         on = ";".join(label.name for label in record.labels if label.on)
         scored = (best.name, best.score, best.margin) if best else ("", "", "")
@@ -170,7 +173,7 @@ class ParquetTable:
             import pyarrow.parquet
         except ImportError:
             raise ConfigError(
-                "parquet: pyarrow is not installed; pip install 'edge-label[parquet]', or write .jsonl"
+                "parquet: pyarrow is not installed", "pip install 'edge-label[parquet]', or write .jsonl"
             ) from None
         self._arrow = pyarrow
         label = [("name", "string"), ("score", "float32"), ("margin", "float32"), ("on", "bool")]
@@ -211,18 +214,19 @@ class ParquetTable:
             with part.open("rb") as stream:  # of a path with a colon Arrow makes a URL
                 table = self._arrow.parquet.read_table(stream)
         except (self._arrow.ArrowException, OSError):
-            raise DataError(f"{part}: is not a Parquet file that can be read; delete it or start anew") from None
+            raise DataError(f"{part}: is not a Parquet file that can be read", "delete it or start anew") from None
         if table.schema != self._schema:
-            raise DataError(f"{part}: has other columns; give another --output")
+            raise DataError(f"{part}: has other columns", "give another --output")
         names: list[str] = table.column("file").to_pylist()
         return names
 
-    def write(self, name: str, record: LabelRecord, frame: Frame) -> None:
+    def write(self, name: str, labelled: LabelledFrame) -> None:
+        record = labelled.record
         whole = record.to_dict()
         row = {"file": name, "state": record.state, "labels": whole["labels"], "total_ms": record.ms.total}
         row |= {"bundle": record.bundle, "labels_id": record.labels_id}
         if self._embeddings:
-            row["embedding"] = None if frame.embedding is None else frame.embedding.tolist()
+            row["embedding"] = None if labelled.embedding is None else labelled.embedding.tolist()
         self._rows.append(row)
         if len(self._rows) >= PART_ROWS:
             self._flush()

@@ -62,7 +62,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot end well now, and not after half an hour of training."""
     if not (args.start / "checkpoint.pt").is_file():
         raise NoInputError(
-            f"{args.start}: no checkpoint.pt in it; --start takes a folder that tools.distill wrote"
+            f"{args.start}: no checkpoint.pt in it",
+            "--start takes a folder that tools.distill wrote",
         )
     if bool(args.base) != bool(args.bundle):
         raise UsageError(

@@ -21,7 +21,7 @@ def open_source(config: CameraConfig) -> Source:
     """
     wanted = config.source
     if not wanted:
-        raise NoInputError("--camera is empty; try /dev/video0, a video file, or demo")
+        raise NoInputError("--camera is empty", "try /dev/video0, a video file, or demo")
     if wanted == "demo":
         from edge_runtime.camera.demo import DemoCamera
         from edge_runtime.camera.live import LiveSource
@@ -50,7 +50,7 @@ def _open_file(path: Path, config: CameraConfig) -> Source:
         return PictureFolder(path, config)
     if not os.path.lexists(path):
         name = shown(str(path))
-        raise NoInputError(f"{name}: no such file, folder or camera; try /dev/video0, a video file, or demo")
+        raise NoInputError(f"{name}: no such file, folder or camera", "try /dev/video0, a video file, or demo")
     check_format(path)
     moves = path.suffix.lower() == ".gif"  # alone it is a film, among pictures a picture
     return PictureFolder.of_one(path, config) if is_picture(path) and not moves else VideoFile(path, config)

@@ -60,4 +60,4 @@ def _photograph_folder() -> Path:
         folder = Path(location) / "data"
         if all((folder / name).is_file() for name in PHOTOGRAPHS):
             return folder
-    raise NoInputError("demo: its photographs are not installed; pip install 'edge-label[demo]' (scikit-image)")
+    raise NoInputError("demo: its photographs are not installed", "pip install 'edge-label[demo]' (scikit-image)")

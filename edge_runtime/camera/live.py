@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,10 @@ class LiveSource:
                 raise self._error
             frame, self._newest = self._newest, None
         if frame is not None:
-            frame.wait_ms = (time.monotonic() - start) * 1e3
-        else:
-            self._look_at_the_thread()
-        return frame
+            return replace(frame, wait_ms=(time.monotonic() - start) * 1e3)
+
+        self._look_at_the_thread()
+        return None
 
     def start(self) -> None:
         """Begin to open the device; the first ``read`` does it too."""
@@ -114,7 +115,7 @@ class LiveSource:
             return
         silent_s = time.monotonic() - called
         if silent_s > self._stuck_s:
-            raise StuckError(f"{self.name}: has not answered for {silent_s:.0f} s; only a new process can help")
+            raise StuckError(f"{self.name}: has not answered for {silent_s:.0f} s", "only a new process can help")
         if silent_s > self._silence_s and self._state == "ok":
             self._change("frozen", f"{self.name}: no frame for {self._silence_s:.0f} s")
 
@@ -132,7 +133,7 @@ class LiveSource:
                 self._fail(error)
                 return
             except Exception as error:
-                failed = DeviceError(f"{self.name}: {type(error).__name__}: {error}", "no_signal")
+                failed = DeviceError(f"{self.name}: {type(error).__name__}: {error}", state="no_signal")
             else:
                 return
             finally:
@@ -185,9 +186,9 @@ class LiveSource:
     def _publish(self, frame: Frame) -> None:
         start = time.monotonic()
         repeats = self._repeats(frame.data)
-        frame.check_ms = (time.monotonic() - start) * 1e3
-        frame.frozen = 0 < self._frozen_frames <= repeats
-        if frame.frozen:
+        check_ms = (time.monotonic() - start) * 1e3
+        frozen = 0 < self._frozen_frames <= repeats
+        if frozen:
             self._change("frozen", f"{self.name}: the same picture {repeats} times")
         elif self._state != "ok":
             self._learn_pace(start)
@@ -195,12 +196,11 @@ class LiveSource:
         with self._fresh:
             if self._newest is not None:
                 self._dropped += 1
-            frame.dropped = self._dropped
-            self._newest = frame
+            self._newest = replace(frame, check_ms=check_ms, frozen=frozen, dropped=self._dropped)
             self._fresh.notify()
-        if frame.frozen and repeats >= FROZEN_REOPENS * self._frozen_frames:
+        if frozen and repeats >= FROZEN_REOPENS * self._frozen_frames:
             self._repeats = RepeatCounter()
-            raise DeviceError(f"{self.name}: still the same picture", "frozen")
+            raise DeviceError(f"{self.name}: still the same picture", state="frozen")
 
     def _learn_pace(self, now: float) -> None:
         """A picture came after a silence. Where the next silence follows at once, the camera is not frozen but slow: it

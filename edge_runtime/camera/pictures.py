@@ -56,7 +56,7 @@ def pictures_below(root: Path) -> list[Path]:
     followed, each folder once. Raises DataError when there is no picture, or none that this user may see.
     """
     if not os.access(root, os.R_OK | os.X_OK):
-        raise DataError(f"{root}: this user may not look into it; check it with ls -ld")
+        raise DataError(f"{root}: this user may not look into it", "check it with ls -ld")
     survey = _Survey(root)
     for what, paths in sorted(survey.left_out.items()):
         log.warning("%s", printable(f"{root}: left out: {len(paths)} {what}; the first is {min(paths)}"))
@@ -123,14 +123,14 @@ class _Survey:
 def check_file(path: Path) -> None:
     """Raise DataError for a pipe or a device: to open it is to wait for ever."""
     if is_special(path):
-        raise DataError(f"{path}: is a pipe, a socket or a device, not a file; give the file itself")
+        raise DataError(f"{path}: is a pipe, a socket or a device, not a file", "give the file itself")
 
 
 def check_format(path: Path) -> None:
     """Raise DataError for a picture that OpenCV is known not to read, with what to do."""
     suffix = path.suffix.lower()
     if suffix in FOREIGN_SUFFIXES:
-        raise DataError(f"{path}: OpenCV does not read {suffix} pictures; {_CONVERT} *{suffix}")
+        raise DataError(f"{path}: OpenCV does not read {suffix} pictures", f"{_CONVERT} *{suffix}")
 
 
 def utf8_name(path: Path) -> str:
@@ -139,7 +139,7 @@ def utf8_name(path: Path) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{path}: its name is not UTF-8; rename it") from None
+        raise DataError(f"{path}: its name is not UTF-8", "rename it") from None
     return name
 
 
@@ -160,7 +160,7 @@ def read_picture(path: Path) -> cv2.typing.MatLike:
     if data.ndim == 3 and data.dtype == "uint16":
         return (data >> 8).astype("uint8")
     if data.dtype not in (("uint8",) if data.ndim == 3 else ("uint8", "uint16", "float32", "float64")):
-        raise DataError(f"{path}: pixels of {data.dtype} are not a picture; convert it to 8 or 16 bits")
+        raise DataError(f"{path}: pixels of {data.dtype} are not a picture", "convert it to 8 or 16 bits")
     return data
 
 
@@ -170,7 +170,7 @@ def _refuse_cut_off(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(2)
             if start == JPEG_START and is_cut_off(start + file.read(MAX_PIXELS)):
-                raise DataError(f"{path}: a JPEG that is cut off; fetch it again")
+                raise DataError(f"{path}: a JPEG that is cut off", "fetch it again")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,18 +10,14 @@ from numpy.typing import NDArray
 
 from edge_runtime.camera.decode import FULL_SIZE, decode, encoding_of
 from edge_runtime.config import PrivacyConfig
-from edge_runtime.errors import DataError
 from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
 
-_NOTHING = np.zeros((1, 1), np.uint8)
-
 
 class Privacy:
-    """Rewrites a frame in place, so that neither the encoder nor any sink can reach what is hidden.
+    """Makes the frame that may be seen: everything behind it works on that one, and never on the camera's own.
 
-    The camera's own JPEG is replaced too, by its masked pixels at full size. A frame that does not decode becomes
-    one black point: its bytes might still hold what should not leave.
+    The camera's own JPEG is replaced too, by its masked pixels at full size.
     """
 
     def __init__(self, config: PrivacyConfig) -> None:
@@ -32,15 +29,10 @@ class Privacy:
         """None where nothing is to be hidden: frames then stay as the camera sent them."""
         return cls(config) if config.region or config.masks else None
 
-    def __call__(self, frame: Frame) -> None:
-        """Raises DataError for a frame that does not decode; it is blanked all the same."""
-        try:
-            pixels = decode(frame, FULL_SIZE)
-        except DataError:
-            frame.data, frame.encoding = _NOTHING, "grey"
-            raise
-        frame.data = self.apply(pixels)
-        frame.encoding = encoding_of(frame.data)
+    def __call__(self, frame: Frame) -> Frame:
+        """A new frame without what is hidden. Raises DataError for a frame that does not decode."""
+        pixels = self.apply(decode(frame, FULL_SIZE))
+        return replace(frame, data=pixels, encoding=encoding_of(pixels))
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """A copy of (H, W[, 3]) pixels with the polygons black, cut to the region. Shapes are fractions of H and W."""

@@ -91,7 +91,7 @@ class VideoFile(_Replay):
         start = time.monotonic()
         ok, data = self._capture.retrieve()
         if not ok:
-            raise DataError(f"{self._path}: frame {self._frames} of the video cannot be decoded; is it damaged?")
+            raise DataError(f"{self._path}: frame {self._frames} of the video cannot be decoded", "is it damaged?")
         now = time.monotonic()
         decode_ms = self._grab_ms + (now - start) * 1e3
         return Frame(data, "bgr", now, time.time(), self._take_wait_ms(), decode_ms, video_s=self._time_s)
@@ -132,7 +132,7 @@ class VideoFile(_Replay):
 
     def _end(self) -> None:
         if not self._frames:
-            raise DataError(f"{self._path}: no frame of the video can be decoded; is it damaged?")
+            raise DataError(f"{self._path}: no frame of the video can be decoded", "is it damaged?")
         self.ended = True
         length_s = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) / self._rate if self._rate > 0 else 0.0
         there_s = self._time_s + self._step_s
@@ -149,7 +149,7 @@ def _open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         capture.release()
-        raise DataError(f"{path}: not a video that can be read; ffprobe tells what it is")
+        raise DataError(f"{path}: not a video that can be read", "ffprobe tells what it is")
     return capture
 
 

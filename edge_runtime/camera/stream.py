@@ -51,7 +51,9 @@ class Stream:
         if not capture.isOpened():
             took_s = time.monotonic() - start
             self.ended(0, took_s, took_s)
-            raise DeviceError(f"{self.name}: stream does not open; check address, password and network", "no_device")
+            raise DeviceError(
+                f"{self.name}: stream does not open", "check address, password and network", state="no_device"
+            )
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture
 
@@ -98,9 +100,9 @@ class StreamCamera:
         now = time.monotonic()
         silent_s = now - start
         if self._stream.ended(self._pictures, now - self._opened, silent_s):
-            raise DeviceError(f"{name}: no picture for {silent_s:.0f} s", "reconnecting")
+            raise DeviceError(f"{name}: no picture for {silent_s:.0f} s", state="reconnecting")
         if self._pictures != 1:
-            raise DeviceError(f"{name}: stream stopped", "reconnecting")
+            raise DeviceError(f"{name}: stream stopped", state="reconnecting")
         self._stream.is_snapshot()
         self._capture.release()
         self._closed = True

@@ -65,7 +65,9 @@ class V4l2Camera:
         check_access(self._path, self._node)
         self._capture = cv2.VideoCapture(self._node, cv2.CAP_V4L2)
         if not self._capture.isOpened():
-            raise DeviceError(f"{self._path}: does not open as a camera; edge-label doctor tells more", "no_signal")
+            raise DeviceError(
+                f"{self._path}: does not open as a camera", "edge-label doctor tells more", state="no_signal"
+            )
         path.remember(self._node)
         self._encoding = self._negotiate(config)
 
@@ -99,8 +101,8 @@ class V4l2Camera:
         ok, data = self._capture.read()
         if not ok or data is None or data.size == 0:  # read() has been seen to succeed with nothing after an unplug
             if not Path(self._node).exists():
-                raise DeviceError(f"{self._path}: camera is gone; check the cable", "no_device")
-            raise DeviceError(f"{self._path}: no picture from the camera; check the cable", "no_signal")
+                raise DeviceError(f"{self._path}: camera is gone", "check the cable", state="no_device")
+            raise DeviceError(f"{self._path}: no picture from the camera", "check the cable", state="no_signal")
         if self._encoding == "mjpg":
             data = data.reshape(-1)
         elif self._encoding == "bgr":
@@ -120,7 +122,7 @@ class V4l2Camera:
         return data.reshape(-1).view(dtype).reshape(shape)
 
     def _size_changed(self) -> DeviceError:
-        return DeviceError(f"{self._path}: its picture size changed", "reconnecting")
+        return DeviceError(f"{self._path}: its picture size changed", state="reconnecting")
 
     def close(self) -> None:
         self._capture.release()
@@ -131,27 +133,32 @@ def check_access(path: str, node: str) -> None:
     try:
         fd = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise DeviceError(f"{path}: no such camera; plug it in, or see edge-label doctor", "no_device") from None
+        raise DeviceError(
+            f"{path}: no such camera", "plug it in, or see edge-label doctor", state="no_device"
+        ) from None
     except PermissionError:
         raise DeviceError(
-            f"{path}: permission denied; it belongs to group video: sudo usermod -aG video $USER, then log in again",
-            "denied",
+            f"{path}: permission denied",
+            "it belongs to group video: sudo usermod -aG video $USER, then log in again",
+            state="denied",
         ) from None
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise _busy(path, node) from None
-        raise DeviceError(f"{path}: cannot open: {error.strerror}", "no_device") from None
+        raise DeviceError(f"{path}: cannot open: {error.strerror}", state="no_device") from None
     try:
         if not v4l2_ioctl.capability(fd).captures:
-            raise DeviceError(f"{path}: a video device, but no camera; edge-label doctor lists cameras", "no_signal")
+            raise DeviceError(
+                f"{path}: a video device, but no camera", "edge-label doctor lists cameras", state="no_signal"
+            )
         if v4l2_ioctl.is_busy(fd):
             raise _busy(path, node)
     except OSError:
-        raise DeviceError(f"{path}: not a video device; edge-label doctor lists cameras", "no_signal") from None
+        raise DeviceError(f"{path}: not a video device", "edge-label doctor lists cameras", state="no_signal") from None
     finally:
         os.close(fd)
 
 
 def _busy(path: str, node: str) -> DeviceError:
     who = ", ".join(v4l2_ioctl.holders(node)) or f"another user's program (sudo fuser -v {node} names it)"
-    return DeviceError(f"{path}: in use by {who}; stop that first", "busy")
+    return DeviceError(f"{path}: in use by {who}", "stop that first", state="busy")

@@ -31,14 +31,14 @@ def open_archive(archive: Path) -> BinaryIO:
     try:
         fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise NoInputError(f"{archive}: no such file; give the bundle's .tar") from None
+        raise NoInputError(f"{archive}: no such file", "give the bundle's .tar") from None
     except (OSError, ValueError) as error:
         raise BundleError(
-            f"{archive}: cannot read: {getattr(error, 'strerror', error)}; give the bundle's .tar"
+            f"{archive}: cannot read: {getattr(error, 'strerror', error)}", "give the bundle's .tar"
         ) from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise BundleError(f"{archive}: is not a file; give the bundle's .tar")
+        raise BundleError(f"{archive}: is not a file", "give the bundle's .tar")
     return os.fdopen(fd, "rb")
 
 
@@ -52,13 +52,13 @@ def unpack(archive: Path, into: Path) -> Path:
             total = os.fstat(stream.fileno()).st_size
             kind = _COMPRESSED.get(stream.read(2))
             if kind:
-                raise BundleError(f"{archive}: is {kind}; unpack it to a plain .tar first")
+                raise BundleError(f"{archive}: is {kind}", "unpack it to a plain .tar first")
             stream.seek(0)
             into.mkdir(parents=True)
             for name, size, is_file in _members(stream, total, str(archive)):
                 _write(stream, into / name, size, is_file, f"{archive}: {name}")
     except FileExistsError as error:
-        raise BundleError(f"{archive}: holds {error.filename} twice; make it anew") from None
+        raise BundleError(f"{archive}: holds {error.filename} twice", "make it anew") from None
     except OSError as error:
         raise BundleError(f"{archive}: cannot unpack into {into.parent}: {error.strerror}") from None
     found = [path.parent for path in (into / "manifest.json", *into.glob("*/manifest.json")) if path.is_file()]
@@ -77,7 +77,7 @@ def _members(stream: BinaryIO, total: int, where: str) -> Iterator[tuple[str, in
         size = _checked_size(header, where)
         kind, data = header[156:157], stream.tell()
         if size > total - data:
-            raise BundleError(f"{where}: cut off, or not a tar archive; fetch it again")
+            raise BundleError(f"{where}: cut off, or not a tar archive", "fetch it again")
         if kind in _FILE or kind == _DIRECTORY:
             unpacked += size
             if size > MAX_FILE_BYTES or unpacked > MAX_TOTAL_BYTES:
@@ -85,10 +85,10 @@ def _members(stream: BinaryIO, total: int, where: str) -> Iterator[tuple[str, in
             yield _checked_name(header, where), size, kind != _DIRECTORY
         elif kind not in _NOTES:
             raise BundleError(
-                f"{where}: holds a {_REFUSED.get(kind, 'member of unknown kind')}; a bundle has only files"
+                f"{where}: holds a {_REFUSED.get(kind, 'member of unknown kind')}", "a bundle has only files"
             )
         stream.seek(data + -(-size // _BLOCK) * _BLOCK)
-    raise BundleError(f"{where}: more than {MAX_MEMBERS} members; this is no bundle")
+    raise BundleError(f"{where}: more than {MAX_MEMBERS} members", "this is no bundle")
 
 
 def _checked_size(header: bytes, where: str) -> int:
@@ -98,7 +98,7 @@ def _checked_size(header: bytes, where: str) -> int:
             raise ValueError
         return _octal(header[124:136])
     except ValueError:
-        raise BundleError(f"{where}: cut off, or not a tar archive; fetch it again") from None
+        raise BundleError(f"{where}: cut off, or not a tar archive", "fetch it again") from None
 
 
 def _octal(digits: bytes) -> int:
@@ -117,7 +117,7 @@ def _checked_name(header: bytes, where: str) -> str:
     path = PurePosixPath(name)
     strange = not name.isprintable() or not name.isascii() or "\\" in name or len(name) > MAX_PATH
     if not name or strange or path.is_absolute() or ".." in path.parts or len(path.parts) > 4:
-        raise BundleError(f"{where}: member name {name[:80]!r} leads out of the bundle or is strange; refused")
+        raise BundleError(f"{where}: member name {name[:80]!r} leads out of the bundle or is strange", "refused")
     return name
 
 
@@ -131,7 +131,7 @@ def _write(stream: BinaryIO, path: Path, size: int, is_file: bool, where: str) -
         while size:
             chunk = stream.read(min(size, _CHUNK))
             if not chunk:
-                raise BundleError(f"{where}: cut off; fetch it again")
+                raise BundleError(f"{where}: cut off", "fetch it again")
             out.write(chunk)
             size -= len(chunk)
         out.flush()

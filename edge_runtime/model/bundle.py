@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edge_runtime import __version__
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, NoInputError
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.records import Modality
+from edge_runtime.version import __version__
 
 SCHEMA = "edge-label-bundle/1"
 DEFAULT_NAME = "edge-clip"
@@ -80,7 +80,7 @@ class Bundle:
         """Verified bytes of one file of the manifest. Raises BundleError if missing or altered."""
         if name not in self.manifest.files:
             known = ", ".join(sorted(self.manifest.files))
-            raise BundleError(f"{self.path}: the manifest has no '{name}'; it lists {known}")
+            raise BundleError(f"{self.path}: the manifest has no '{name}'", f"it lists {known}")
         return read_verified(self.path, name, *self.manifest.files[name])
 
     def encoder_bytes(self) -> bytes:
@@ -105,13 +105,13 @@ class Bundle:
 def read_verified(folder: Path, name: str, expected: str, size: int) -> bytes:
     """Bytes of ``folder/name``, checked against size and hash. Raises BundleError if missing or altered."""
     if "\0" in name:
-        raise BundleError(f"{folder}: the manifest names a file with a NUL byte; reinstall it")
+        raise BundleError(f"{folder}: the manifest names a file with a NUL byte", "reinstall it")
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"{path}: leads out of its folder; reinstall it")
+        raise BundleError(f"{path}: leads out of its folder", "reinstall it")
     data = _read_capped(path, size)
     if sha256_hex(data) != expected:
-        raise BundleError(f"{path}: altered (sha256 does not match the manifest); reinstall the bundle")
+        raise BundleError(f"{path}: altered (sha256 does not match the manifest)", "reinstall the bundle")
     return data
 
 
@@ -126,7 +126,7 @@ def find_bundle(wanted: str | None = None, *, besides: Path | None = None) -> Pa
         if besides is not None and Path(given).parent == besides:
             raise NoInputError(f"{besides}: it is the first one in this store")
         if not Path(given).is_dir():
-            raise NoInputError(f"{given}: no such bundle directory; check --bundle")
+            raise NoInputError(f"{given}: no such bundle directory", "check --bundle")
         return Path(given)
     places = [
         DEFAULT_STORE / "current",
@@ -140,8 +140,8 @@ def find_bundle(wanted: str | None = None, *, besides: Path | None = None) -> Pa
         if os.access(place / "manifest.json", os.R_OK):  # the former store is closed to all users but the service's
             return place
     raise NoInputError(
-        f"no model bundle found in {', '.join(str(p) for p in places)}; "
-        f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, or give --bundle DIR"
+        f"no model bundle found in {', '.join(str(p) for p in places)}",
+        f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, or give --bundle DIR",
     )
 
 
@@ -165,7 +165,7 @@ def _is_checkout(root: Path) -> bool:
 def load_bundle(path: Path) -> Bundle:
     """Read and check the manifest; the files are verified as they are read. Raises NoInputError, BundleError."""
     if not path.is_dir():
-        raise NoInputError(f"{path}: no such bundle directory; check --bundle")
+        raise NoInputError(f"{path}: no such bundle directory", "check --bundle")
     where = path / "manifest.json"
     data = _read_capped(where, None)
     try:
@@ -173,9 +173,9 @@ def load_bundle(path: Path) -> Bundle:
         manifest = _manifest(raw)
         _check_runtime(str(raw.get("minimum_runtime", "0")), where)
     except KeyError as error:
-        raise BundleError(f"{where}: {error} is missing; this is not a complete bundle") from None
+        raise BundleError(f"{where}: {error} is missing", "this is not a complete bundle") from None
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise BundleError(f"{where}: {error or 'not a manifest'}; reinstall the bundle") from None
+        raise BundleError(f"{where}: {error or 'not a manifest'}", "reinstall the bundle") from None
     return Bundle(path, manifest)
 
 
@@ -253,7 +253,7 @@ def _check_runtime(minimum: str, where: Path) -> None:
     if not minimum[:1].isdigit():
         raise ValueError(f"minimum_runtime {minimum!r} is not a version")
     if version_tuple(minimum) > version_tuple(__version__):
-        raise BundleError(f"{where}: needs edge-label {minimum}, this is {__version__}; upgrade edge-label")
+        raise BundleError(f"{where}: needs edge-label {minimum}, this is {__version__}", "upgrade edge-label")
 
 
 def _read_capped(path: Path, expected: int | None) -> bytes:
@@ -263,14 +263,14 @@ def _read_capped(path: Path, expected: int | None) -> bytes:
         with os.fdopen(fd, "rb") as file:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):
-                raise BundleError(f"{path}: is not a file; reinstall the bundle")
+                raise BundleError(f"{path}: is not a file", "reinstall the bundle")
             size = facts.st_size
             if expected is not None and size != expected:
-                raise BundleError(f"{path}: {size} bytes, the manifest says {expected}; reinstall the bundle")
+                raise BundleError(f"{path}: {size} bytes, the manifest says {expected}", "reinstall the bundle")
             if size > cap:
                 raise BundleError(f"{path}: {size >> 20} MB is more than a bundle file may have ({cap >> 20} MB)")
             return file.read(size)
     except FileNotFoundError:
-        raise BundleError(f"{path}: missing; reinstall the bundle") from None
+        raise BundleError(f"{path}: missing", "reinstall the bundle") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot read: {error.strerror}") from None

@@ -52,7 +52,7 @@ def open_session(data: bytes, threads: int, where: str, *, lean: bool = False) -
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], **more)
     except Exception as error:  # ONNX Runtime raises its own unexported types
-        raise BundleError(f"{where}: ONNX Runtime refuses it ({first_line(error)}); reinstall it") from None
+        raise BundleError(f"{where}: ONNX Runtime refuses it ({first_line(error)})", "reinstall it") from None
     session._model_bytes = None  # kept by ONNX Runtime for a change of provider: as much memory as the model
     return session
 
@@ -69,8 +69,8 @@ class Encoder:
         space = self._session.get_modelmeta().custom_metadata_map.get(TEXT_SPACE_KEY)
         if space != manifest.text_space:
             raise BundleError(
-                f"{where}: made for text space {space!r}, the manifest says {manifest.text_space!r}; "
-                "parts of two bundles are mixed, reinstall one"
+                f"{where}: made for text space {space!r}, the manifest says {manifest.text_space!r}",
+                "parts of two bundles are mixed, reinstall one",
             )
         self._input = manifest.input.name
         self._outputs = [manifest.embedding_name]
@@ -92,8 +92,8 @@ def _check_ports(session: Any, bundle: Bundle, where: str) -> None:
     got = [(p.name, tuple(p.shape), p.type) for p in session.get_inputs()]
     want: list[tuple[str, tuple[int, ...], str]] = [(manifest.input.name, manifest.input.shape, "tensor(uint8)")]
     if got != want:
-        raise BundleError(f"{where}: takes {got}, the manifest promises {want}; reinstall the bundle")
+        raise BundleError(f"{where}: takes {got}, the manifest promises {want}", "reinstall the bundle")
     got = [(p.name, tuple(p.shape), p.type) for p in session.get_outputs()]
     want = [(manifest.embedding_name, (1, manifest.dim), "tensor(float)")]
     if got != want:
-        raise BundleError(f"{where}: gives {got}, the manifest promises {want}; reinstall the bundle")
+        raise BundleError(f"{where}: gives {got}, the manifest promises {want}", "reinstall the bundle")

@@ -1,6 +1,6 @@
 """Labels: from the YAML a person edits, through the text bank, to scores of one frame.
 
-``parse_label_set`` -> LabelSet (words), ``compile_labels`` -> CompiledLabels (embeddings), ``Scorer`` -> scores.
+``parse_label_set`` -> LabelSet (words), ``compile_labels`` -> CompiledLabels (embeddings), ``Scorer`` -> Scores.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,7 +124,7 @@ def load_label_set(wanted: str, bundle: Bundle) -> LabelSet:
     if not path.suffix and not path.exists():
         near = difflib.get_close_matches(wanted, shipped, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(shipped) or 'none'}"
-        raise NoInputError(f"{wanted}: the bundle has no such label set; {hint} (or give a .yaml file)")
+        raise NoInputError(f"{wanted}: the bundle has no such label set", f"{hint} (or give a .yaml file)")
     return parse_label_set(strict_yaml.read_text(path, "label set"), str(path))
 
 
@@ -156,16 +155,16 @@ class TextBank:
             approximate = frozenset(int(i) for i in meta["approximate"])
             schema, space = meta["schema"], meta["text_space"]
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-            raise BundleError(f"{where}: not a text bank ({error}); reinstall the bundle") from None
+            raise BundleError(f"{where}: not a text bank ({error})", "reinstall the bundle") from None
         if schema != BANK_SCHEMA or space != bundle.manifest.text_space:
             raise BundleError(
-                f"{where}: {schema} for {space}, the bundle is for {bundle.manifest.text_space}; "
-                "parts of two bundles are mixed, reinstall one"
+                f"{where}: {schema} for {space}, the bundle is for {bundle.manifest.text_space}",
+                "parts of two bundles are mixed, reinstall one",
             )
         if rows.shape != (len(names), bundle.manifest.dim):
             raise BundleError(
-                f"{where}: {len(names)} names for rows of shape {rows.shape} in dimension "
-                f"{bundle.manifest.dim}; reinstall the bundle"
+                f"{where}: {len(names)} names for rows of shape {rows.shape} in dimension {bundle.manifest.dim}",
+                "reinstall the bundle",
             )
         return cls(names, rows, approximate)
 
@@ -249,7 +248,8 @@ def with_built_rows(bank: TextBank, wanted: str, bundle: Bundle) -> TextBank:
     if built.text_space != bundle.manifest.text_space or built.rows.shape[1] != bundle.manifest.dim:
         raise ConfigError(
             f"{rows_path(Path(wanted))}: made for text space {built.text_space}, the bundle speaks "
-            f"{bundle.manifest.text_space}; run: edge-label labels build {wanted}"
+            f"{bundle.manifest.text_space}",
+            f"run: edge-label labels build {wanted}",
         )
     return bank.extended(built)
 
@@ -289,21 +289,32 @@ def _embed(prompts: tuple[str, ...], bank: TextBank) -> NDArray[np.float32]:
             near = bank.nearest_names(phrase)
             hint = f"near it: {', '.join(near)}" if near else "edge-label labels search lists what it has"
             raise ConfigError(
-                f"'{phrase}' is not in the bundle's text bank; {hint}. "
-                "For free text run: edge-label labels build (needs pip install 'edge-label[text]')"
+                f"'{phrase}' is not in the bundle's text bank",
+                f"{hint}. For free text run: edge-label labels build (needs pip install 'edge-label[text]')",
             )
         rows.append(bank.rows[row])
     mean = np.mean(np.asarray(rows, np.float32), axis=0)
     return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
 
-Settle = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one frame says of every label, in the order of `CompiledLabels.names`. Arrays of shape (labels,).
+
+    ``scores`` are softmax probabilities inside the label's group, ``margins`` what is between a label and its best
+    competitor, and ``votes`` the labels that this frame alone would switch on.
+    """
+
+    scores: NDArray[np.float64]
+    margins: NDArray[np.float64]
+    votes: NDArray[np.bool_]
 
 
 class Scorer:
-    """Embedding of a frame -> its labels. score = softmax over (group + background) of logit_scale * cosine + bias.
+    """Embedding of a frame -> its scores: softmax over (group + background) of logit_scale * cosine + bias.
 
-    All groups at once: laid end to end, each followed by the background prompts, which compete in every group.
+    All groups are computed at once: laid end to end, each followed by the background prompts, which compete in
+    every group.
     """
 
     def __init__(self, labels: CompiledLabels, top_k: int = 10) -> None:
@@ -320,33 +331,52 @@ class Scorer:
         self._scales = np.array(labels.scales)[self._group]
         self._biases = np.append(labels.biases, np.zeros(len(prompts)))[self._rows]
 
-    def __call__(self, embedding: NDArray[np.float32], settle: Settle | None = None) -> tuple[LabelScore, ...] | None:
-        """The top-k labels and every label that is on, highest score first; background labels are left out.
-
-        None if the embedding has NaN. ``settle`` may change which labels are on: bool (labels,) -> bool (labels,).
-        """
+    def __call__(self, embedding: NDArray[np.float32]) -> Scores | None:
+        """Scores of one embedding, float32 (dim,); None where it holds NaN or infinity."""
         cosines = self.labels.matrix @ embedding
+
         if not math.isfinite(cosines.sum()):
             return None
+
         scores, margins = self._softmax(cosines)
-        on = (margins > 0) & (scores >= self.labels.thresholds) & ~self.labels.background
-        if settle is not None:
-            on = settle(on)
-        ranked = self._reported[np.argsort(-scores[self._reported], kind="stable")]
-        rest = ranked[self._top_k :]
-        shown = np.concatenate((ranked[: self._top_k], rest[on[rest]]))
-        columns = (shown.tolist(), scores[shown].tolist(), margins[shown].tolist(), on[shown].tolist())
-        names = self.labels.names
-        return tuple(LabelScore(names[i], round(s, 4), round(m, 4), o) for i, s, m, o in zip(*columns, strict=True))
+        votes = (margins > 0) & (scores >= self.labels.thresholds) & ~self.labels.background
+        return Scores(scores, margins, votes)
+
+    def ranked(self, scores: Scores, on: NDArray[np.bool_]) -> tuple[LabelScore, ...]:
+        """The best ``top_k`` labels and every label that is on, highest score first, without the background.
+
+        ``on``, bool (labels,), is what is finally switched on: the votes, or what consensus makes of them.
+        """
+        reported = self._reported[np.argsort(-scores.scores[self._reported], kind="stable")]
+        rest = reported[self._top_k :]
+        shown = np.concatenate((reported[: self._top_k], rest[on[rest]]))
+
+        return tuple(
+            LabelScore(self.labels.names[i], round(score, 4), round(margin, 4), is_on)
+            for i, score, margin, is_on in zip(
+                shown.tolist(),
+                scores.scores[shown].tolist(),
+                scores.margins[shown].tolist(),
+                on[shown].tolist(),
+                strict=True,
+            )
+        )
 
     def _softmax(self, cosines: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and margins of all labels: score minus that of the best competitor, background included."""
-        group, starts = self._group, self._starts
+        group = self._group
+        starts = self._starts
         logits = cosines[self._rows] * self._scales + self._biases
-        odds = np.exp(logits - np.maximum.reduceat(logits, starts)[group])  # against the best of the group, which has 1
+
+        # Against the best of the group, whose odds are then 1: no exponent overflows.
+        odds = np.exp(logits - np.maximum.reduceat(logits, starts)[group])
         total = np.add.reduceat(odds, starts)[group]
+
+        # The best competitor of the winner is the second of its group; that of all others is the winner.
         best = odds == 1
         second = np.maximum.reduceat(np.where(best, 0.0, odds), starts)
-        second[np.add.reduceat(best, starts, dtype=np.intp) > 1] = 1  # a tie
+        ties = np.add.reduceat(best, starts, dtype=np.intp) > 1
+        second[ties] = 1
         rival = np.where(best, second[group], 1.0)
+
         return (odds / total)[self._labels], ((odds - rival) / total)[self._labels]

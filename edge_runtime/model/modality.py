@@ -47,7 +47,7 @@ def resolve(wanted: WantedModality, pixels: NDArray[Any], manifest: Manifest) ->
         # Colour is never taken for infrared unasked: most of what is not rgb here would be a mistake.
         chosen = possible[:1] if kind == "8-bit colour" else tuple(trained[:1]) or possible[:1]
         if not chosen:
-            raise ConfigError(f"frames of {kind} are not rgb, ir or depth; rgb is {_FORMS['rgb']}")
+            raise ConfigError(f"frames of {kind} are not rgb, ir or depth", f"rgb is {_FORMS['rgb']}")
         check_trained(chosen[0], manifest, f"{kind} frames are")
         return chosen[0]
     if wanted not in possible:
@@ -71,8 +71,8 @@ def check_trained(modality: WantedModality, manifest: Manifest, why: str = "--mo
     trained = manifest.input.modalities
     if modality != "auto" and modality not in trained:
         raise ConfigError(
-            f"{why} {modality}, bundle {manifest.id} was trained for {', '.join(trained)} only; "
-            f"give a --bundle that knows {modality} (edge-label bundle info DIR tells)"
+            f"{why} {modality}, bundle {manifest.id} was trained for {', '.join(trained)} only",
+            f"give a --bundle that knows {modality} (edge-label bundle info DIR tells)",
         )
 
 

@@ -63,9 +63,11 @@ class PhraseRows:
         """The file's rows, None where there is no file. Raises ConfigError for anything but a whole file."""
         try:
             if is_special(path):
-                raise ConfigError(f"{path}: not a file; remove it and run: edge-label labels build")
+                raise ConfigError(f"{path}: not a file", "remove it and run: edge-label labels build")
             if path.stat().st_size > MAX_BYTES:
-                raise ConfigError(f"{path}: more than {MAX_BYTES >> 20} MB; remove it and run: edge-label labels build")
+                raise ConfigError(
+                    f"{path}: more than {MAX_BYTES >> 20} MB", "remove it and run: edge-label labels build"
+                )
             head, _, array = path.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
@@ -84,7 +86,7 @@ class PhraseRows:
             pictured = tuple(str(phrase) for phrase in meta["pictured"])
             return cls(phrases, rows, encoder, bool(meta["approximate"]), space, request, pictured)
         except (ValueError, KeyError, TypeError, RecursionError, BundleError) as error:
-            raise ConfigError(f"{path}: damaged ({error}); run: edge-label labels build {_yaml_of(path)}") from None
+            raise ConfigError(f"{path}: damaged ({error})", f"run: edge-label labels build {_yaml_of(path)}") from None
 
 
 def remove_rows(path: Path) -> None:
@@ -101,7 +103,7 @@ def refuse_other_file(path: Path) -> None:
     except FileNotFoundError:
         return
     if not _BEGINNING.startswith(beginning):
-        raise ConfigError(f"{path}: was not made by edge-label labels build; move it away, its place is needed")
+        raise ConfigError(f"{path}: was not made by edge-label labels build", "move it away, its place is needed")
 
 
 def rows_path(label_set: Path) -> Path:

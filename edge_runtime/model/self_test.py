@@ -33,12 +33,12 @@ def self_test(bundle: Bundle) -> None:
     picture = np.random.default_rng(0).integers(0, 256, spec.shape, np.uint8)
     embedding = Encoder(bundle, threads=1)(picture)
     if not np.isfinite(embedding).all() or abs(float(embedding @ embedding) - 1) > 1e-3:
-        raise BundleError(f"{bundle.path}: its encoder gives no unit-norm embedding; it must not be installed")
+        raise BundleError(f"{bundle.path}: its encoder gives no unit-norm embedding", "it must not be installed")
     for name in bundle.label_sets():
         load_label_set(name, bundle)
     cosines = TextBank.from_bundle(bundle).rows.astype(np.float32) @ embedding
     if not np.isfinite(cosines).all():
-        raise BundleError(f"{bundle.path}: its text bank does not fit its encoder; it must not be installed")
+        raise BundleError(f"{bundle.path}: its text bank does not fit its encoder", "it must not be installed")
 
 
 def self_test_in_child(path: Path) -> None:
@@ -49,10 +49,10 @@ def self_test_in_child(path: Path) -> None:
             command, capture_output=True, text=True, errors="replace", timeout=WALL_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise BundleError(f"{path}: its self-test takes more than {WALL_S} s; it must not be installed") from None
+        raise BundleError(f"{path}: its self-test takes more than {WALL_S} s", "it must not be installed") from None
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise BundleError(f"{path}: its self-test was ended by {name}; it must not be installed")
+        raise BundleError(f"{path}: its self-test was ended by {name}", "it must not be installed")
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise BundleError(f"{path}: {lines[-1] if lines else 'its self-test fails; it must not be installed'}")
@@ -93,7 +93,9 @@ def _become_nobody() -> None:
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     except OSError as error:
-        raise BundleError(f"the self-test cannot give up root: {error.strerror}; install as an ordinary user") from None
+        raise BundleError(
+            f"the self-test cannot give up root: {error.strerror}", "install as an ordinary user"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class BundleStore:
         except FileNotFoundError:
             return None
         except OSError:
-            raise ConfigError(f"{path}: is not the link that edge-label makes; take it away") from None
+            raise ConfigError(f"{path}: is not the link that edge-label makes", "take it away") from None
         if not _PLAIN.fullmatch(name):
-            raise ConfigError(f"{path}: leads out of the store; take it away")
+            raise ConfigError(f"{path}: leads out of the store", "take it away")
         return name

@@ -55,7 +55,7 @@ def find_text_encoder(wanted: str | None = None, bundle: Path | None = None) -> 
     given = wanted or os.environ.get("EDGE_LABEL_TEXT_ENCODER")
     if given:
         if given.startswith(("/", ".")) and not Path(given).exists():  # else it may be a model's name
-            raise NoInputError(f"{given}: no such text encoder; check --text-encoder")
+            raise NoInputError(f"{given}: no such text encoder", "check --text-encoder")
         return given
     places = [
         *([bundle.absolute().with_name(DEFAULT_NAME)] if bundle else []),
@@ -67,8 +67,8 @@ def find_text_encoder(wanted: str | None = None, bundle: Path | None = None) -> 
         if os.access(place / "manifest.json", os.R_OK):  # the service's own folder is closed to other users
             return str(place)
     raise NoInputError(
-        f"no text encoder found in {', '.join(str(p) for p in places)}; "
-        f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, or give --text-encoder PATH"
+        f"no text encoder found in {', '.join(str(p) for p in places)}",
+        f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, or give --text-encoder PATH",
     )
 
 
@@ -96,7 +96,7 @@ def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
         )
     except subprocess.TimeoutExpired:
         raise DataError(
-            f"text encoder {encoder}: no answer within {_TIMEOUT_S + len(phrases)} s; give it fewer phrases"
+            f"text encoder {encoder}: no answer within {_TIMEOUT_S + len(phrases)} s", "give it fewer phrases"
         ) from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {done.returncode}"]
@@ -163,7 +163,7 @@ def _open_shipped(folder: Path) -> tuple[Encode, str, bool]:
         phrase_map = PhraseMap.from_npz(files["phrase_map.npz"]) if "phrase_map.npz" in files else None
         tower = onnx_tower(files.pop("encoder.onnx"), files["tokenizer.json"], str(folder), longest)
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise BundleError(f"{where}: not a text encoder ({error}); reinstall it") from None
+        raise BundleError(f"{where}: not a text encoder ({error})", "reinstall it") from None
     kernel = phrase_map.kernel() if phrase_map else None
 
     def encode(phrases: Sequence[str]) -> Rows:
@@ -179,14 +179,14 @@ def onnx_tower(model: bytes, tokenizer_json: bytes, where: str, longest: int) ->
     try:
         tokenizer = importlib.import_module("tokenizers").Tokenizer.from_buffer(tokenizer_json)
     except ModuleNotFoundError:
-        raise ConfigError("needs the tokenizers library; pip install 'edge-label[text]'") from None
+        raise ConfigError("needs the tokenizers library", "pip install 'edge-label[text]'") from None
     from edge_runtime.model.encoder import default_threads, open_session
 
     session = open_session(model, default_threads(), where, lean=True)
     inputs = {port.name: np.int32 if "int32" in port.type else np.int64 for port in session.get_inputs()}
     outputs = [port.name for port in session.get_outputs() if len(port.shape) == 2]
     if not outputs or "input_ids" not in inputs:
-        raise BundleError(f"{where}: takes no input_ids or gives no embedding of two axes; not a text tower")
+        raise BundleError(f"{where}: takes no input_ids or gives no embedding of two axes", "not a text tower")
     output = next((name for name in ("embedding", "text_embeds") if name in outputs), outputs[0])
     tokenizer.enable_truncation(longest)
     tokenizer.no_padding()
@@ -217,13 +217,13 @@ def _transformers_tower(name: str) -> Encode:
         transformers, torch = (importlib.import_module(library) for library in ("transformers", "torch"))
     except ModuleNotFoundError:
         raise ConfigError(
-            "neither a text encoder folder nor is transformers installed to load it by name; check the path"
+            "neither a text encoder folder nor is transformers installed to load it by name", "check the path"
         ) from None
     transformers.logging.set_verbosity_error()
     model = transformers.AutoModel.from_pretrained(name).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(name)
     if not hasattr(model, "get_text_features"):
-        raise ConfigError(f"a {type(model).__name__} has no text tower; name a CLIP")
+        raise ConfigError(f"a {type(model).__name__} has no text tower", "name a CLIP")
 
     def encode(phrases: Sequence[str]) -> Rows:
         parts = []

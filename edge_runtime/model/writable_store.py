@@ -46,7 +46,7 @@ def opened(root: Path) -> Iterator[WritableStore]:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder = os.open(root, _FOLDER)
     except OSError as error:
-        raise ConfigError(f"{root}: cannot write there: {error.strerror}; run as root, or give --store") from None
+        raise ConfigError(f"{root}: cannot write there: {error.strerror}", "run as root, or give --store") from None
 
     marker = None
     try:
@@ -68,28 +68,28 @@ def _lock(folder: int, root: Path) -> tuple[int, bool]:
         foreign = [name for name in names if not _former_version_made(folder, name)]
         if foreign:
             raise ConfigError(
-                f"{root}: is no bundle store, it holds '{foreign[0]}'; give --store a folder that is empty or new"
+                f"{root}: is no bundle store, it holds '{foreign[0]}'", "give --store a folder that is empty or new"
             )
 
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if new else 0)
     try:
         marker = os.open(MARKER, flags, 0o600, dir_fd=folder)
     except OSError as error:
-        raise ConfigError(f"{root / MARKER}: {error.strerror}; run as the user whose store this is") from None
+        raise ConfigError(f"{root / MARKER}: {error.strerror}", "run as the user whose store this is") from None
     try:
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         is_file = stat.S_ISREG(os.fstat(marker).st_mode)
         text = os.pread(marker, len(_MARKED), 0) if is_file else None
         if text is None or not _MARKED.startswith(text):
             raise ConfigError(
-                f"{root / MARKER}: was not made by edge-label; give --store a folder that is empty or new"
+                f"{root / MARKER}: was not made by edge-label", "give --store a folder that is empty or new"
             )
         if text != _MARKED:  # new, or an install was killed just there
             os.pwrite(marker, _MARKED, 0)
     except BaseException as error:
         os.close(marker)
         if isinstance(error, BlockingIOError):
-            raise ConfigError(f"{root}: another install is at work there; wait for its end and try again") from None
+            raise ConfigError(f"{root}: another install is at work there", "wait for its end and try again") from None
         raise
     return marker, new and bool(names)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from edge_runtime.errors import DataError, EdgeLabelError, StuckError, one_line
-from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.records import LabelledFrame
 
 log = logging.getLogger("edge_label.sinks")
 
@@ -30,8 +30,9 @@ class Sink(Protocol):
 
     @property
     def write(self) -> Callable[..., None]:
-        """``write(record, frame)`` delivers one record; ``frame`` is what it was made from, None unless the sink runs
-        with ``pictures``, and for a ``stale`` record. A sink with a ``Chooser`` gets that one's item instead."""
+        """``write(labelled)`` delivers one `LabelledFrame`, whose frame is None unless the sink runs with ``pictures``.
+
+        A sink with a ``Chooser`` gets that one's item instead."""
 
     def close(self) -> None:
         """Flush and release. Called once, from the sink's own thread."""
@@ -47,7 +48,7 @@ class Outlet(Protocol):
     def lost(self) -> int:
         """Records that did not get through."""
 
-    def put(self, record: LabelRecord, frame: Frame | None) -> None:
+    def put(self, labelled: LabelledFrame) -> None:
         """Hand a record over without waiting."""
 
     def close(self, timeout_s: float = 3.0) -> None:
@@ -61,7 +62,7 @@ class Chooser(Protocol):
     thread. The two share nothing: all that the sink gets is the item that comes through the queue.
     """
 
-    def wants(self, record: LabelRecord, frame: Frame | None) -> tuple[Any, ...] | None:
+    def wants(self, labelled: LabelledFrame) -> tuple[Any, ...] | None:
         """The item: what ``write`` is to be called with. None: nothing, and no thread is woken."""
 
     def dropped(self, *item: Any) -> None:
@@ -74,7 +75,7 @@ class SinkThread:
 
     Only with ``pictures`` does the queue hold the frames' pixels: 256 raw frames would be more than all our memory.
     With ``vital`` the run is for nothing without this sink: the first record that it cannot take becomes ``failure``.
-    Without a ``chooser`` every record is an item, (record, frame).
+    Without a ``chooser`` every record is an item.
     """
 
     def __init__(
@@ -106,11 +107,15 @@ class SinkThread:
         """Items that a full queue gave up, and those that the sink could not take."""
         return self._displaced + self._failed
 
-    def put(self, record: LabelRecord, frame: Frame | None) -> None:
+    def put(self, labelled: LabelledFrame) -> None:
         """Queue what the sink is to be told of a record, if anything."""
-        item: tuple[Any, ...] | None = (record, frame if self._pictures else None)
+        item: tuple[Any, ...] | None
         if self._chooser is not None:
-            item = self._chooser.wants(record, frame)
+            item = self._chooser.wants(labelled)
+        elif self._pictures:
+            item = (labelled,)
+        else:
+            item = (LabelledFrame(labelled.record),)
 
         while item is not None:
             try:
@@ -125,7 +130,7 @@ class SinkThread:
 
     def _refuse_to_wait_for_the_dead(self) -> None:
         if not self._thread.is_alive():
-            raise StuckError(f"{self.sink.name}: its thread has died; only a new process can help")
+            raise StuckError(f"{self.sink.name}: its thread has died", "only a new process can help")
 
     def _displace(self) -> bool:
         """Give up the oldest item; False when there is none."""
@@ -201,10 +206,10 @@ class InlineSink:
         self.lost = 0
         self.failure: EdgeLabelError | None = None
 
-    def put(self, record: LabelRecord, frame: Frame | None) -> None:
+    def put(self, labelled: LabelledFrame) -> None:
         """Let the sink take its note, here and now."""
         try:
-            self.sink.write(record, frame)
+            self.sink.write(labelled)
         except Exception as error:  # no page is worth a frame
             if not self.lost:
                 log.warning("%s: %s; labelling goes on without it", self.sink.name, one_line(error))

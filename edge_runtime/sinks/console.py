@@ -9,7 +9,7 @@ import sys
 import time
 
 from edge_runtime.errors import printable
-from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.records import LabelledFrame, LabelRecord
 
 _INTERVAL_S = 0.1  # a person reads no faster
 
@@ -22,12 +22,12 @@ class ConsoleSink:
     def __init__(self) -> None:
         self._next = 0.0
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+    def write(self, labelled: LabelledFrame) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _INTERVAL_S
             width = shutil.get_terminal_size().columns - 1
-            self._say(f"\r\x1b[K{live_line(record)[:width]}")
+            self._say(f"\r\x1b[K{live_line(labelled.record)[:width]}")
 
     def close(self) -> None:
         self._say("\n")

@@ -33,7 +33,7 @@ class Hook:
     def __init__(self, argv: tuple[str, ...], timeout_s: float, *, delete: bool) -> None:
         program = shutil.which(argv[0])
         if program is None:
-            raise ConfigError(f"triggers.hook: {argv[0]}: no such program, or not executable; give its full path")
+            raise ConfigError(f"triggers.hook: {argv[0]}: no such program, or not executable", "give its full path")
         self._argv = (program, *argv[1:])
         if any(holds_secret(argument) for argument in argv[1:]):
             log.warning("hook: a password among its arguments is shown to every user by ps; let it read a file instead")

@@ -263,7 +263,7 @@ def _listen(what: str, host: str, port: int) -> socket.socket:
             _bind(what, listener, host, port)
             listener.listen(64)
     except OSError as error:
-        raise ConfigError(f"{what}: cannot listen at {host}:{port}: {error.strerror}; choose another port") from None
+        raise ConfigError(f"{what}: cannot listen at {host}:{port}: {error.strerror}", "choose another port") from None
     listener.setblocking(False)
     _listening.setdefault(listener.getsockname()[:2], []).append(listener)
     return listener
@@ -323,12 +323,14 @@ def read_token(path: str | None) -> str | None:
         return None
     try:
         if Path(path).stat().st_mode & 0o007:
-            raise ConfigError(f"{path}: every user may read this token; chmod 640 it, group video for the service")
+            raise ConfigError(f"{path}: every user may read this token", "chmod 640 it, group video for the service")
         token = read_capped(Path(path), _TOKEN_BYTES).decode("ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not ASCII"
         advice = "; the service's group is video" if isinstance(error, PermissionError) else ""
         raise ConfigError(f"{shown_file(path)}: cannot read the token: {reason}{advice}") from None
     if len(token) < MIN_TOKEN or not token.isprintable() or " " in token:
-        raise ConfigError(f"{path}: a token has at least {MIN_TOKEN} characters, no spaces; try: openssl rand -hex 16")
+        raise ConfigError(
+            f"{path}: a token has at least {MIN_TOKEN} characters, no spaces", "try: openssl rand -hex 16"
+        )
     return token

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.records import LabelledFrame
 from edge_runtime.sinks.record_file import Caps, RecordFile
 
 
@@ -25,8 +25,8 @@ class JsonlFileSink:
         """Older files deleted to stay under the cap."""
         return self._file.deleted
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
-        self._file.append(record.to_json().encode() + b"\n")
+    def write(self, labelled: LabelledFrame) -> None:
+        self._file.append(labelled.record.to_json().encode() + b"\n")
 
     def close(self) -> None:
         self._file.close()
@@ -43,11 +43,11 @@ class JsonlStdoutSink:
             os.write(sys.stdout.fileno(), b"")
         except OSError as error:
             if error.errno == errno.EBADF:
-                raise ConfigError("standard output is closed; redirect it, or give --output FILE") from None
+                raise ConfigError("standard output is closed", "redirect it, or give --output FILE") from None
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+    def write(self, labelled: LabelledFrame) -> None:
         # After half a line (stdout may be a file on a full disk) a newline first, so that only that line is bad.
-        line = memoryview(b"\n" * self._torn + record.to_json().encode() + b"\n")
+        line = memoryview(b"\n" * self._torn + labelled.record.to_json().encode() + b"\n")
         try:
             while line:
                 written = os.write(sys.stdout.fileno(), line)

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge_runtime.config import Config, MqttConfig
-from edge_runtime.records import Frame, LabelRecord
+from edge_runtime.records import LabelledFrame, LabelRecord
 from edge_runtime.sinks.mqtt_link import Link
 from edge_runtime.sinks.mqtt_topics import MAX_LABEL_TOPICS, USUAL_PREFIX, Topics, config_topic, read_former
 
@@ -46,8 +46,9 @@ class Pace:
         self._key: tuple[str, ...] | None = None
         self._not_before_s = self._look_s = float("-inf")
 
-    def wants(self, record: LabelRecord, frame: Frame | None) -> tuple[LabelRecord, tuple[str, ...]] | None:
+    def wants(self, labelled: LabelledFrame) -> tuple[LabelRecord, tuple[str, ...]] | None:
         """A record where something changed, at most every ``MIN_INTERVAL_S``; else one every ``LOOK_S``."""
+        record = labelled.record
         now_s = time.monotonic()
         key = _key(record)
         changed = key != self._key

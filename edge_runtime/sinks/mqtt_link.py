@@ -68,7 +68,7 @@ class Link:
             from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
         except ImportError:
-            raise ConfigError("mqtt: paho-mqtt is not installed; pip install 'edge-label[mqtt]'") from None
+            raise ConfigError("mqtt: paho-mqtt is not installed", "pip install 'edge-label[mqtt]'") from None
 
         class LastingClient(Client):  # type: ignore[misc]  # an extra, which mypy does not see
             """paho's thread survives an OSError of a connection attempt, and dies of anything else."""
@@ -219,11 +219,13 @@ def _use_tls(client: Any, config: MqttConfig) -> None:
     for key in ("ca_file", "cert_file", "key_file"):  # the library does not say which
         path = getattr(config, key)
         if path and ("\0" in path or not os.access(path, os.R_OK)):
-            raise ConfigError(f"mqtt.{key}: {shown_file(path)} is not there, or may not be read; check path and rights")
+            raise ConfigError(
+                f"mqtt.{key}: {shown_file(path)} is not there, or may not be read", "check path and rights"
+            )
     try:
         client.tls_set(config.ca_file, config.cert_file, config.key_file)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"mqtt: a certificate file cannot be used: {error}; check ca_file, cert_file") from None
+        raise ConfigError(f"mqtt: a certificate file cannot be used: {error}", "check ca_file, cert_file") from None
 
 
 def _refusal(reason: str, config: MqttConfig) -> str:
@@ -302,7 +304,7 @@ def read_credentials(path: Path) -> tuple[str, str]:
     try:
         mode = path.stat().st_mode
         if mode & 0o007:
-            raise ConfigError(f"{path}: every user may read this password; chmod 640 it, group video for the service")
+            raise ConfigError(f"{path}: every user may read this password", "chmod 640 it, group video for the service")
         if not path.is_file():
             raise ConfigError(f"{path}: must be a file of one line, user:password")
         with path.open("rb") as stream:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime import __version__
 from edge_runtime.config import MqttConfig, plain_name
 from edge_runtime.digest import sha256_hex
+from edge_runtime.version import __version__
 
 MAX_LABEL_TOPICS = 64
 USUAL_PREFIX = "homeassistant"

@@ -18,7 +18,7 @@ from pathlib import Path
 from edge_runtime.config import PreviewConfig
 from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import DataError
-from edge_runtime.records import CameraState, Frame, LabelRecord
+from edge_runtime.records import CameraState, Frame, LabelledFrame, LabelRecord
 from edge_runtime.sinks.changes import LabelChanges
 from edge_runtime.sinks.http import HttpServer, Response, read_token
 
@@ -38,7 +38,7 @@ class PreviewSink:
     ) -> None:
         self._to_jpeg = to_jpeg
         self._camera_state = camera_state
-        self._newest: tuple[LabelRecord, Frame | None] | None = None
+        self._newest: LabelledFrame | None = None
         self._encoded: tuple[Frame, bytes] | None = None  # one picture for all viewers; the server's thread only
         self._changes = LabelChanges()
         self._events: deque[dict[str, object]] = deque(maxlen=MAX_EVENTS)
@@ -55,9 +55,10 @@ class PreviewSink:
         """Where it listens."""
         return self._server.address
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+    def write(self, labelled: LabelledFrame) -> None:
         """Note the newest record and frame, and what changed."""
-        self._newest = (record, frame)
+        record = labelled.record
+        self._newest = labelled
         on, off = self._changes(record)
         if on or off:
             with self._lock:
@@ -83,13 +84,13 @@ class PreviewSink:
             events = list(self._events)
         state = {
             "camera_state": self._camera_state(),
-            "record": newest[0].to_dict() if newest else None,
+            "record": newest.record.to_dict() if newest else None,
             "events": events,
         }
         return Response(json.dumps(state, allow_nan=False).encode(), "application/json")
 
     def _answer_picture(self) -> Response:
-        frame = self._newest[1] if self._newest else None
+        frame = self._newest.frame if self._newest else None
         if frame is None:
             return Response(b"no picture yet\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         try:

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from edge_runtime import __version__
 from edge_runtime.config import PrometheusConfig
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.files import write_atomically
-from edge_runtime.records import CameraState, Frame, LabelRecord, RecordState
+from edge_runtime.records import CameraState, LabelledFrame, LabelRecord, RecordState
 from edge_runtime.sinks.changes import LabelChanges
 from edge_runtime.sinks.http import HttpServer, Response, read_token
+from edge_runtime.version import __version__
 
 log = logging.getLogger("edge_label.prometheus")
 
@@ -68,7 +68,7 @@ class PrometheusSink:
         if config.textfile:
             path = Path(config.textfile)
             if not path.parent.is_dir():
-                raise ConfigError(f"{path.parent}: no such folder for prometheus.textfile; create it")
+                raise ConfigError(f"{path.parent}: no such folder for prometheus.textfile", "create it")
             arguments = (path, config.every_s)
             self._writer = threading.Thread(target=self._write_files, args=arguments, name="prometheus", daemon=True)
         if config.listen:  # last: what is refused must not go on being served
@@ -80,8 +80,9 @@ class PrometheusSink:
         """Where it listens."""
         return self._server.address if self._server else None
 
-    def write(self, record: LabelRecord, frame: Frame | None) -> None:
+    def write(self, labelled: LabelledFrame) -> None:
         """Count one record."""
+        record = labelled.record
         if self._writer and self._writer.ident is None:
             self._writer.start()  # not earlier: a reload makes the new sink before the old one takes its file away
         with self._lock:

@@ -70,13 +70,13 @@ class RecordFile:
         try:
             self._fd = _claimed(path)
         except TakenError as error:
-            raise ConfigError(f"{path}: {error.strerror}; stop that, or give another output.file") from None
+            raise ConfigError(f"{path}: {error.strerror}", "stop that, or give another output.file") from None
         except BlockingIOError:  # by the sink that a reload replaces: it is closed before this one gets a record
             pass
         except OSError as error:
             if error.errno in _MISTAKES:
                 advice = f"make the folder {path.parent}" if error.errno == errno.ENOENT else "choose another file"
-                raise ConfigError(f"{path}: cannot write there: {error.strerror}; {advice}") from None
+                raise ConfigError(f"{path}: cannot write there: {error.strerror}", f"{advice}") from None
             log.warning("%s: %s; records are lost until that is over", path, error.strerror)
         if caps:
             room.join(self)

@@ -96,13 +96,13 @@ class Spool:
             probe.touch(exist_ok=False)
             probe.unlink()
         except TakenError as error:
-            raise ConfigError(f"{folder}: {error.strerror}; stop that, or give another triggers.spool") from None
+            raise ConfigError(f"{folder}: {error.strerror}", "stop that, or give another triggers.spool") from None
         except BlockingIOError:  # the spool that a reload replaces: it is closed before this one is opened
             pass
         except OSError as error:
             if error.errno not in _MAY_PASS:
                 self.close()
-                raise ConfigError(f"{folder}: cannot be the spool: {error.strerror}; choose another folder") from None
+                raise ConfigError(f"{folder}: cannot be the spool: {error.strerror}", "choose another folder") from None
             log.warning("%s: %s; captures are lost until that is over", folder, error.strerror)
 
     @property

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.config import Condition, TriggerRule, TriggersConfig
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.records import Frame, LabelRecord, LabelScore
+from edge_runtime.records import Frame, LabelledFrame, LabelRecord, LabelScore
 from edge_runtime.sinks import avi
 from edge_runtime.sinks.avi import AviWriter
 from edge_runtime.sinks.hook import WAITING, Hook
@@ -129,10 +129,10 @@ class Rule:
         self._diversity: Diversity | None = None  # with ``min_distance``, from the first record on
         self._bundle: str | None = None  # the one whose embeddings are in there
 
-    def fires(self, record: LabelRecord, scores: Mapping[str, LabelScore], frame: Frame) -> bool:
+    def fires(self, labelled: LabelledFrame, scores: Mapping[str, LabelScore], captured_s: float) -> bool:
         """Whether this frame is to be kept; a True is remembered."""
         config = self.config
-        true = config.when is None or holds(config.when, scores, record.state)
+        true = config.when is None or holds(config.when, scores, labelled.record.state)
         rose = true and not self._was_true
         self._was_true = true
         self._owed = self._owed and true
@@ -140,30 +140,31 @@ class Rule:
         every_frame = config.edge == "level" or config.when is None
         if not (true if every_frame else rose or self._owed):
             return False
-        if frame.captured_s < self._not_before:
+        if captured_s < self._not_before:
             return False
 
-        if config.min_distance is not None and record.bundle != self._bundle:
+        if config.min_distance is not None and labelled.record.bundle != self._bundle:
             # A reload brought another bundle: its embeddings cannot be compared with those of before.
-            self._bundle = record.bundle
+            self._bundle = labelled.record.bundle
             self._diversity = Diversity(config.min_distance)
         if self._diversity is not None:
-            if frame.embedding is None or not self._diversity.is_new(frame.embedding):
+            embedding = labelled.embedding
+            if embedding is None or not self._diversity.is_new(embedding):
                 return False
-            self._diversity.remember(frame.embedding)
+            self._diversity.remember(embedding)
 
         self._owed = False
-        self._fired_s = frame.captured_s
-        self._not_before = frame.captured_s + max(config.min_interval_s, config.post_s)  # one open clip a rule
+        self._fired_s = captured_s
+        self._not_before = captured_s + max(config.min_interval_s, config.post_s)  # one open clip a rule
         return True
 
-    def lost(self, frame: Frame) -> None:
+    def lost(self, captured_s: float, embedding: NDArray[Any] | None) -> None:
         """The frame it fired for will not be kept: it may fire again, a second after that one."""
-        if self._diversity is not None and frame.embedding is not None:
-            self._diversity.forget(frame.embedding)
-        if frame.captured_s == self._fired_s:  # else a newer one is on its way, and that one counts
+        if self._diversity is not None and embedding is not None:
+            self._diversity.forget(embedding)
+        if captured_s == self._fired_s:  # else a newer one is on its way, and that one counts
             self._owed = True
-            self._not_before = min(self._not_before, frame.captured_s + AGAIN_S)
+            self._not_before = min(self._not_before, captured_s + AGAIN_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,7 @@ class Task:
 
     record: LabelRecord
     frame: Frame | None
+    embedding: NDArray[Any] | None = None
     sampled: bool = False  # into the ring, and into every open clip
     fired: tuple[Rule, ...] = ()
     fired_before: int = 0
@@ -191,8 +193,10 @@ class Rules:
         self._wake = True  # the sink is to get the next record, whatever that holds: here, to open its spool
         self.fired = 0
 
-    def wants(self, record: LabelRecord, frame: Frame | None) -> tuple[Task] | None:
+    def wants(self, labelled: LabelledFrame) -> tuple[Task] | None:
         """A task when this frame is to be kept, or to go through the ring, or when a clip is to end."""
+        record = labelled.record
+        frame = labelled.frame
         now_s = record.mono_s if frame is None else frame.captured_s
         if self._clip_open and now_s > self._clips_end_s:
             self._clip_open = False
@@ -200,10 +204,10 @@ class Rules:
         wake = self._wake
         self._wake = False
         if frame is None or record.state == "invalid":  # nothing to keep, nothing that a rule could have seen
-            return self._task(record, None) if wake else None
+            return self._task(LabelledFrame(record)) if wake else None
 
         scores = {label.name: label for label in record.labels}
-        fired = tuple(rule for rule in self._rules if rule.fires(record, scores, frame))
+        fired = tuple(rule for rule in self._rules if rule.fires(labelled, scores, frame.captured_s))
         sampled = (self._clip_open or self._looks_back) and frame.captured_s >= self._next_sample_s
         if sampled:
             planned_s = self._next_sample_s + self._interval_s
@@ -215,19 +219,17 @@ class Rules:
                 self._clips_end_s = max(self._clips_end_s, frame.captured_s + rule.config.post_s)
         if not (sampled or fired or wake):
             return None
-        return self._task(record, frame, sampled, fired)
+        return self._task(labelled, sampled, fired)
 
     def dropped(self, task: Task) -> None:
         """A full queue gave this task up: its rules may fire again, and the next record ends clips in its place."""
         self._wake = True
         for rule in task.fired:
             if task.frame is not None:
-                rule.lost(task.frame)
+                rule.lost(task.frame.captured_s, task.embedding)
 
-    def _task(
-        self, record: LabelRecord, frame: Frame | None, sampled: bool = False, fired: tuple[Rule, ...] = ()
-    ) -> tuple[Task]:
-        task = Task(record, frame, sampled, fired, self.fired)
+    def _task(self, labelled: LabelledFrame, sampled: bool = False, fired: tuple[Rule, ...] = ()) -> tuple[Task]:
+        task = Task(labelled.record, labelled.frame, labelled.embedding, sampled, fired, self.fired)
         self.fired += len(fired)
         return (task,)
 
@@ -449,4 +451,4 @@ def check_labels(config: TriggersConfig, names: Sequence[str]) -> None:
             if label not in names:
                 near = difflib.get_close_matches(label, names, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else "edge-label labels list SET shows what can be on"
-                raise ConfigError(f"triggers: rule {rule.name}: the label set has no '{label}' to report; {hint}")
+                raise ConfigError(f"triggers: rule {rule.name}: the label set has no '{label}' to report", f"{hint}")

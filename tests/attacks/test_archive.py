@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_runtime.config import ModelConfig
+from edge_runtime.engine import start_engine
 from edge_runtime.errors import BundleError, ConfigError, EdgeLabelError, NoInputError
 from edge_runtime.install import install_bundle
 from edge_runtime.model.archive import _members, unpack
@@ -24,7 +25,6 @@ from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.store import BundleStore
 from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
 from edge_runtime.model.writable_store import opened
-from edge_runtime.service import start_engine
 from tests.commands import need
 from tests.daemon import Daemon, records_of, wait_until
 from tests.tiny import DIM, SPACE, npy_bytes, text_rows, write_tiny_bundle

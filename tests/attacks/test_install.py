@@ -320,7 +320,7 @@ import logging, sys
 logging.basicConfig(format="%(message)s")
 from edge_runtime.config import ModelConfig
 from edge_runtime.model.self_test import _become_nobody
-from edge_runtime.service import start_engine
+from edge_runtime.engine import start_engine
 _become_nobody()
 engine = start_engine(ModelConfig(bundle=sys.argv[1], labels="colours"))
 print(engine.manifest.version)

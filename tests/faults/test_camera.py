@@ -53,7 +53,7 @@ class Scripted:
         if step is None and self._after:
             return self._after()
         if step is None or isinstance(step, Exception):
-            raise step or DeviceError("end of script", "no_signal")
+            raise step or DeviceError("end of script", state="no_signal")
         return step
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ def test_a_thousand_reconnects_keep_threads_and_descriptors_constant(monkeypatch
         def grab(self) -> Frame:
             self._frames -= 1
             if self._frames < 0:
-                raise DeviceError("cable out", "no_signal")
+                raise DeviceError("cable out", state="no_signal")
             return picture(self._frames)
 
         def close(self) -> None:

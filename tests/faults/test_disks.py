@@ -23,7 +23,7 @@ from edge_runtime import files
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import CameraConfig, Condition, TriggerRule, TriggersConfig
 from edge_runtime.errors import ConfigError
-from edge_runtime.records import Frame
+from edge_runtime.records import Frame, LabelledFrame
 from edge_runtime.service import _kind
 from edge_runtime.sinks import room
 from edge_runtime.sinks.avi import AviWriter
@@ -641,7 +641,7 @@ def test_what_triggers_write_is_recognised_as_ours(tmp_path: Path):
     config = TriggersConfig(str(tmp_path), (rule,))
     sink = TriggerSink(config, JpegEncoder())
     made, frame = record(), Frame(np.zeros((48, 64, 3), np.uint8), "bgr", 1.0, 0.0)
-    item = Rules(config, ()).wants(made, frame)
+    item = Rules(config, ()).wants(LabelledFrame(made, frame))
     assert item is not None
     sink.write(*item)
     sink.close()

@@ -13,10 +13,10 @@ from edge_runtime.bench import builtin_jpeg
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import ModelConfig, PrivacyConfig, load_config
+from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame
-from edge_runtime.service import load_engine
 from edge_runtime.sinks.console import live_line
 from tests.daemon import Daemon, records_of, wait_until, write_config
 from tests.doubles.mjpeg_camera import MjpegCamera
@@ -38,20 +38,20 @@ PICTURES = {
 def test_every_kind_of_frame_is_masked_and_its_original_is_gone(encoding: str):
     original = PICTURES[encoding]
     frame = Frame(original, encoding, 0.0, 0.0)  # type: ignore[arg-type]
-    Privacy(PrivacyConfig(masks=LEFT))(frame)
-    width = frame.data.shape[1]
-    assert frame.encoding in ("bgr", "grey", "y16", "f32")
-    assert frame.data[:, : width // 2].max() == 0
-    assert frame.data[:, width // 2 + 2 :].mean() > 1
-    assert not np.shares_memory(frame.data, original), "the capture thread compares the original with the next frame"
+    seen = Privacy(PrivacyConfig(masks=LEFT))(frame)
+    width = seen.data.shape[1]
+    assert seen.encoding in ("bgr", "grey", "y16", "f32")
+    assert seen.data[:, : width // 2].max() == 0
+    assert seen.data[:, width // 2 + 2 :].mean() > 1
+    assert not np.shares_memory(seen.data, original), "the capture thread compares the original with the next frame"
 
 
 @pytest.mark.fault("G3")
 def test_depth_of_64_bits_is_masked_too():
     frame = Frame(np.full((48, 64), 2.0, np.float64), "f32", 0.0, 0.0)
-    Privacy(PrivacyConfig(masks=LEFT))(frame)
-    assert frame.encoding == "f32"
-    assert frame.data[:, :32].max() == 0
+    seen = Privacy(PrivacyConfig(masks=LEFT))(frame)
+    assert seen.encoding == "f32"
+    assert seen.data[:, :32].max() == 0
 
 
 @pytest.mark.fault("G3")
@@ -78,13 +78,13 @@ def test_the_encoder_sees_the_mask(tiny_bundle: Path):
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[:, :32, 2] = 255
     picture[:, 32:, 0] = 160
-    open_eyes = Pipeline(engine, camera="x").process(Frame(picture.copy(), "bgr", 0.0, 0.0))
+    open_eyes = Pipeline(engine, camera="x").process(Frame(picture.copy(), "bgr", 0.0, 0.0)).record
     masked = Pipeline(engine, camera="x", privacy=Privacy(PrivacyConfig(masks=LEFT)))
-    frame = Frame(picture, "bgr", 0.0, 0.0)
-    record = masked.process(frame)
+    labelled = masked.process(Frame(picture, "bgr", 0.0, 0.0))
     assert open_eyes.labels[0].name == "red"
-    assert record.labels[0].name == "blue"
-    assert frame.data[:, :32].max() == 0, "what the sinks get is masked too"
+    assert labelled.record.labels[0].name == "blue"
+    assert labelled.frame is not None
+    assert labelled.frame.data[:, :32].max() == 0, "what the sinks get is masked too"
 
 
 @pytest.mark.fault("G3")
@@ -93,9 +93,10 @@ def test_a_frame_that_does_not_decode_is_blanked(tiny_bundle: Path):
     engine = load_engine(ModelConfig(bundle=str(tiny_bundle), labels="colours"))
     broken = np.concatenate([builtin_jpeg()[:30000], np.zeros(100, np.uint8)])
     frame = Frame(broken, "mjpg", 0.0, 0.0)
-    record = Pipeline(engine, camera="x", privacy=Privacy(PrivacyConfig(masks=LEFT))).process(frame)
-    assert record.state == "invalid"
-    assert frame.data.max() == 0
+    labelled = Pipeline(engine, camera="x", privacy=Privacy(PrivacyConfig(masks=LEFT))).process(frame)
+    assert labelled.record.state == "invalid"
+    assert labelled.frame is not None
+    assert labelled.frame.data.max() == 0
     with pytest.raises(DataError):
         Privacy(PrivacyConfig(masks=LEFT))(Frame(broken, "mjpg", 0.0, 0.0))
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.records import LabelledFrame
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.jsonl import JsonlFileSink
 from edge_runtime.sinks.record_file import Caps, RecordFile
@@ -428,7 +429,7 @@ def test_what_the_cap_cost_is_counted(tmp_path: Path, caplog: pytest.LogCaptureF
     thread = SinkThread(sink, lossless=True)
     with caplog.at_level(logging.WARNING):
         for n in range(50):
-            thread.put(record(seq=n), None)
+            thread.put(LabelledFrame(record(seq=n)))
         thread.close()
     assert sink.deleted > 5
     assert caplog.text == ""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.config import ModelConfig
+from edge_runtime.engine import load_engine
 from edge_runtime.errors import DataError, UsageError
-from edge_runtime.service import load_engine
 from tools import evaluate
 from tools.factory.evaluation import labelled
 from tools.measure import flips, sink_cost, soak, variants

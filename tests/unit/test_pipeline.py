@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from edge_runtime.config import ModelConfig
+from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, json_schema
-from edge_runtime.service import load_engine
 from tests.tiny import write_tiny_bundle
 
 
@@ -30,26 +31,26 @@ def coloured(*bgr: int) -> Frame:
 
 @pytest.mark.parametrize(("bgr", "name"), [((0, 0, 255), "red"), ((0, 255, 0), "green"), ((255, 0, 0), "blue")])
 def test_a_coloured_picture_gets_the_word_for_its_colour(pipeline: Pipeline, bgr: tuple[int, ...], name: str):
-    record = pipeline.process(coloured(*bgr))
+    record = pipeline.process(coloured(*bgr)).record
     assert record.state == "ok"
     assert [s.name for s in record.labels if s.on] == [name]
     jsonschema.validate(json.loads(record.to_json()), json_schema())
 
 
 def test_nothing_to_say_is_said_as_unknown(pipeline: Pipeline):
-    record = pipeline.process(coloured(90, 90, 90))
+    record = pipeline.process(coloured(90, 90, 90)).record
     assert record.state == "unknown"
     assert record.labels
 
 
 def test_a_broken_jpeg_is_invalid_and_the_next_frame_is_fine(pipeline: Pipeline):
-    record = pipeline.process(Frame(np.zeros(100, np.uint8), "mjpg", 5.0, 1.7e9))
+    record = pipeline.process(Frame(np.zeros(100, np.uint8), "mjpg", 5.0, 1.7e9)).record
     assert (record.state, record.labels) == ("invalid", ())
-    assert pipeline.process(coloured(0, 0, 255)).state == "ok"
+    assert pipeline.process(coloured(0, 0, 255)).record.state == "ok"
 
 
 def test_seq_has_no_gaps_and_times_add_up(pipeline: Pipeline):
-    records = [pipeline.process(coloured(0, 0, 255)) for _ in range(5)]
+    records = [pipeline.process(coloured(0, 0, 255)).record for _ in range(5)]
     assert [r.seq for r in records] == [0, 1, 2, 3, 4]
     for r in records:
         assert r.ms.total == pytest.approx(
@@ -61,7 +62,7 @@ def test_seq_has_no_gaps_and_times_add_up(pipeline: Pipeline):
 @pytest.mark.parametrize("grey", [0, 255, 128])
 def test_black_white_and_flat_pictures_get_no_label(pipeline: Pipeline, grey: int):
     noise = np.random.default_rng(0).normal(grey, 4, (480, 640, 3)).clip(0, 255).astype(np.uint8)
-    record = pipeline.process(Frame(noise, "bgr", 5.0, 1.7e9))
+    record = pipeline.process(Frame(noise, "bgr", 5.0, 1.7e9)).record
     assert record.state == "low_information"
     assert record.labels
     assert not any(label.on for label in record.labels)
@@ -69,9 +70,8 @@ def test_black_white_and_flat_pictures_get_no_label(pipeline: Pipeline, grey: in
 
 @pytest.mark.fault("C4")
 def test_a_frozen_picture_gets_no_label(pipeline: Pipeline):
-    frame = coloured(0, 0, 255)
-    frame.frozen = True
-    record = pipeline.process(frame)
+    frame = replace(coloured(0, 0, 255), frozen=True)
+    record = pipeline.process(frame).record
     assert (record.state, record.camera_state) == ("frozen", "frozen")
     assert record.labels[0].score > 0.9
     assert not any(label.on for label in record.labels)
@@ -79,16 +79,16 @@ def test_a_frozen_picture_gets_no_label(pipeline: Pipeline):
 
 @pytest.mark.fault("C6")
 def test_broken_frames_are_counted_in_every_later_record(pipeline: Pipeline):
-    assert "corrupt" not in json.loads(pipeline.process(coloured(0, 0, 255)).to_json())
+    assert "corrupt" not in json.loads(pipeline.process(coloured(0, 0, 255)).record.to_json())
     for _ in range(2):
         pipeline.process(Frame(np.zeros(100, np.uint8), "mjpg", 5.0, 1.7e9))
-    record = pipeline.process(coloured(0, 0, 255))
+    record = pipeline.process(coloured(0, 0, 255)).record
     assert json.loads(record.to_json())["corrupt"] == 2
 
 
 def test_a_second_without_a_frame_has_a_record_that_says_why(pipeline: Pipeline):
     pipeline.process(coloured(0, 0, 255))
-    record = pipeline.explain("no_device", 1.0)
+    record = pipeline.explain("no_device", 1.0).record
     assert (record.seq, record.state, record.camera_state, record.labels) == (1, "stale", "no_device", ())
     jsonschema.validate(json.loads(record.to_json()), json_schema())
 
@@ -115,7 +115,7 @@ def test_the_record_says_what_the_frame_was_taken_for(
 ):
     folder = write_tiny_bundle(tmp_path / "multi", {"input": tiny_input("rgb", "ir", "depth")})
     config = ModelConfig(bundle=str(folder), labels="colours", modality=wanted)  # type: ignore[arg-type]
-    record = Pipeline(load_engine(config), camera="test").process(Frame(data, encoding, 5.0, 1.7e9))  # type: ignore[arg-type]
+    record = Pipeline(load_engine(config), camera="test").process(Frame(data, encoding, 5.0, 1.7e9)).record  # type: ignore[arg-type]
     assert record.modality == modality
     assert record.labels
     jsonschema.validate(json.loads(record.to_json()), json_schema())

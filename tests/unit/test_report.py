@@ -13,7 +13,7 @@ from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.cli import main
 from edge_runtime.config import TriggerRule, TriggersConfig
 from edge_runtime.errors import DataError
-from edge_runtime.records import Frame, LabelScore, StageTimes
+from edge_runtime.records import Frame, LabelledFrame, LabelScore, StageTimes
 from edge_runtime.report import MAX_EVENTS, chart, read_run, to_html
 from edge_runtime.sinks.triggers import Rules, TriggerSink
 from tests.chromium import dom
@@ -122,8 +122,8 @@ def test_events_show_the_picture_that_was_kept_of_them(tmp_path: Path):
     config = TriggersConfig(str(spool), rules)
     sink = TriggerSink(config, JpegEncoder())
     made = record(seq=45, mono_s=54.5, labels=(LabelScore("snow", 0.9, 0.5, True),))
-    frame = Frame(np.full((48, 64, 3), 200, np.uint8), "bgr", 54.5, 0.0, embedding=np.ones(4, np.float32) / 2)
-    item = Rules(config, ()).wants(made, frame)
+    frame = Frame(np.full((48, 64, 3), 200, np.uint8), "bgr", 54.5, 0.0)
+    item = Rules(config, ()).wants(LabelledFrame(made, frame, np.ones(4, np.float32) / 2))
     assert item is not None
     sink.write(*item)
     sink.close()

@@ -20,8 +20,8 @@ import edge_runtime.pipeline as pipeline_module
 from edge_runtime.bench import builtin_jpeg
 from edge_runtime.camera.live import LiveSource
 from edge_runtime.config import CameraConfig, ModelConfig
+from edge_runtime.engine import Engine, load_model
 from edge_runtime.records import Frame
-from edge_runtime.service import load_model
 from edge_runtime.sinks.jsonl import JsonlFileSink
 from edge_runtime.telemetry import read_vitals
 
@@ -50,7 +50,7 @@ def then_mark(step: Callable[..., Any], label: int) -> Callable[..., Any]:
 
 def main() -> None:
     config = ModelConfig(bundle=sys.argv[1], labels=sys.argv[2], threads=1)
-    engine = pipeline_module.Engine(*load_model(config), config)
+    engine = Engine(*load_model(config), config)
     pipeline = pipeline_module.Pipeline(engine, camera="/dev/video0")
     vitals = read_vitals()
     pipeline._vitals = lambda: vitals  # read once a second in service, so traced on its own below
@@ -58,9 +58,7 @@ def main() -> None:
     pipeline_module.is_flat = then_mark(pipeline_module.is_flat, CHECK)
     engine.preprocess = then_mark(engine.preprocess, PREPROCESS)
     engine.encode = then_mark(engine.encode, ENCODE)
-    score = engine.score
-    engine.score = then_mark(score, SCORE)
-    engine.score.labels = score.labels
+    engine.score.ranked = then_mark(engine.score.ranked, SCORE)
     source = HandOver("/dev/video0", lambda: None, CameraConfig(source="/dev/video0"))
     folder = tempfile.TemporaryDirectory()
     sink = JsonlFileSink(Path(folder.name) / "records.jsonl", None)
@@ -73,12 +71,12 @@ def main() -> None:
         source._publish(Frame(buffers[-1], "mjpg", time.monotonic(), time.time()))
         frame = source.read(1.0)
         mark(CAPTURE)
-        record = pipeline.process(frame)
-        sink.write(record, frame)
+        labelled = pipeline.process(frame)
+        sink.write(labelled)
         mark(RECORD)
         read_vitals()
         mark(VITALS)
-    print(record.to_json())
+    print(labelled.record.to_json())
 
 
 main()

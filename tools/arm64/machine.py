@@ -299,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _machine(args: argparse.Namespace) -> int:
     if args.verb == "run" and not args.program.is_file():
-        raise UsageError(f"{args.program}: no such file; give a Python program to run there")
+        raise UsageError(f"{args.program}: no such file", "give a Python program to run there")
     start = time.monotonic()
     machine = build(args.bundle)
     seconds = time.monotonic() - start

@@ -21,9 +21,9 @@ import numpy as np
 from edge_runtime.camera import open_source
 from edge_runtime.config import CameraConfig, ConsensusConfig, ModelConfig
 from edge_runtime.consensus import Consensus
+from edge_runtime.engine import Engine, load_engine
 from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.pipeline import Engine, Pipeline
-from edge_runtime.service import load_engine
+from edge_runtime.pipeline import Pipeline
 from tools.lib.command import run_verb, verb_parser
 
 LOOK_S = 0.5  # how far the reference filter looks to either side
@@ -58,7 +58,7 @@ def read_clip(path: Path, engine: Engine) -> Clip:
         times.append(frame.video_s)
     source.close()
     if len(times) < 2:
-        raise DataError(f"{path}: {len(times)} frames in it; give a video of some seconds")
+        raise DataError(f"{path}: {len(times)} frames in it", "give a video of some seconds")
     return Clip(path.name, np.array(votes), np.array(times))
 
 

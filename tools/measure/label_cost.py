@@ -55,7 +55,7 @@ def phrases_outside(bank: TextBank, count: int) -> list[str]:
     phrases = list(itertools.islice((p for p in made if bank.find(p) is None), count))
     if len(phrases) < count:
         raise UsageError(
-            f"the bank's names give {len(phrases)} phrases, not {count}; ask for fewer"
+            f"the bank's names give {len(phrases)} phrases, not {count}", "ask for fewer"
         )
     return phrases
 

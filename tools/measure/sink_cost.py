@@ -366,7 +366,7 @@ def _sink_cost(args: argparse.Namespace) -> int:
         print(json.dumps(run_blocks(Path(config), form, int(pairs))))
         return 0
     if args.clip is None or not args.clip.is_file():
-        raise UsageError(f"{args.clip}: no such clip; give a video file")
+        raise UsageError(f"{args.clip}: no such clip", "give a video file")
     if args.pairs < FEWEST_PAIRS:
         raise UsageError(f"--pairs {args.pairs}: fewer than {FEWEST_PAIRS} give no 95 % interval")
 

@@ -125,7 +125,7 @@ def soak(
         if len(samples) < 4 or all(record["state"] == "stale" for record in records):
             said = next(reversed(log.read_text(errors="replace").strip().splitlines()), "nothing")
             raise DataError(
-                f"no frames or too short to judge; edge-label ended with {code} and said: {said}"
+                "no frames or too short to judge", f"edge-label ended with {code} and said: {said}"
             )
     return _judge(samples, records, absences, code), samples, records
 

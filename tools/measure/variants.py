@@ -93,7 +93,7 @@ def measure_frames(videos: str) -> None:
     shown = {"bench": [builtin_jpeg()]}
     paths = sorted(p for p in Path(videos).glob("*") if p.suffix in (".avi", ".mp4"))
     if not paths:
-        raise NoInputError(f"{videos}: no videos there (.avi, .mp4); give a folder of them")
+        raise NoInputError(f"{videos}: no videos there (.avi, .mp4)", "give a folder of them")
     for path in paths:
         video = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
         shown[path.name] = []
@@ -101,7 +101,7 @@ def measure_frames(videos: str) -> None:
             video.set(cv2.CAP_PROP_POS_FRAMES, int(at))
             whole = video.read()[1]
             if whole is None:
-                raise DataError(f"{path}: frame {int(at)} cannot be read; is this a video?")
+                raise DataError(f"{path}: frame {int(at)} cannot be read", "is this a video?")
             width = min(whole.shape[1], whole.shape[0] * 4 // 3)
             cut = whole[:, (whole.shape[1] - width) // 2 :][:, :width]
             small = cv2.resize(cut, (640, 480), interpolation=cv2.INTER_AREA)

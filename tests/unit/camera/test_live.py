@@ -31,7 +31,7 @@ class StepCamera:
         self.done.release()
         self.go.acquire()
         if self.gone:
-            raise DeviceError("cable out", "no_device")
+            raise DeviceError("cable out", state="no_device")
         self.count += 1
         return Frame(np.full((2, 2, 3), self.count, np.uint8), "bgr", time.monotonic(), time.time())
 
@@ -102,7 +102,7 @@ def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(monkey
     def open_device() -> StepCamera:
         found = next(opened)
         if found is None:
-            raise DeviceError("no such camera", "no_device")
+            raise DeviceError("no such camera", state="no_device")
         return found
 
     source = LiveSource("x", open_device, CameraConfig())
@@ -122,7 +122,7 @@ def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(monkey
 
 def test_on_request_a_missing_camera_is_an_error():
     def no_camera():
-        raise DeviceError("no such camera", "no_device")
+        raise DeviceError("no such camera", state="no_device")
 
     source = LiveSource("x", no_camera, CameraConfig(exit_on_error=True))
     with pytest.raises(DeviceError, match="no such camera"):
@@ -149,7 +149,7 @@ def test_a_camera_that_cannot_even_be_looked_for_is_tried_again(monkeypatch: pyt
 
     def opens() -> StepCamera:
         tries.append(time.monotonic())
-        raise DeviceError("not there", "no_device")
+        raise DeviceError("not there", state="no_device")
 
     tries: list[float] = []
     monkeypatch.setattr(live, "LOOK_S", 0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from edge_runtime.model.labels import (
     load_label_set,
     parse_label_set,
 )
+from edge_runtime.records import LabelScore
 
 
 @pytest.fixture
@@ -26,9 +28,17 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return load_bundle(tiny_bundle)
 
 
-def scorer(bundle: Bundle, label_set: LabelSet, **options: int) -> Scorer:
-    labels = compile_labels(label_set, bundle, TextBank.from_bundle(bundle))
-    return Scorer(labels, **options)
+def scorer(
+    bundle: Bundle, label_set: LabelSet, **options: int
+) -> Callable[[np.ndarray], tuple[LabelScore, ...] | None]:
+    """Embedding -> the ranked labels, each frame speaking for itself."""
+    score = Scorer(compile_labels(label_set, bundle, TextBank.from_bundle(bundle)), **options)
+
+    def ranked(embedding: np.ndarray) -> tuple[LabelScore, ...] | None:
+        scores = score(embedding)
+        return None if scores is None else score.ranked(scores, scores.votes)
+
+    return ranked
 
 
 def axis(*weights: float) -> np.ndarray:
@@ -71,7 +81,8 @@ def test_a_background_label_wins_its_group_and_is_never_reported(bundle: Bundle)
     assert red is not None
     assert [(s.name, s.on) for s in green] == [("red", False), ("blue", False)]
     assert [(s.name, s.on) for s in red] == [("red", True), ("blue", False)]
-    assert score.labels.reported == ("red", "blue")
+    compiled = compile_labels(with_background_label(), bundle, TextBank.from_bundle(bundle))
+    assert compiled.reported == ("red", "blue")
 
 
 def test_a_background_label_takes_its_share_of_the_group(bundle: Bundle):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import StuckError
-from edge_runtime.records import Frame
+from edge_runtime.records import Frame, LabelledFrame
 from edge_runtime.sinks import InlineSink, SinkThread, base
 from tests.daemon import wait_until
 from tests.unit.test_records import record
@@ -27,12 +27,12 @@ class Held:
         self.fail = fail
         self.closed = False
 
-    def write(self, item, frame) -> None:
+    def write(self, labelled) -> None:
         self.gate.wait(10)
         if self.fail:
             self.fail -= 1
             raise OSError(28, "No space left on device")
-        self.got.append(item.seq)
+        self.got.append(labelled.record.seq)
 
     def close(self) -> None:
         self.closed = True
@@ -43,7 +43,7 @@ def test_a_stalled_sink_loses_the_oldest_records_and_counts_them():
     sink = Held()
     thread = SinkThread(sink, lossless=False, capacity=4)
     for seq in range(20):
-        thread.put(record(seq=seq), None)
+        thread.put(LabelledFrame(record(seq=seq)))
     sink.gate.set()
     thread.close()
     assert sink.got[-4:] == [16, 17, 18, 19]
@@ -57,7 +57,7 @@ def test_files_lose_nothing():
     sink.gate.set()
     thread = SinkThread(sink, lossless=True, capacity=2)
     for seq in range(50):
-        thread.put(record(seq=seq), None)
+        thread.put(LabelledFrame(record(seq=seq)))
     thread.close()
     assert sink.got == list(range(50))
 
@@ -69,7 +69,7 @@ def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFix
     thread = SinkThread(sink, lossless=True)
     with caplog.at_level(logging.WARNING):
         for seq in range(6):
-            thread.put(record(seq=seq), None)
+            thread.put(LabelledFrame(record(seq=seq)))
         thread.close()
     assert sink.got == [3, 4, 5]
     assert thread.lost == 3
@@ -80,16 +80,16 @@ def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFix
 
 def test_a_mistake_in_a_sink_costs_a_record_and_holds_up_no_file(caplog: pytest.LogCaptureFixture):
     class Mistaken(Held):
-        def write(self, item, frame) -> None:
-            if item.seq == 3:
+        def write(self, labelled) -> None:
+            if labelled.record.seq == 3:
                 raise ValueError("of ours")
-            self.got.append(item.seq)
+            self.got.append(labelled.record.seq)
 
     sink = Mistaken()
     thread = SinkThread(sink, lossless=True, capacity=2)
     with caplog.at_level(logging.WARNING):
         for seq in range(20):
-            thread.put(record(seq=seq), None)
+            thread.put(LabelledFrame(record(seq=seq)))
         thread.close()
     assert sink.got == [seq for seq in range(20) if seq != 3]
     assert thread.lost == 1
@@ -117,7 +117,7 @@ def test_a_sink_that_fails_now_and_then_does_not_fill_the_log(caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         for seq in range(50):
             sink.fail = seq % 2
-            thread.put(record(seq=seq), None)
+            thread.put(LabelledFrame(record(seq=seq)))
             time.sleep(0.002)
         thread.close()
     assert thread.lost > 10
@@ -133,10 +133,10 @@ def test_only_sinks_that_want_pictures_hold_them(pictures: bool):
     thread.put(record(), frame)
     wait_until(thread._queue.empty)  # the sink holds one, and takes no other while the queue is looked at
     for seq in range(300):
-        thread.put(record(seq=seq), frame)
-    held = [item[1] for item in thread._queue.queue if item]
+        thread.put(LabelledFrame(record(seq=seq), frame))
+    held = [item[0].frame for item in thread._queue.queue if item]
     assert len(held) == (4 if pictures else 256)
-    assert all((item is frame) == pictures for item in held)
+    assert all((held_frame is frame) == pictures for held_frame in held)
     sink.gate.set()
     thread.close()
 
@@ -145,7 +145,7 @@ def test_closing_gives_up_on_a_stuck_sink(caplog: pytest.LogCaptureFixture):
     sink = Held()
     thread = SinkThread(sink, lossless=False, capacity=2)
     for seq in range(5):
-        thread.put(record(seq=seq), None)
+        thread.put(LabelledFrame(record(seq=seq)))
     with caplog.at_level(logging.WARNING):
         thread.close(timeout_s=0.05)
     assert "still stuck" in caplog.text
@@ -156,19 +156,19 @@ def test_closing_gives_up_on_a_stuck_sink(caplog: pytest.LogCaptureFixture):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_file_is_not_held_up_for_ever_by_a_thread_that_is_dead(monkeypatch: pytest.MonkeyPatch):
     class Deadly(Held):
-        def write(self, item, frame) -> None:
+        def write(self, labelled) -> None:
             raise SystemExit
 
     monkeypatch.setattr(base, "_LOOK_S", 0.01)
     thread = SinkThread(Deadly(), lossless=True, capacity=1)
-    thread.put(record(), None)
+    thread.put(LabelledFrame(record()))
     thread._thread.join(10)
-    thread.put(record(), None)
+    thread.put(LabelledFrame(record()))
     refused: list[str] = []
 
     def put() -> None:
         try:
-            thread.put(record(), None)
+            thread.put(LabelledFrame(record()))
         except StuckError as error:
             refused.append(str(error))
 
@@ -181,7 +181,7 @@ def test_a_file_is_not_held_up_for_ever_by_a_thread_that_is_dead(monkeypatch: py
 @pytest.mark.fault("P7")
 def test_a_mistake_in_a_sink_without_a_thread_costs_no_frame(caplog: pytest.LogCaptureFixture):
     class Mistaken(Held):
-        def write(self, item, frame) -> None:
+        def write(self, labelled) -> None:
             raise ValueError("of ours")
 
         def close(self) -> None:
@@ -190,7 +190,7 @@ def test_a_mistake_in_a_sink_without_a_thread_costs_no_frame(caplog: pytest.LogC
     outlet = InlineSink(Mistaken())
     with caplog.at_level(logging.WARNING):
         for seq in range(3):
-            outlet.put(record(seq=seq), None)
+            outlet.put(LabelledFrame(record(seq=seq)))
         outlet.close()
     assert outlet.lost == 3
     assert caplog.messages == [
@@ -205,20 +205,20 @@ class Every:
     def __init__(self) -> None:
         self.given_up: list[int] = []
 
-    def wants(self, item, frame):
-        return item, frame
+    def wants(self, labelled):
+        return (labelled,)
 
-    def dropped(self, item, frame) -> None:
-        self.given_up.append(item.seq)
+    def dropped(self, labelled) -> None:
+        self.given_up.append(labelled.record.seq)
 
 
 def test_what_a_stuck_sink_did_not_get_is_counted_and_never_written_later():
     sink, chooser = Held(), Every()
     thread = SinkThread(sink, lossless=False, capacity=4, chooser=chooser)
-    thread.put(record(seq=0), None)
+    thread.put(LabelledFrame(record(seq=0)))
     wait_until(thread._queue.empty)
     for seq in range(1, 8):
-        thread.put(record(seq=seq), None)
+        thread.put(LabelledFrame(record(seq=seq)))
     thread.close(timeout_s=0.05)
     assert (thread.lost, chooser.given_up) == (7, [1, 2, 3, 4, 5, 6, 7])
     sink.gate.set()
@@ -233,6 +233,6 @@ def test_losses_in_both_threads_are_all_counted():
     thread = SinkThread(sink, lossless=False, capacity=1)
     for seq in range(3000):
         sink.fail = seq % 2
-        thread.put(record(seq=seq), None)
+        thread.put(LabelledFrame(record(seq=seq)))
     thread.close(30)
     assert len(sink.got) + thread.lost == 3000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.records import LabelScore
+from edge_runtime.records import LabelledFrame, LabelScore
 from edge_runtime.sinks import console
 from edge_runtime.sinks.console import ConsoleSink, live_line
 from tests.conftest import REPOSITORY
@@ -35,7 +35,7 @@ def test_a_person_gets_one_line_rewritten_at_most_ten_times_a_second(monkeypatch
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     sink = ConsoleSink()
     for _ in range(100):
-        sink.write(of("cat"), None)
+        sink.write(LabelledFrame(of("cat")))
     sink.close()
     assert 9 <= screen.getvalue().count("\r\x1b[K") <= 10
     assert screen.getvalue().count("\n") == 1, "only the end begins a new line"
@@ -78,7 +78,7 @@ def test_a_line_is_never_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "40")
-    ConsoleSink().write(of("a very long label " * 20), None)
+    ConsoleSink().write(LabelledFrame(of("a very long label " * 20)))
     assert len(screen.getvalue().removeprefix("\r\x1b[K")) == 39
 
 

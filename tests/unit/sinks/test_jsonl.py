@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.records import LabelledFrame
 from edge_runtime.sinks.console import live_line
 from edge_runtime.sinks.jsonl import JsonlFileSink
 from tests.unit.test_records import record
@@ -17,7 +18,7 @@ def test_lines_are_appended_and_on_disk_at_once(tmp_path: Path):
     path = tmp_path / "run.jsonl"
     path.write_text('{"old": 1}\n')
     sink = JsonlFileSink(path, None)
-    sink.write(record(seq=7), None)
+    sink.write(LabelledFrame(record(seq=7)))
     assert [json.loads(line) for line in path.read_text().splitlines()][1]["seq"] == 7
     sink.close()
 

@@ -15,7 +15,7 @@ import pytest
 from edge_runtime import strict_yaml
 from edge_runtime.config import Config, MqttConfig
 from edge_runtime.errors import ConfigError
-from edge_runtime.records import LabelScore
+from edge_runtime.records import LabelledFrame, LabelScore
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks import mqtt as mqtt_module
 from edge_runtime.sinks.mqtt import MqttSink, Pace
@@ -45,8 +45,8 @@ def connect(broker: Broker | int, names=NAMES, **settings: object) -> MqttSink:
 class Everything:
     """A chooser for tests: every record, at any pace."""
 
-    def wants(self, item, frame):
-        return item, NAMES
+    def wants(self, labelled):
+        return labelled.record, NAMES
 
     def dropped(self, *item) -> None:
         pass
@@ -107,7 +107,7 @@ def test_a_label_that_flaps_is_published_at_most_four_times_a_second(monkeypatch
     pace = Pace(lambda: NAMES)
     wanted = []
     for i in range(64):
-        if pace.wants(of(NAMES[i % 2], i), None):
+        if pace.wants(LabelledFrame(of(NAMES[i % 2], i))):
             wanted.append(i)
         clock.s += 1 / 64
     assert wanted == [0, 17, 34, 51], "at 16 it is what was handed on last"
@@ -120,7 +120,7 @@ def test_a_record_without_news_goes_to_the_sink_once_a_second(monkeypatch: pytes
     pace = Pace(lambda: NAMES)
     wanted = []
     for i in range(320):
-        if pace.wants(of("tunnel", i), None):
+        if pace.wants(LabelledFrame(of("tunnel", i))):
             wanted.append(i)
         clock.s += 1 / 64
     assert wanted == [0, 64, 128, 192, 256]
@@ -130,12 +130,12 @@ def test_a_change_that_a_full_queue_lost_is_told_again(monkeypatch: pytest.Monke
     clock = SimpleNamespace(s=1000.0)
     monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
     pace = Pace(lambda: NAMES)
-    item = pace.wants(of("tunnel", 0), None)
+    item = pace.wants(LabelledFrame(of("tunnel", 0)))
     assert item == (of("tunnel", 0), NAMES)
     clock.s += 0.3
-    assert pace.wants(of("tunnel", 1), None) is None
+    assert pace.wants(LabelledFrame(of("tunnel", 1))) is None
     pace.dropped(*item)
-    assert pace.wants(of("tunnel", 2), None) is not None
+    assert pace.wants(LabelledFrame(of("tunnel", 2))) is not None
 
 
 def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
@@ -162,12 +162,12 @@ def test_a_broker_that_is_down_costs_nothing_and_is_found_again(tmp_path: Path, 
     thread = SinkThread(sink := connect(port), lossless=False, chooser=Everything())
     start = time.monotonic()
     for seq in range(1000):
-        thread.put(of("tunnel", seq), None)
+        thread.put(LabelledFrame(of("tunnel", seq)))
     assert time.monotonic() - start < 3  # on a busy machine; a connection attempt alone takes longer
     wait_until(lambda: "does not answer" in caplog.text)
     with Broker(tmp_path, port=port) as broker:
         wait_until(lambda: connected(sink))
-        thread.put(of("snowy road", 1001), None)
+        thread.put(LabelledFrame(of("snowy road", 1001)))
         assert json.loads(dict(broker.listen(5))["edge-label/pi/state"])["seq"] == 1001
         thread.close()
     assert caplog.text.count("does not answer") == 1
@@ -196,12 +196,12 @@ def test_a_restarted_broker_that_forgot_everything_gets_it_all_again(tmp_path: P
 def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broker, caplog: pytest.LogCaptureFixture):
     thread = SinkThread(sink := connect(broker, queue=50), lossless=False, chooser=Everything())
     wait_until(lambda: connected(sink))
-    thread.put(of("tunnel", 0), None)
+    thread.put(LabelledFrame(of("tunnel", 0)))
     assert len(broker.listen(5)) == 5
     broker.freeze()
     for seq in range(1, 2001):
         start = time.monotonic()
-        thread.put(of(NAMES[seq % 2], seq), None)
+        thread.put(LabelledFrame(of(NAMES[seq % 2], seq)))
         assert time.monotonic() - start < 1
         if seq % 100 == 0:
             time.sleep(0.02)
@@ -212,7 +212,7 @@ def test_a_frozen_broker_blocks_nobody_and_the_queue_stays_bounded(broker: Broke
     broker.thaw()
     wait_until(lambda: not sink._link._client._out_messages)
     for on in NAMES:
-        thread.put(of(on, 9999), None)
+        thread.put(LabelledFrame(of(on, 9999)))
     wait_until(lambda: json.loads(dict(broker.listen(4, topic="edge-label/#"))["edge-label/pi/state"])["seq"] == 9999)
     thread.close()
 
@@ -221,7 +221,7 @@ def test_closing_while_the_broker_is_frozen_takes_no_longer_than_promised(broker
     thread = SinkThread(sink := connect(broker), lossless=False, chooser=Everything())
     wait_until(lambda: connected(sink))
     broker.freeze()
-    thread.put(of("tunnel"), None)
+    thread.put(LabelledFrame(of("tunnel")))
     start = time.monotonic()
     thread.close()
     assert time.monotonic() - start < 5

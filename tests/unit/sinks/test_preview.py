@@ -14,7 +14,7 @@ import pytest
 from edge_runtime.bench import builtin_jpeg
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import PreviewConfig
-from edge_runtime.records import Frame, LabelScore
+from edge_runtime.records import Frame, LabelledFrame, LabelScore
 from edge_runtime.sinks.preview import MAX_EVENTS, PAGE, PreviewSink
 from tests.chromium import dom, running
 from tests.daemon import wait_until
@@ -46,8 +46,8 @@ def of(*names: str, **changes: object):
 
 
 def test_state_and_picture_are_those_of_the_newest_frame(sink: PreviewSink):
-    sink.write(of("cat", seq=1), FRAME)
-    sink.write(of("dog", seq=2), FRAME)
+    sink.write(LabelledFrame(of("cat", seq=1), FRAME))
+    sink.write(LabelledFrame(of("dog", seq=2), FRAME))
     state = json.loads(fetch(sink, "/state"))
     assert state["record"] == of("dog", seq=2).to_dict()
     assert state["camera_state"] == "ok"
@@ -59,7 +59,7 @@ def test_before_the_first_frame_and_with_a_broken_one_there_is_no_picture_but_an
     assert json.loads(fetch(sink, "/state"))["record"] is None
     with pytest.raises(urllib.error.HTTPError, match="503"):
         fetch(sink, "/picture.jpg")
-    sink.write(of(), Frame(np.zeros(100, np.uint8), "mjpg", 0.0, 0.0))
+    sink.write(LabelledFrame(of(), Frame(np.zeros(100, np.uint8), "mjpg", 0.0, 0.0)))
     with pytest.raises(urllib.error.HTTPError, match="503"):
         fetch(sink, "/picture.jpg")
 
@@ -68,7 +68,7 @@ def test_twenty_viewers_of_a_frame_cost_one_encoding():
     encoded = []
     sink = PreviewSink(PreviewConfig("127.0.0.1:0"), lambda frame: encoded.append(1) or b"jpeg", lambda: "ok")
     for frame in (FRAME, Frame(FRAME.data, "mjpg", 1.0, 1.0)):
-        sink.write(of("cat"), frame)
+        sink.write(LabelledFrame(of("cat"), frame))
         assert {fetch(sink, "/picture.jpg") for _ in range(20)} == {b"jpeg"}
     sink.close()
     assert len(encoded) == 2
@@ -76,7 +76,7 @@ def test_twenty_viewers_of_a_frame_cost_one_encoding():
 
 def test_the_event_list_is_bounded(sink: PreviewSink):
     for i in range(5 * MAX_EVENTS):
-        sink.write(of(f"label {i}"), FRAME)
+        sink.write(LabelledFrame(of(f"label {i}"), FRAME))
     assert len(json.loads(fetch(sink, "/state"))["events"]) == MAX_EVENTS
 
 
@@ -94,12 +94,12 @@ def test_a_frame_nobody_looks_at_costs_under_one_percent_of_its_time():
 def _seconds_each(sink: PreviewSink, records: list) -> float:
     start = time.perf_counter()
     for item in records:
-        sink.write(item, FRAME)
+        sink.write(LabelledFrame(item, FRAME))
     return (time.perf_counter() - start) / len(records)
 
 
 def test_a_browser_shows_labels_vitals_and_events_and_reports_nothing_wrong(sink: PreviewSink, tmp_path: Path):
-    sink.write(of("snowy road", temp_c=61.2), FRAME)
+    sink.write(LabelledFrame(of("snowy road", temp_c=61.2), FRAME))
     page, console = dom(tmp_path, url(sink))
     assert "On: snowy road" in page
     assert 'aria-valuetext="on, 62 %"' in page
@@ -113,7 +113,7 @@ def test_a_browser_shows_labels_vitals_and_events_and_reports_nothing_wrong(sink
 
 @pytest.mark.fault("N4")
 def test_a_hostile_label_is_only_text(sink: PreviewSink, tmp_path: Path):
-    sink.write(of(HOSTILE), FRAME)
+    sink.write(LabelledFrame(of(HOSTILE), FRAME))
     page, _ = dom(tmp_path, url(sink))
     assert "onerror" in page
     assert "<title>owned" not in page
@@ -121,7 +121,7 @@ def test_a_hostile_label_is_only_text(sink: PreviewSink, tmp_path: Path):
 
 
 def test_the_page_says_when_edge_label_is_gone(sink: PreviewSink, tmp_path: Path):
-    sink.write(of("cat"), FRAME)
+    sink.write(LabelledFrame(of("cat"), FRAME))
     old_page = PAGE.read_text().replace('fetch("state"', 'fetch("nothing"')
     sink._server._routes = {"/": lambda: sink._page.__class__(old_page.encode(), "text/html")}
     page, _ = dom(tmp_path, url(sink))
@@ -133,7 +133,7 @@ def test_the_page_says_when_there_are_too_many_viewers(
     sink: PreviewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Real Chromium: the page itself came while a place was free, its picture no more."""
-    sink.write(of("cat"), FRAME)
+    sink.write(LabelledFrame(of("cat"), FRAME))
     pages = []
     monkeypatch.setattr(sink._server, "_has_place", lambda _: not pages)
     sink._server._routes = {**sink._server._routes, "/": lambda: pages.append(1) or sink._page}
@@ -151,7 +151,7 @@ def test_a_browser_needs_one_connection_also_while_pictures_take_long(tmp_path: 
         return FRAME.data.tobytes()
 
     def next_record() -> str:
-        sink.write(of("cat", seq=len(taken)), Frame(FRAME.data, "mjpg", 0.0, 0.0))
+        sink.write(LabelledFrame(of("cat", seq=len(taken)), Frame(FRAME.data, "mjpg", 0.0, 0.0)))
         return "ok"
 
     sink = PreviewSink(PreviewConfig("127.0.0.1:0"), slow_jpeg, next_record)

@@ -14,7 +14,7 @@ import pytest
 from edge_runtime import strict_yaml
 from edge_runtime.config import Config, PrometheusConfig
 from edge_runtime.errors import ConfigError
-from edge_runtime.records import LabelScore
+from edge_runtime.records import LabelledFrame, LabelScore
 from edge_runtime.sinks.changes import LabelChanges
 from edge_runtime.sinks.prometheus import MAX_LABELS, PrometheusSink
 from tests.commands import need
@@ -55,7 +55,7 @@ def scrape(sink: PrometheusSink) -> tuple[str, str]:
 
 def test_promtool_finds_nothing_wrong_before_and_after_the_first_record(sink: PrometheusSink):
     assert check(scrape(sink)[0]) == ""
-    sink.write(lit("cat", temp_c=61.2, throttled=False, pss_mb=70.5), None)
+    sink.write(LabelledFrame(lit("cat", temp_c=61.2, throttled=False, pss_mb=70.5)))
     text, content_type = scrape(sink)
     assert check(text) == ""
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -67,7 +67,7 @@ def test_promtool_would_have_found_something_wrong():
 
 @pytest.mark.fault("N4")
 def test_a_hostile_label_stays_inside_its_quotes(sink: PrometheusSink):
-    sink.write(lit(HOSTILE), None)
+    sink.write(LabelledFrame(lit(HOSTILE)))
     text = sink.text()
     assert check(text) == ""
     assert [line for line in text.splitlines() if line.startswith("edge_label_on")] == [
@@ -77,7 +77,7 @@ def test_a_hostile_label_stays_inside_its_quotes(sink: PrometheusSink):
 
 def test_numbers_are_in_base_units_and_add_up(sink: PrometheusSink):
     for seq in range(10):
-        sink.write(lit(*(("cat",) if seq % 2 else ()), seq=seq, state="ok" if seq % 2 else "unknown"), None)
+        sink.write(LabelledFrame(lit(*(("cat",) if seq % 2 else ()), seq=seq, state="ok" if seq % 2 else "unknown")))
     values = dict(line.rsplit(" ", 1) for line in sink.text().splitlines() if not line.startswith("#"))
     assert values['edge_label_records_total{state="ok"}'] == values['edge_label_records_total{state="unknown"}'] == "5"
     assert values['edge_label_switched_on_total{label="cat"}'] == "5"
@@ -93,14 +93,14 @@ def test_numbers_are_in_base_units_and_add_up(sink: PrometheusSink):
 
 def test_the_number_of_series_is_bounded(sink: PrometheusSink):
     for i in range(3 * MAX_LABELS):
-        sink.write(lit(f"label {i}"), None)
+        sink.write(LabelledFrame(lit(f"label {i}")))
     assert sink.text().count("edge_label_on{") == MAX_LABELS
 
 
 def test_the_text_file_is_whole_readable_by_others_and_taken_away_at_the_end(tmp_path: Path):
     path = tmp_path / "edge_label.prom"
     sink = PrometheusSink(PrometheusConfig(textfile=str(path), every_s=1), lambda: "ok", names_in_use)
-    sink.write(lit("cat"), None)
+    sink.write(LabelledFrame(lit("cat")))
     deadline = time.monotonic() + 10
     while not (path.exists() and "edge_label_on" in path.read_text()):
         assert time.monotonic() < deadline
@@ -129,12 +129,12 @@ def test_a_reload_leaves_the_text_file_of_the_new_sink(tmp_path: Path):
     old, given_up, new = (
         PrometheusSink(PrometheusConfig(textfile=str(path)), lambda: "ok", names_in_use) for _ in range(3)
     )
-    old.write(lit("cat"), None)
+    old.write(LabelledFrame(lit("cat")))
     wait_until(path.exists)
     given_up.close()
     assert path.exists()
     old.close()
-    new.write(lit("cat"), None)
+    new.write(LabelledFrame(lit("cat")))
     wait_until(path.exists)
     new.close()
     assert list(tmp_path.iterdir()) == []
@@ -175,10 +175,10 @@ def test_a_refused_sink_serves_nothing(tmp_path: Path):
 def test_a_label_that_left_the_set_is_told_no_more():
     names = ["cat", "gone"]
     sink = PrometheusSink(PrometheusConfig(listen="127.0.0.1:0"), lambda: "ok", lambda: tuple(names))
-    sink.write(lit("cat", "gone", labels_id="sha256:1"), None)
+    sink.write(LabelledFrame(lit("cat", "gone", labels_id="sha256:1")))
     assert 'edge_label_on{label="gone"} 1' in sink.text()
     names.remove("gone")
-    sink.write(lit("cat", labels_id="sha256:2"), None)
+    sink.write(LabelledFrame(lit("cat", labels_id="sha256:2")))
     assert "gone" not in sink.text()
     assert 'edge_label_switched_on_total{label="cat"} 1' in sink.text()
     sink.close()

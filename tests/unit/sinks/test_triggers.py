@@ -20,7 +20,7 @@ from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Condition, Config, PrivacyConfig, TriggerRule, TriggersConfig
 from edge_runtime.errors import ConfigError
-from edge_runtime.records import Frame, LabelScore
+from edge_runtime.records import Frame, LabelledFrame, LabelScore
 from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.hook import Hook
 from edge_runtime.sinks.spool import Capture
@@ -63,8 +63,8 @@ class Both:
         return SinkThread(self.sink, pictures=True, chooser=self.rules, **how)  # type: ignore[arg-type]
 
 
-def feed(both: Both, made, frame) -> None:
-    item = both.rules.wants(made, frame)
+def feed(both: Both, made, frame, embedding: np.ndarray | None = None) -> None:
+    item = both.rules.wants(LabelledFrame(made, frame, embedding))
     if item is not None:
         both.sink.write(*item)
 
@@ -178,8 +178,7 @@ def test_clips_stay_under_the_cap_while_they_are_written(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     for i in range(400):
         made, frame = at(i / 20, snowy_road=0.9)
-        frame.data = noise
-        feed(sink, made, frame)
+        feed(sink, made, replace(frame, data=noise))
         sink.sink._spool._folder.stat()
         for clip in sink.sink._open:
             clip.draft.stream.flush()
@@ -195,8 +194,7 @@ def test_diversity_keeps_only_what_looks_different(tmp_path: Path):
     for i in range(60):
         made, frame = at(i, tunnel=0.1)
         vector = scenes[i % 3] + rng.normal(0, 0.02, 8)
-        frame.embedding = (vector / np.linalg.norm(vector)).astype(np.float32)
-        feed(sink, made, frame)
+        feed(sink, made, frame, (vector / np.linalg.norm(vector)).astype(np.float32))
     sink.close()
     assert len(sidecars(tmp_path)) == 3
 
@@ -218,8 +216,7 @@ def test_frames_without_a_picture_are_passed_over(tmp_path: Path):
     sink = make(tmp_path, rule(edge="level"))
     made, frame = at(0, snowy_road=0.9)
     feed(sink, made, None)
-    frame.data, frame.encoding = np.zeros(100, np.uint8), "mjpg"
-    feed(sink, made, frame)
+    feed(sink, made, replace(frame, data=np.zeros(100, np.uint8), encoding="mjpg"))
     feed(sink, *at(1, snowy_road=0.9))
     assert len(sidecars(tmp_path)) == 1
 
@@ -230,8 +227,7 @@ def test_a_mask_is_in_everything_that_is_kept(tmp_path: Path):
     sink = Both(config)
     made, frame = at(20, snowy_road=0.9)
     frame.data[:] = 200
-    Privacy(left)(frame)  # as the pipeline does before any sink
-    feed(sink, made, frame)
+    feed(sink, made, Privacy(left)(frame))  # as the pipeline does before any sink
     sink.close()
     kept = [cv2.imread(str(path)) for path in (tmp_path / "spool").glob("*.jpg")]
     kept += [cv2.VideoCapture(str(path)).read()[1] for path in (tmp_path / "spool").glob("*.avi")]
@@ -334,7 +330,7 @@ def test_a_hook_that_hangs_is_killed_and_stalls_neither_frames_nor_the_end(tmp_p
     thread = sink.thread(lossless=False)
     for i in range(50):
         start = time.monotonic()
-        thread.put(*at(i, snowy_road=0.9 * (i % 2)))
+        thread.put(LabelledFrame(*at(i, snowy_road=0.9 * (i % 2))))
         assert time.monotonic() - start < 1
         time.sleep(0.005)
     wait_until(lambda: "took longer than 1 s" in caplog.text)
@@ -433,7 +429,7 @@ def test_every_firing_is_kept_or_counted_as_lost(steps, refused, interval_s):
                 encoder.gate.clear()
             elif gate == "free":
                 encoder.gate.set()
-            thread.put(*at(second, snowy_road=0.9 * snow, tunnel=0.9 * dark))
+            thread.put(LabelledFrame(*at(second, snowy_road=0.9 * snow, tunnel=0.9 * dark)))
         encoder.gate.set()
         thread.close(30)
 
@@ -452,13 +448,13 @@ def test_an_edge_that_a_full_queue_lost_fires_again_while_it_is_still_true(tmp_p
     sink = TriggerSink(config, encoder)
     thread = SinkThread(sink, lossless=False, pictures=True, chooser=rules)
     encoder.gate.clear()
-    thread.put(*at(0, tunnel=0.9))
+    thread.put(LabelledFrame(*at(0, tunnel=0.9)))
     wait_until(thread._queue.empty)  # the sink has it, and hangs
-    thread.put(*at(1, snowy_road=0.9, tunnel=0.1))
+    thread.put(LabelledFrame(*at(1, snowy_road=0.9, tunnel=0.1)))
     for second in range(2, 6):  # four more than fit: the edge is given up
-        thread.put(*at(second, snowy_road=0.9, tunnel=0.9))
+        thread.put(LabelledFrame(*at(second, snowy_road=0.9, tunnel=0.9)))
     assert thread.lost == 1
-    thread.put(*at(6, snowy_road=0.9))
+    thread.put(LabelledFrame(*at(6, snowy_road=0.9)))
     encoder.gate.set()
     thread.close(30)
     assert [side["record"]["mono_s"] for side in sidecars(tmp_path) if side["rule"] == "snow"] == [106.0]
@@ -467,25 +463,21 @@ def test_an_edge_that_a_full_queue_lost_fires_again_while_it_is_still_true(tmp_p
 
 def test_an_edge_that_was_lost_and_is_over_does_not_fire(tmp_path: Path):
     rules = Rules(TriggersConfig(str(tmp_path / "spool"), (rule(min_interval_s=3600.0),)), NAMES)
-    (task,) = rules.wants(*at(0, snowy_road=0.9)) or ()
+    (task,) = rules.wants(LabelledFrame(*at(0, snowy_road=0.9))) or ()
     rules.dropped(task)
-    assert rules.wants(*at(1, snowy_road=0.1)) is not None, "the sink hears of the loss"
-    assert rules.wants(*at(2, snowy_road=0.9)) is not None, "a new edge, and its interval was not spent"
+    assert rules.wants(LabelledFrame(*at(1, snowy_road=0.1))) is not None, "the sink hears of the loss"
+    assert rules.wants(LabelledFrame(*at(2, snowy_road=0.9))) is not None, "a new edge, and its interval was not spent"
     assert rules.fired == 2
 
 
 def test_a_picture_that_was_lost_is_still_new(tmp_path: Path):
     rules = Rules(TriggersConfig(str(tmp_path / "spool"), (rule(when=None, min_distance=0.3),)), NAMES)
     made, frame = at(0, tunnel=0.1)
-    frame.embedding = np.eye(4, dtype=np.float32)[0]
-    (task,) = rules.wants(made, frame) or ()
-    again, later = at(1, tunnel=0.1)
-    later.embedding = frame.embedding
-    assert rules.wants(again, later) is None
+    embedding = np.eye(4, dtype=np.float32)[0]
+    (task,) = rules.wants(LabelledFrame(made, frame, embedding)) or ()
+    assert rules.wants(LabelledFrame(*at(1, tunnel=0.1), embedding)) is None
     rules.dropped(task)
-    again, later = at(2, tunnel=0.1)
-    later.embedding = frame.embedding
-    assert rules.wants(again, later) is not None
+    assert rules.wants(LabelledFrame(*at(2, tunnel=0.1), embedding)) is not None
     assert rules.fired == 2
 
 
@@ -494,8 +486,8 @@ def test_another_bundle_begins_with_nothing_kept(tmp_path: Path):
     rules = Rules(TriggersConfig(str(tmp_path / "spool"), (rule(when=None, min_distance=0.3),)), NAMES)
     for second, dim, bundle in ((0, 4, "old-1.0.0"), (1, 8, "new-1.0.0"), (2, 8, "newer-1.0.0")):
         made, frame = at(second, tunnel=0.1)
-        frame.embedding = np.eye(dim, dtype=np.float32)[0]
-        rules.wants(replace(made, bundle=bundle), frame)
+        embedding = np.eye(dim, dtype=np.float32)[0]
+        rules.wants(LabelledFrame(replace(made, bundle=bundle), frame, embedding))
     assert rules.fired == 3
 
 
@@ -521,8 +513,8 @@ def test_a_capture_larger_than_the_cap_is_said_and_counted(tmp_path: Path, caplo
     both = make(tmp_path, rule(), max_mb=0.1)
     thread = both.thread(lossless=True)
     made, frame = at(0, snowy_road=0.9)
-    frame.data = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
-    thread.put(made, frame)
+    noise = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
+    thread.put(LabelledFrame(made, replace(frame, data=noise)))
     thread.close()
     assert "rule snow alone is larger than triggers.max_mb" in caplog.text
     assert (thread.lost, both.sink.kept, both.sink.lost) == (1, 0, 1)

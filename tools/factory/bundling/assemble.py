@@ -37,12 +37,12 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
     encoder = run / "encoder.onnx"
     parity = read_json(run / "quantize.json", f"python -m tools.quantize {run}")
     if not encoder.is_file():
-        raise NoInputError(f"{encoder}: missing; first: python -m tools.quantize {run}")
+        raise NoInputError(f"{encoder}: missing", f"first: python -m tools.quantize {run}")
     meta = read_json(bank / "text_bank.json", f"python -m tools.prompts --out {bank}")
     if meta["text_space"] != text_space:
         raise ConfigError(
-            f"{bank}: a text bank of {meta['text_space']}, the student speaks {text_space}; "
-            f"make one: python -m tools.prompts --out DIR --teacher {text_space}"
+            f"{bank}: a text bank of {meta['text_space']}, the student speaks {text_space}",
+            f"make one: python -m tools.prompts --out DIR --teacher {text_space}",
         )
     (scratch / "labels").mkdir()
     shutil.copy(encoder, scratch / "encoder.onnx")

@@ -21,7 +21,7 @@ def read_json(path: Path, needed_by: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NoInputError(f"{path}: missing; first: {needed_by}") from None
+        raise NoInputError(f"{path}: missing", f"first: {needed_by}") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
@@ -56,7 +56,7 @@ def refuse_other_folder(output: Path) -> None:
     empty = output.is_dir() and not any(output.iterdir())
     if output.exists() and not empty and not (output / "manifest.json").is_file():
         raise DataError(
-            f"{output}: is there and is no bundle; give --output a bundle or a new folder"
+            f"{output}: is there and is no bundle", "give --output a bundle or a new folder"
         )
 
 

@@ -48,7 +48,7 @@ def group_logits(
             return logits[:, at], logits[:, len(labels.names) :]
 
     names = ", ".join(name for name, _ in labels.groups)
-    raise DataError(f"calibration: the label set has no group '{group}'; it has {names}")
+    raise DataError(f"calibration: the label set has no group '{group}'", f"it has {names}")
 
 
 def unlabelled_biases(labels: CompiledLabels, pictures: NDArray[np.float32]) -> dict[str, float]:

@@ -117,10 +117,10 @@ def labelled_pictures(folder: Path, labels: CompiledLabels) -> list[tuple[Path, 
     for own in _folders(folder):
         if own.name != "none" and own.name not in labels.names:
             names = ", ".join(labels.names[:8])
-            raise DataError(f"{own}: '{own.name}' is no label of the set; it has {names} ...")
+            raise DataError(f"{own}: '{own.name}' is no label of the set", f"it has {names} ...")
         pairs += [(picture, own.name) for picture in pictures_of(own)]
     if not pairs:
-        raise NoInputError(f"{folder}: no folders with pictures; expected one a label")
+        raise NoInputError(f"{folder}: no folders with pictures", "expected one a label")
     return pairs
 
 
@@ -144,7 +144,9 @@ def fit_labelled_groups(
         if len(set(shown) - {"none"}) >= 2:
             groups[group] = fit_group(labels, group, pictures[rows], shown, least)
     if not groups:
-        raise DataError(f"{folder}: no group has pictures of two of its labels; add another folder")
+        raise DataError(
+            f"{folder}: no group has pictures of two of its labels", "add another folder"
+        )
     return groups
 
 

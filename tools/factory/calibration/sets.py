@@ -92,7 +92,8 @@ def pictures_of_entry(entry: Entry, data: Path, most: int) -> list[NDArray[np.ui
     files = _files_of_entry(entry, data)
     if not files:
         raise NoInputError(
-            f"{data}: no pictures for {entry} of calibration.yaml; is this the unpacked distill pack?"
+            f"{data}: no pictures for {entry} of calibration.yaml",
+            "is this the unpacked distill pack?",
         )
     rows = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     chosen = [files[row] for row in rows]
@@ -118,7 +119,7 @@ def condition_pictures(files: Sequence[Path], name: str) -> list[NDArray[np.uint
     """
     if name not in conditions.CONDITIONS:
         names = ", ".join(conditions.CONDITIONS)
-        raise DataError(f"calibration: no condition '{name}'; there are {names}")
+        raise DataError(f"calibration: no condition '{name}'", f"there are {names}")
     apply = conditions.CONDITIONS[name]
 
     pictures = []

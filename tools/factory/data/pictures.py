@@ -121,7 +121,8 @@ def cache_pictures(
     kept = [sample for sample in samples if sample.key not in lost]
     if not kept:
         raise DataError(
-            f"none of {len(samples)} pictures can be read; the first: {broken[0][0]}: {broken[0][1]}"
+            f"none of {len(samples)} pictures can be read",
+            f"the first: {broken[0][0]}: {broken[0][1]}",
         )
     pictures = np.memmap(array_path, np.uint8, "r", shape=(len(samples), side, side, 3))
     if broken:
@@ -177,7 +178,8 @@ def _decode_all(
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DataError(
-            f"{array_path}: cannot keep decoded pictures: {error.strerror}; give --cache more room"
+            f"{array_path}: cannot keep decoded pictures: {error.strerror}",
+            "give --cache more room",
         ) from None
     write_atomically(index_path, json.dumps({"broken": broken}).encode())
 

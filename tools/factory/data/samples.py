@@ -70,7 +70,8 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
         found = lister(source, number, path)
         if not found:
             raise DataError(
-                f"{path}: source '{source.name}' holds no pictures; check path and kind in the recipe"
+                f"{path}: source '{source.name}' holds no pictures",
+                "check path and kind in the recipe",
             )
         if source.limit and len(found) > source.limit:
             keep = np.linspace(0, len(found) - 1, source.limit).round().astype(int)
@@ -98,7 +99,7 @@ class _Texts:
                 text = Path(source.texts).read_text(encoding="utf-8")
             except OSError as error:
                 raise NoInputError(
-                    f"{source.texts}: {error.strerror}; check 'texts' of '{source.name}'"
+                    f"{source.texts}: {error.strerror}", f"check 'texts' of '{source.name}'"
                 ) from None
             import yaml
 
@@ -127,11 +128,12 @@ class _Texts:
             prompts = self.mapping[label]
         else:
             raise ConfigError(
-                f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text; add a line"
+                f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text",
+                "add a line",
             )
         if not prompts:
             raise ConfigError(
-                f"{self.source.texts or self.where}: label '{label}' has an empty text; write one"
+                f"{self.source.texts or self.where}: label '{label}' has an empty text", "write one"
             )
         return prompts
 
@@ -139,7 +141,7 @@ class _Texts:
 def _check_condition(name: str, where: str) -> str:
     if name and name not in conditions.TEXTS:
         raise ConfigError(
-            f"{where}: unknown condition '{name}'; known: {', '.join(conditions.NAMES)}"
+            f"{where}: unknown condition '{name}'", f"known: {', '.join(conditions.NAMES)}"
         )
     return name
 
@@ -147,7 +149,7 @@ def _check_condition(name: str, where: str) -> str:
 def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
     if not root.is_dir():
         raise NoInputError(
-            f"{root}: no such folder (source '{source.name}'); check --data and the recipe"
+            f"{root}: no such folder (source '{source.name}')", "check --data and the recipe"
         )
     texts = _Texts(source, root)
     condition = _check_condition(source.condition, f"source '{source.name}'")
@@ -188,12 +190,12 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 raise DataError(f"{path}: the first line must name the columns, 'file' among them")
             if source.label and source.label not in columns:
                 raise DataError(
-                    f"{path}: no column '{source.label}'; there are {', '.join(sorted(columns))}"
+                    f"{path}: no column '{source.label}'", f"there are {', '.join(sorted(columns))}"
                 )
             for row in reader:
                 where = f"{path}:{reader.line_num}"
                 if not row["file"]:
-                    raise DataError(f"{where}: no file name; every line needs one")
+                    raise DataError(f"{where}: no file name", "every line needs one")
                 text = (row.get("text") or "").strip()
                 label = (row.get(source.label or "label") or "").strip()
                 prompts = (text,) if text else texts(label) if label else ()
@@ -223,7 +225,7 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                     )
     except OSError as error:
         raise NoInputError(
-            f"{path}: {error.strerror} (source '{source.name}'); check the recipe"
+            f"{path}: {error.strerror} (source '{source.name}')", "check the recipe"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
@@ -238,7 +240,7 @@ def _partner(row: dict[str, str], where: str) -> list[tuple[str, Modality]]:
         return []
     if modality not in ("ir", "depth"):
         raise DataError(
-            f"{where}: modality '{modality}' of the partner is not ir or depth; mend the line"
+            f"{where}: modality '{modality}' of the partner is not ir or depth", "mend the line"
         )
     return [(file, modality)]
 
@@ -248,7 +250,7 @@ def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
     condition = _check_condition(source.condition, f"source '{source.name}'")
     shards = sorted(path.parent.glob(path.name))
     if not shards:
-        raise NoInputError(f"{path}: no such shards (source '{source.name}'); check the recipe")
+        raise NoInputError(f"{path}: no such shards (source '{source.name}')", "check the recipe")
     samples = []
     for shard in shards:
         pictures: dict[str, tarfile.TarInfo] = {}
@@ -270,7 +272,7 @@ def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                         notes.setdefault(stem, {})[name.suffix] = content
         except (tarfile.TarError, OSError) as error:
             raise DataError(
-                f"{shard}: not an uncompressed tar shard ({error}); unpack or make it again"
+                f"{shard}: not an uncompressed tar shard ({error})", "unpack or make it again"
             ) from None
         for stem, member in pictures.items():
             note = notes.get(stem, {})
@@ -302,7 +304,7 @@ def _from_json(content: str, texts: _Texts, where: str) -> tuple[str, ...]:
     try:
         entry = json.loads(content)
     except ValueError:
-        raise DataError(f"{where}: not JSON; mend or remove it") from None
+        raise DataError(f"{where}: not JSON", "mend or remove it") from None
     if isinstance(entry, dict):
         if entry.get("caption"):
             return (str(entry["caption"]),)

@@ -49,7 +49,8 @@ def partners(cache: PictureCache) -> dict[int, int]:
     for sample in paired.values():
         if sample.partner not in row_of:
             raise DataError(
-                f"{sample.partner}: cannot be read, but {sample.key} needs it; mend or unlist the pair"
+                f"{sample.partner}: cannot be read, but {sample.key} needs it",
+                "mend or unlist the pair",
             )
     return {i: row_of[sample.partner] for i, sample in paired.items()}
 

@@ -92,8 +92,8 @@ def find_pairs(rgb: Path, partner: Path | None, modality: str) -> list[Pair]:
         chosen = [(file, other[stem]) for stem, file in colour.items() if stem in other]
         if not chosen:
             raise DataError(
-                f"{rgb} and {partner}: no two files share a stem; "
-                "a pair is x/NAME.jpg and y/NAME.png"
+                f"{rgb} and {partner}: no two files share a stem",
+                "a pair is x/NAME.jpg and y/NAME.png",
             )
 
     pairs = []

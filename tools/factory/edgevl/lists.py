@@ -51,7 +51,7 @@ def curate_pairs(setting: Setting, recipe: PairRecipe) -> Curated:
     short = [split for split, part in parts.items() if not part]
     if short:
         raise DataError(
-            f"{rgb}: {len(pairs)} pairs leave none for {' and '.join(short)}; give more of them"
+            f"{rgb}: {len(pairs)} pairs leave none for {' and '.join(short)}", "give more of them"
         )
 
     floor = min(pair.confidence for pair in parts["train"])

@@ -33,7 +33,7 @@ def stage1_materials(setting: Setting, cache: Path) -> Materials:
     materials = replace(materials, texts=_pseudo_labels(setting, materials))
     views = materials.targets.views
     if views is None:
-        raise ConfigError("views: at least 1; what the frozen layers make of each is kept")
+        raise ConfigError("views: at least 1", "what the frozen layers make of each is kept")
 
     stems = cache_stems(
         setting.student, recipe, materials.cache, views, cache, CPU, quiet=setting.quiet

@@ -48,7 +48,7 @@ def train_until(trainer: Trainer, stop_at_step: int = 1 << 62) -> None:
     """
     trainer.run(stop_at_step=stop_at_step)
     if trainer.step < min(trainer.plan.steps, stop_at_step):
-        raise StuckError("stopped before the end; run the same command again to continue")
+        raise StuckError("stopped before the end", "run the same command again to continue")
 
 
 def only(materials: Materials, modalities: tuple[str, ...]) -> Materials:

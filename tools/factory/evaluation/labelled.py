@@ -39,7 +39,7 @@ def open_data(path: Path) -> Iterator[Path]:
     if path.suffix != ".zip":
         if not path.is_dir():
             raise NoInputError(
-                f"{path}: no such folder or .zip; give labelled pictures with --data"
+                f"{path}: no such folder or .zip", "give labelled pictures with --data"
             )
         yield path
         return
@@ -49,7 +49,7 @@ def open_data(path: Path) -> Iterator[Path]:
                 archive.extractall(folder)  # zipfile takes ".." and absolute names apart itself
         except FileNotFoundError:
             raise NoInputError(
-                f"{path}: no such folder or .zip; give labelled pictures with --data"
+                f"{path}: no such folder or .zip", "give labelled pictures with --data"
             ) from None
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{path}: cannot unpack ({error})") from None
@@ -77,7 +77,7 @@ def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[Labelled
             if not only or name in only
         ]
     if only:
-        raise UsageError(f"--set: {root} has no classes.json, so it is one set; leave --set out")
+        raise UsageError(f"--set: {root} has no classes.json, so it is one set", "leave --set out")
     classes = sorted(p.name for p in root.iterdir() if p.is_dir())
     return [_labelled_set(root, root.name, {"classes": classes, "prompt": prompt})]
 
@@ -91,12 +91,12 @@ def _labelled_set(root: Path, name: str, entry: dict[str, Any]) -> LabelledSet:
         found = sorted(p for p in (root / label).glob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
             raise DataError(
-                f"{root / label}: no pictures of class '{label}'; remove the class or add some"
+                f"{root / label}: no pictures of class '{label}'", "remove the class or add some"
             )
         files += found
         truth += [number] * len(found)
     if not files:
-        raise DataError(f"{root}: no folder with pictures; expected one a class")
+        raise DataError(f"{root}: no folder with pictures", "expected one a class")
     phrases = [
         texts.get(label) or prompt.format(label.replace("_", " ")) for label in entry["classes"]
     ]

@@ -54,7 +54,7 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
     encoders: dict[str, PictureEncoder] = {"int8": lambda picture: encoder(prepare(picture))}
     if fp32:
         if not fp32.is_file():
-            raise NoInputError(f"{fp32}: no such file; check --fp32")
+            raise NoInputError(f"{fp32}: no such file", "check --fp32")
         session = open_session(fp32.read_bytes(), 2, str(fp32))
         encoders["fp32"] = lambda picture: unit(
             session.run(None, {bundle.manifest.input.name: prepare(picture)})[0]
@@ -104,8 +104,8 @@ class TextRows:
         if missing:
             if self._subject.text_space != CLIP_B32:
                 raise ConfigError(
-                    f"'{missing[0]}' is not in the text bank of {self._subject.name} ({len(missing)} phrases); "
-                    "make the bank with them: python -m tools.prompts"
+                    f"'{missing[0]}' is not in the text bank of {self._subject.name} ({len(missing)} phrases)",
+                    "make the bank with them: python -m tools.prompts",
                 )
             self._map = self._map or SentenceMap.from_weights(WEIGHTS)
             made = iter(self._map(missing))

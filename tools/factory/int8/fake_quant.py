@@ -65,7 +65,8 @@ class FakeQuantised(nn.Module):
         )
         if unknown:
             raise DataError(
-                f"cannot train a quantised graph with {', '.join(sorted(unknown))}; use the int8 as it is"
+                f"cannot train a quantised graph with {', '.join(sorted(unknown))}",
+                "use the int8 as it is",
             )
         self.constants = {
             t.name: torch.tensor(numpy_helper.to_array(t)) for t in self.model.graph.initializer
@@ -152,7 +153,8 @@ class FakeQuantised(nn.Module):
         quantise = maker.get(node.input[0]) if node and node.op_type == "DequantizeLinear" else None
         if quantise is None or quantise.op_type != "QuantizeLinear":
             raise DataError(
-                f"layer {count} of the quantised graph does not start at a quantised tensor; freeze others"
+                f"layer {count} of the quantised graph does not start at a quantised tensor",
+                "freeze others",
             )
         return QuantisedTensor(quantise.output[0], *self._range(quantise))
 

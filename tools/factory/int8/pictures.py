@@ -42,4 +42,4 @@ def pictures_for(
         if found == count:
             return
     if not found:
-        raise DataError("no readable picture to calibrate on; check --data")
+        raise DataError("no readable picture to calibrate on", "check --data")

@@ -47,7 +47,7 @@ def quantise_run(
     recipe, _, _ = load_run(run)
     source = run / "encoder.fp32.onnx"
     if not source.is_file():
-        raise NoInputError(f"{source}: missing; first: python -m tools.export {run}")
+        raise NoInputError(f"{source}: missing", f"first: python -m tools.export {run}")
     model = source.read_bytes()
     samples = scan(recipe.data, data)
     train = [s for s in samples if not s.held_out and recipe.data[s.source].weight]
@@ -84,7 +84,8 @@ def quantise_run(
     if not best[1]:
         reasons = "; ".join(f"{method}: {reason}" for method, reason in report["failed"].items())
         raise DataError(
-            f"{run}: no calibrator gives ranges ({reasons}); try another --calibrator, or more pictures"
+            f"{run}: no calibrator gives ranges ({reasons})",
+            "try another --calibrator, or more pictures",
         )
     report |= {"kept": best[1], "int8_bytes": len(best[2])}
     write_atomically(run / "encoder.onnx", best[2])

@@ -162,7 +162,8 @@ def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNe
             if key not in arrays or arrays[key].shape != tuple(target.shape):
                 got = arrays[key].shape if key in arrays else "nothing"
                 raise DataError(
-                    f"{path}: {key} should be {tuple(target.shape)}, is {got}; give a MobileNetV2 1.0 checkpoint"
+                    f"{path}: {key} should be {tuple(target.shape)}, is {got}",
+                    "give a MobileNetV2 1.0 checkpoint",
                 )
             target.data.copy_(torch.from_numpy(arrays[key].astype(np.float32)))
     return net
@@ -177,7 +178,7 @@ def load_classifier(path: str | Path) -> nn.Linear:
     """
     arrays = _read_npz(path)
     if "classifier.weight" not in arrays or "classifier.bias" not in arrays:
-        raise DataError(f"{path}: no classifier in this checkpoint; give the TensorFlow-slim one")
+        raise DataError(f"{path}: no classifier in this checkpoint", "give the TensorFlow-slim one")
     weight, bias = (arrays[f"classifier.{part}"].astype(np.float32) for part in ("weight", "bias"))
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight.data.copy_(torch.from_numpy(weight))
@@ -191,7 +192,7 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise NoInputError(
-            f"{path}: no such weights; see README for where weights are expected"
+            f"{path}: no such weights", "see README for where weights are expected"
         ) from error
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: not an .npz of arrays ({error})") from error

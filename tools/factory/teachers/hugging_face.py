@@ -29,7 +29,8 @@ class HuggingFaceTeacher:
             ) from error
         if not hasattr(self._model, "get_image_features"):
             raise DataError(
-                f"teacher {name}: a {type(self._model).__name__} has no image and text towers; name a CLIP"
+                f"teacher {name}: a {type(self._model).__name__} has no image and text towers",
+                "name a CLIP",
             )
         self.text_space = name
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

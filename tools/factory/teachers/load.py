@@ -40,6 +40,7 @@ def load_teacher(
     if "/" in name or (name and Path(name).is_dir()):
         return HuggingFaceTeacher(name)
     raise UsageError(
-        f"teacher {name!r}: no such teacher; there are: offline, onnx:TOWER.onnx, "
-        f"any Hugging Face CLIP or SigLIP by name (such as {CLIP_B32}) or by local folder"
+        f"teacher {name!r}: no such teacher",
+        "there are: offline, onnx:TOWER.onnx, "
+        f"any Hugging Face CLIP or SigLIP by name (such as {CLIP_B32}) or by local folder",
     )

@@ -81,7 +81,7 @@ def load_member(name: str, weights: Path) -> Member:
         net = nn.Sequential(*layers)
     else:
         raise UsageError(
-            f"teacher.members: no classifier '{name}'; there are: {', '.join(MEMBERS)}"
+            f"teacher.members: no classifier '{name}'", f"there are: {', '.join(MEMBERS)}"
         )
     head = load_classifier_head(source, weights)
     return Member(net.eval().to(memory_format=torch.channels_last), head.eval(), flavour)

@@ -42,7 +42,7 @@ class OnnxTeacher:
         for path in (tower, sidecar, bank):
             if not path.is_file():
                 raise NoInputError(
-                    f"{path}: missing; an ONNX teacher is TOWER.onnx, TOWER.json and TOWER.npy"
+                    f"{path}: missing", "an ONNX teacher is TOWER.onnx, TOWER.json and TOWER.npy"
                 )
         try:
             meta = json.loads(sidecar.read_text())
@@ -66,7 +66,8 @@ class OnnxTeacher:
         port = self._session.get_inputs()[0]
         if len(port.shape) != 4 or not isinstance(port.shape[2], int) or port.shape[1] != 3:
             raise DataError(
-                f"{tower}: its input is {port.shape}; a teacher takes (N, 3, size, size) of a fixed size"
+                f"{tower}: its input is {port.shape}",
+                "a teacher takes (N, 3, size, size) of a fixed size",
             )
         self._input = port.name
         self._size = port.shape[2]

@@ -81,8 +81,8 @@ def cache_targets(
 def _as_classifier(teacher: Teacher) -> OfflineTeacher:
     if not isinstance(teacher, OfflineTeacher):
         raise ConfigError(
-            "losses.posterior: this teacher is no classifier; "
-            "set it to 0 and weigh relational instead"
+            "losses.posterior: this teacher is no classifier",
+            "set it to 0 and weigh relational instead",
         )
     return teacher
 
@@ -219,7 +219,8 @@ def _use_genuine(recipe: Recipe, cache: PictureCache, embeddings: NDArray[np.flo
         if rows.shape[1] != embeddings.shape[2]:
             raise ConfigError(
                 f"{source.targets}: embeddings of {rows.shape[1]} numbers, the teacher's have "
-                f"{embeddings.shape[2]}; these are two text spaces"
+                f"{embeddings.shape[2]}",
+                "these are two text spaces",
             )
         for row, sample in enumerate(cache.samples):
             if sample.source != number:
@@ -227,7 +228,7 @@ def _use_genuine(recipe: Recipe, cache: PictureCache, embeddings: NDArray[np.flo
             name = sample.key.split("/", 1)[1]
             if name not in index:
                 raise DataError(
-                    f"{source.targets}: no embedding for {name}; list it or remove the picture"
+                    f"{source.targets}: no embedding for {name}", "list it or remove the picture"
                 )
             embeddings[:, row] = rows[index[name]]
 
@@ -240,7 +241,7 @@ def _read_genuine(source: SourceRecipe) -> tuple[NDArray[np.float32], dict[str, 
             index = {str(name): row for row, name in enumerate(archive["file_name"])}
     except FileNotFoundError:
         raise NoInputError(
-            f"{source.targets}: no such file; check 'targets' of '{source.name}'"
+            f"{source.targets}: no such file", f"check 'targets' of '{source.name}'"
         ) from None
     except (ValueError, KeyError, OSError) as error:
         raise DataError(

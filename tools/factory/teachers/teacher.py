@@ -39,8 +39,8 @@ def check_text_space(teacher: Teacher, text_space: str, where: str) -> None:
     space."""
     if teacher.text_space != text_space:
         raise ConfigError(
-            f"{where}: made for text space {text_space}, the teacher speaks {teacher.text_space}; "
-            "embeddings of two spaces cannot be compared, remake it with this teacher"
+            f"{where}: made for text space {text_space}, the teacher speaks {teacher.text_space}",
+            "embeddings of two spaces cannot be compared, remake it with this teacher",
         )
 
 
@@ -57,8 +57,8 @@ def rows_from_bank(
     unknown = [phrase for phrase, row in zip(phrases, found, strict=True) if row is None]
     if unknown and text is None:
         raise DataError(
-            f"'{unknown[0]}' is not in the teacher's text bank ({len(unknown)} of {len(phrases)} phrases); "
-            "give a text encoder or use names of the bank"
+            f"'{unknown[0]}' is not in the teacher's text bank ({len(unknown)} of {len(phrases)} phrases)",
+            "give a text encoder or use names of the bank",
         )
     made = iter(text(unknown)) if unknown and text is not None else iter(())
     return unit(np.stack([next(made) if row is None else bank.rows[row] for row in found]))

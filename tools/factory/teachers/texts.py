@@ -68,13 +68,13 @@ def load_bank(teacher: Teacher, recipe: BankRecipe) -> NDArray[np.float32]:
             lines = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()}
             phrases = sorted(line for line in lines if line and not line.startswith("#"))
             if not phrases:
-                raise DataError(f"{path}: no phrases; write one a line")
+                raise DataError(f"{path}: no phrases", "write one a line")
             rows = unit(teacher.text_embeddings(phrases))
         else:
             check_text_space(teacher, recipe.text_space, str(path))
             rows = unit(np.load(path, allow_pickle=False))
     except OSError as error:
-        raise NoInputError(f"{path}: {error.strerror or error}; check bank.path") from None
+        raise NoInputError(f"{path}: {error.strerror or error}", "check bank.path") from None
     except ValueError as error:
         raise DataError(f"{path}: not an .npy of embeddings ({error})") from None
     if rows.ndim != 2:

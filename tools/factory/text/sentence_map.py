@@ -69,7 +69,7 @@ def load_text_rows(weights: Path) -> TextRows:
         stored = [np.load(weights / f"clip_vitb32_text_{part}.npy") for part in parts]
     except FileNotFoundError as error:
         raise NoInputError(
-            f"{error.filename}: missing; give the folder of the CLIP text rows as weights"
+            f"{error.filename}: missing", "give the folder of the CLIP text rows as weights"
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{weights}: its CLIP text rows cannot be read ({error})") from None

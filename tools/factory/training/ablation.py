@@ -42,7 +42,7 @@ def last_validation(run: Path) -> dict[str, Any]:
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     found = [entry["validation"] for entry in map(json.loads, lines) if "validation" in entry]
     if not found:
-        raise DataError(f"{run}: nothing was held out; give a source 'validation' above 0")
+        raise DataError(f"{run}: nothing was held out", "give a source 'validation' above 0")
     return found[-1]
 
 

@@ -48,7 +48,7 @@ class Batches:
         )
         if not weights.any():
             raise DataError(
-                "no picture is left to train on; lower 'validation' or raise 'weight' of a source"
+                "no picture is left to train on", "lower 'validation' or raise 'weight' of a source"
             )
         self._ends = np.cumsum(weights)
         self.length = max(1, round(self._ends[-1]))

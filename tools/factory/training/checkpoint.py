@@ -24,7 +24,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Raises NoInputError when it is missing, DataError when it is no checkpoint of ours."""
     if not path.is_file():
-        raise NoInputError(f"{path}: no checkpoint to continue from; start without --resume")
+        raise NoInputError(f"{path}: no checkpoint to continue from", "start without --resume")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling rubbish may raise anything

@@ -37,7 +37,7 @@ def distill(
     first = not dist.is_initialized() or dist.get_rank() == 0
     if (output / "checkpoint.pt").exists() and not resume:
         raise UsageError(
-            f"{output}: already holds a checkpoint; add --resume or give another --output"
+            f"{output}: already holds a checkpoint", "add --resume or give another --output"
         )
     torch.manual_seed(recipe.seed)
     teacher = make_teacher(recipe)

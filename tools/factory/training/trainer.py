@@ -334,7 +334,7 @@ class Trainer:
         weights = self.student.state_dict()
         floats = [tensor for tensor in weights.values() if tensor.is_floating_point()]
         if not all(torch.isfinite(tensor).all() for tensor in floats):
-            raise StuckError(f"step {self.step}: weights are no numbers any more; {_LOWER}")
+            raise StuckError(f"step {self.step}: weights are no numbers any more", f"{_LOWER}")
 
         cuda = self.device.type == "cuda"
         write_checkpoint(
@@ -360,8 +360,8 @@ class Trainer:
         state = read_checkpoint(self.checkpoint_path)
         if state["recipe"] != self.recipe.digest():
             raise ConfigError(
-                f"{self.checkpoint_path}: made with another recipe; "
-                "give another --output or that recipe"
+                f"{self.checkpoint_path}: made with another recipe",
+                "give another --output or that recipe",
             )
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
