@@ -11,11 +11,14 @@ machine (install edge-label there), or on a file system that all of them see.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 from typing import Any
 
 import numpy as np
+
+import edge_runtime as edge
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage to its makers unless told not to
 
@@ -24,32 +27,32 @@ class Labeller:
     """One per process: loads the bundle once, then labels batch after batch."""
 
     def __init__(self, bundle: str | None, labels: str) -> None:
-        from edge_runtime.config import ModelConfig
-        from edge_runtime.pipeline import Pipeline
-        from edge_runtime.service import load_engine
-
-        self._pipeline = Pipeline(load_engine(ModelConfig(bundle=bundle, labels=labels, threads=1)), camera="ray")
+        self._labeller = edge.load(bundle, labels=labels, threads=1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """``bytes`` and ``path`` of encoded pictures -> a row for each; one that does not decode is ``invalid``."""
+        rows = [self._row(str(path), data) for path, data in zip(batch["path"], batch["bytes"], strict=True)]
+        return {column: [row[column] for row in rows] for column in rows[0]}
+
+    def _row(self, path: str, data: bytes) -> dict[str, Any]:
         import cv2
 
-        from edge_runtime.records import Frame
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:  # an empty file, or more pixels than OpenCV takes
+            pixels = None
 
-        rows = []
-        for path, data in zip(batch["path"], batch["bytes"], strict=True):
-            try:
-                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            except cv2.error:  # an empty file, or more pixels than OpenCV takes
-                pixels = None
-            row = {"file": str(path), "state": "invalid", "labels": [], "embedding": None}
-            if pixels is not None:
-                frame = Frame(pixels, "bgr", time.monotonic(), time.time(), file=str(path))
-                record = self._pipeline.process(frame)
-                labels = [{"name": s.name, "score": s.score, "margin": s.margin, "on": s.on} for s in record.labels]
-                row |= {"state": record.state, "labels": labels, "embedding": frame.embedding}
-            rows.append(row)
-        return {column: [row[column] for row in rows] for column in rows[0]}
+        if pixels is None:
+            return {"file": path, "state": "invalid", "labels": [], "embedding": None}
+
+        frame = edge.Frame(pixels, "bgr", time.monotonic(), time.time(), file=path)
+        labelled = self._labeller.process(frame)
+        return {
+            "file": path,
+            "state": labelled.record.state,
+            "labels": [dataclasses.asdict(label) for label in labelled.record.labels],
+            "embedding": labelled.embedding,
+        }
 
 
 def main() -> None:
