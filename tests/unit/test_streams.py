@@ -15,6 +15,7 @@ from PIL import Image
 
 from edge_runtime import streams
 from edge_runtime.cli import main
+from tests.commands import need
 from tests.daemon import EDGE_LABEL, REPOSITORY, records_of
 from tests.unit.test_records import record
 
@@ -160,7 +161,7 @@ def test_a_hostile_file_name_is_shown_and_never_obeyed(folder: Path):
     """On a terminal, in a log line, in JSON and in a table; and --resume knows it again."""
     (folder / "pictures" / "broken\x1b]0;owned\x07.png").write_bytes(b"no picture")
     shown = subprocess.run(
-        ["script", "-qec", " ".join(map(quoted, command("once", folder))), "/dev/null"],
+        [need("script", "bsdutils"), "-qec", " ".join(map(quoted, command("once", folder))), "/dev/null"],
         capture_output=True,
         cwd=REPOSITORY,
         check=True,
