@@ -22,6 +22,8 @@ from tools.factory.recipe import SourceRecipe
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 MAX_BYTES = 256 << 20
+NOTES = (".txt", ".cls", ".json")  # what a shard says of a picture
+MAX_NOTE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
         found = lister(source, number, path)
         if not found:
             raise DataError(
-                f"{path}: source '{source.name}' holds no pictures",
-                "check path and kind in the recipe",
+                f"{path}: source '{source.name}' holds no pictures; check path and kind in the recipe"
             )
         if source.limit and len(found) > source.limit:
             keep = np.linspace(0, len(found) - 1, source.limit).round().astype(int)
@@ -95,31 +96,8 @@ class _Texts:
         self.where = where
         self.mapping: dict[str, tuple[str, ...]] | None = None
         if source.texts:
-            try:
-                text = Path(source.texts).read_text(encoding="utf-8")
-            except OSError as error:
-                raise NoInputError(
-                    f"{source.texts}: {error.strerror}", f"check 'texts' of '{source.name}'"
-                ) from None
-            import yaml
-
-            try:
-                # Everything is text here: a label may be called `on`, `no` or `007`.
-                mapping = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes strings and nothing else
-            except yaml.YAMLError as error:
-                raise ConfigError(
-                    f"{source.texts}: not YAML ({str(error).splitlines()[0]})"
-                ) from None
-            if not isinstance(mapping, dict):
-                raise ConfigError(f"{source.texts}: must be a mapping of label: text lines")
-            self.mapping = {str(label): self._prompts(text) for label, text in mapping.items()}
-
-    def _prompts(self, text: object) -> tuple[str, ...]:
-        """A name goes into the templates; a list is prompts as they are."""
-        if isinstance(text, list):
-            return tuple(str(prompt).strip() for prompt in text if str(prompt).strip())
-        name = "" if text is None else str(text).strip()
-        return tuple(template.format(name) for template in self.source.templates) if name else ()
+            entries = _read_texts(source)
+            self.mapping = {str(label): self._prompts(text) for label, text in entries.items()}
 
     def __call__(self, label: str) -> tuple[str, ...]:
         if self.mapping is None:
@@ -128,183 +106,239 @@ class _Texts:
             prompts = self.mapping[label]
         else:
             raise ConfigError(
-                f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text",
-                "add a line",
+                f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text; "
+                "add a line"
             )
         if not prompts:
-            raise ConfigError(
-                f"{self.source.texts or self.where}: label '{label}' has an empty text", "write one"
-            )
+            where = self.source.texts or self.where
+            raise ConfigError(f"{where}: label '{label}' has an empty text; write one")
         return prompts
+
+    def _prompts(self, text: object) -> tuple[str, ...]:
+        """A name goes into the templates; a list is prompts as they are."""
+        if isinstance(text, list):
+            return tuple(str(prompt).strip() for prompt in text if str(prompt).strip())
+        name = "" if text is None else str(text).strip()
+        return tuple(template.format(name) for template in self.source.templates) if name else ()
+
+
+def _read_texts(source: SourceRecipe) -> dict[object, object]:
+    """The YAML mapping that a source names. Raises NoInputError, ConfigError."""
+    import yaml
+
+    try:
+        text = Path(source.texts).read_text(encoding="utf-8")
+        # Everything is text here: a label may be called `on`, `no` or `007`.
+        entries = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes only strings
+    except OSError as error:
+        raise NoInputError(
+            f"{source.texts}: {error.strerror}; check 'texts' of '{source.name}'"
+        ) from None
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{source.texts}: not YAML ({reason})") from None
+    if not isinstance(entries, dict):
+        raise ConfigError(f"{source.texts}: must be a mapping of label: text lines")
+    return entries
 
 
 def _check_condition(name: str, where: str) -> str:
     if name and name not in conditions.TEXTS:
-        raise ConfigError(
-            f"{where}: unknown condition '{name}'", f"known: {', '.join(conditions.NAMES)}"
-        )
+        known = ", ".join(conditions.NAMES)
+        raise ConfigError(f"{where}: unknown condition '{name}'; known: {known}")
     return name
 
 
 def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
     if not root.is_dir():
         raise NoInputError(
-            f"{root}: no such folder (source '{source.name}')", "check --data and the recipe"
+            f"{root}: no such folder (source '{source.name}'); check --data and the recipe"
         )
     texts = _Texts(source, root)
     condition = _check_condition(source.condition, f"source '{source.name}'")
-    pattern = None
-    if source.label and source.label != "folder":
-        try:
-            pattern = re.compile(source.label)
-        except re.error as error:
-            raise ConfigError(
-                f"source '{source.name}': label is not a regular expression ({error})"
-            ) from None
-        if pattern.groups != 1:
-            raise ConfigError(f"source '{source.name}': label must hold exactly one (group)")
+    pattern = _label_pattern(source)
+    files = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+
     samples = []
-    for file in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+    for file in sorted(files):
         relative = file.relative_to(root).as_posix()
-        prompts: tuple[str, ...] = ()
-        if pattern is not None:
-            match = pattern.search(relative)
-            prompts = texts(match.group(1)) if match and match.group(1) else ()
-        elif source.label == "folder" and "/" in relative:
-            prompts = texts(relative.split("/", 1)[0])
+        label = _label_of(relative, source, pattern)
+        prompts = texts(label) if label else ()
         key = f"{source.name}/{relative}"
         held_out = _held_out(f"{source.path}/{relative}", source.validation)
         samples.append(Sample(key, number, file, 0, 0, prompts, condition, held_out))
     return samples
 
 
+def _label_pattern(source: SourceRecipe) -> re.Pattern[str] | None:
+    """The regular expression that finds a label in a path; None where the folder names it."""
+    if not source.label or source.label == "folder":
+        return None
+    try:
+        pattern = re.compile(source.label)
+    except re.error as error:
+        raise ConfigError(
+            f"source '{source.name}': label is not a regular expression ({error})"
+        ) from None
+    if pattern.groups != 1:
+        raise ConfigError(f"source '{source.name}': label must hold exactly one (group)")
+    return pattern
+
+
+def _label_of(relative: str, source: SourceRecipe, pattern: re.Pattern[str] | None) -> str:
+    """The label in a path, "" for none."""
+    if pattern is not None:
+        match = pattern.search(relative)
+        return (match.group(1) or "") if match else ""
+    if source.label == "folder" and "/" in relative:
+        return relative.split("/", 1)[0]
+    return ""
+
+
 def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
-    folder, path = (path, Path(source.list)) if source.list else (path.parent, path)
-    texts = _Texts(source, path)
+    """Lines of a list; `source.list` names one that lies elsewhere than its pictures."""
+    table = Path(source.list) if source.list else path
+    folder = path if source.list else path.parent
+    texts = _Texts(source, table)
     samples = []
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with table.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
-            columns = set(reader.fieldnames or ())
-            if "file" not in columns:
-                raise DataError(f"{path}: the first line must name the columns, 'file' among them")
-            if source.label and source.label not in columns:
-                raise DataError(
-                    f"{path}: no column '{source.label}'", f"there are {', '.join(sorted(columns))}"
-                )
+            _check_columns(table, set(reader.fieldnames or ()), source)
             for row in reader:
-                where = f"{path}:{reader.line_num}"
-                if not row["file"]:
-                    raise DataError(f"{where}: no file name", "every line needs one")
-                text = (row.get("text") or "").strip()
-                label = (row.get(source.label or "label") or "").strip()
-                prompts = (text,) if text else texts(label) if label else ()
-                condition = _check_condition(
-                    (row.get("condition") or source.condition).strip(), where
-                )
-                key = f"{source.name}/{row['file']}"
-                place = (Path(source.path) if source.list else Path(source.path).parent) / row[
-                    "file"
-                ]
-                split = (row.get("split") or "").strip()
-                if split == "test":
-                    continue  # is neither trained on nor chosen by
-                held_out = (
-                    split == "validation"
-                    if split
-                    else _held_out(place.as_posix(), source.validation)
-                )
-                common = (0, 0, prompts, condition, held_out)
-                samples.append(Sample(key, number, folder / row["file"], *common))
-                for file, modality in _partner(
-                    row, where
-                ):  # one file may be both, a colour picture also shown in grey
-                    name = f"{source.name}/{file}#{modality}"
-                    samples.append(
-                        Sample(name, number, folder / file, *common, modality, partner=key)
-                    )
+                where = f"{table}:{reader.line_num}"
+                samples += _samples_of_row(source, number, folder, texts, row, where)
     except OSError as error:
         raise NoInputError(
-            f"{path}: {error.strerror} (source '{source.name}')", "check the recipe"
+            f"{table}: {error.strerror} (source '{source.name}'); check the recipe"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+        raise DataError(f"{table}: not a CSV file in UTF-8 ({error})") from None
     return samples
 
 
-def _partner(row: dict[str, str], where: str) -> list[tuple[str, Modality]]:
-    """File and modality of the row's second picture, if it has one."""
-    file = (row.get("partner") or "").strip()
-    modality = (row.get("modality") or "").strip()
-    if not file:
+def _check_columns(table: Path, columns: set[str], source: SourceRecipe) -> None:
+    if "file" not in columns:
+        raise DataError(f"{table}: the first line must name the columns, 'file' among them")
+    if source.label and source.label not in columns:
+        names = ", ".join(sorted(columns))
+        raise DataError(f"{table}: no column '{source.label}'; there are {names}")
+
+
+def _samples_of_row(
+    source: SourceRecipe,
+    number: int,
+    folder: Path,
+    texts: _Texts,
+    row: dict[str, str],
+    where: str,
+) -> list[Sample]:
+    """A picture, and its infrared or depth partner if it has one; nothing of the split "test"."""
+    if not row["file"]:
+        raise DataError(f"{where}: no file name; every line needs one")
+
+    def cell(name: str) -> str:
+        return (row.get(name) or "").strip()
+
+    prompts: tuple[str, ...] = ()
+    label = cell(source.label or "label")
+    if cell("text"):
+        prompts = (cell("text"),)
+    elif label:
+        prompts = texts(label)
+    condition = _check_condition((row.get("condition") or source.condition).strip(), where)
+
+    # What is held out depends on the path in the recipe, not on where the data lies today.
+    split = cell("split")
+    if split == "test":
         return []
+    recipe_folder = Path(source.path) if source.list else Path(source.path).parent
+    place = (recipe_folder / row["file"]).as_posix()
+    held_out = split == "validation" if split else _held_out(place, source.validation)
+
+    key = f"{source.name}/{row['file']}"
+    common = (0, 0, prompts, condition, held_out)
+    samples = [Sample(key, number, folder / row["file"], *common)]
+    partner = _partner(cell("partner"), cell("modality"), where)
+    if partner:
+        file, modality = partner
+        # One file may be both: a colour picture that is also shown in grey.
+        name = f"{source.name}/{file}#{modality}"
+        samples.append(Sample(name, number, folder / file, *common, modality, partner=key))
+    return samples
+
+
+def _partner(file: str, modality: str, where: str) -> tuple[str, Modality] | None:
+    """File and modality of the row's second picture, if it has one."""
+    if not file:
+        return None
     if modality not in ("ir", "depth"):
         raise DataError(
-            f"{where}: modality '{modality}' of the partner is not ir or depth", "mend the line"
+            f"{where}: modality '{modality}' of the partner is not ir or depth; correct the line"
         )
-    return [(file, modality)]
+    return file, modality
 
 
 def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
+    """Shards of WebDataset: NAME.jpg with NAME.txt, NAME.cls or NAME.json beside it."""
     texts = _Texts(source, path)
     condition = _check_condition(source.condition, f"source '{source.name}'")
     shards = sorted(path.parent.glob(path.name))
     if not shards:
-        raise NoInputError(f"{path}: no such shards (source '{source.name}')", "check the recipe")
+        raise NoInputError(f"{path}: no such shards (source '{source.name}'); check the recipe")
+
     samples = []
     for shard in shards:
-        pictures: dict[str, tarfile.TarInfo] = {}
-        notes: dict[str, dict[str, str]] = {}
-        try:
-            with tarfile.open(
-                shard, "r:"
-            ) as archive:  # "r:": a compressed shard cannot be read by offset
-                for member in archive:
-                    name = PurePosixPath(member.name)
-                    stem = str(name.parent / name.name.split(".", 1)[0])
-                    if not member.isfile():
-                        continue
-                    if name.suffix.lower() in SUFFIXES:
-                        pictures[stem] = member
-                    elif name.suffix in (".txt", ".cls", ".json") and member.size < 1 << 20:
-                        stream = archive.extractfile(member)
-                        content = stream.read().decode("utf-8", "replace").strip() if stream else ""
-                        notes.setdefault(stem, {})[name.suffix] = content
-        except (tarfile.TarError, OSError) as error:
-            raise DataError(
-                f"{shard}: not an uncompressed tar shard ({error})", "unpack or make it again"
-            ) from None
+        pictures, notes = _read_shard(shard)
         for stem, member in pictures.items():
-            note = notes.get(stem, {})
-            prompts: tuple[str, ...] = ()
-            if note.get(".txt"):
-                prompts = (note[".txt"],)
-            elif note.get(".cls"):
-                prompts = texts(note[".cls"])
-            elif ".json" in note:
-                prompts = _from_json(note[".json"], texts, f"{shard}: {stem}.json")
+            prompts = _prompts_of_note(notes.get(stem, {}), texts, f"{shard}: {stem}.json")
             key = f"{source.name}/{shard.name}/{stem}"
             held_out = _held_out(key, source.validation)
-            samples.append(
-                Sample(
-                    key,
-                    number,
-                    shard,
-                    member.offset_data,
-                    member.size,
-                    prompts,
-                    condition,
-                    held_out,
-                )
-            )
+            place = (shard, member.offset_data, member.size)
+            samples.append(Sample(key, number, *place, prompts, condition, held_out))
     return samples
+
+
+def _read_shard(shard: Path) -> tuple[dict[str, tarfile.TarInfo], dict[str, dict[str, str]]]:
+    """(pictures by stem, notes by stem and suffix). Raises DataError."""
+    pictures: dict[str, tarfile.TarInfo] = {}
+    notes: dict[str, dict[str, str]] = {}
+    try:
+        # "r:" refuses compressed shards: a picture in one cannot be read by its offset.
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                if not member.isfile():
+                    continue
+                name = PurePosixPath(member.name)
+                stem = str(name.parent / name.name.split(".", 1)[0])
+                if name.suffix.lower() in SUFFIXES:
+                    pictures[stem] = member
+                elif name.suffix in NOTES and member.size < MAX_NOTE:
+                    stream = archive.extractfile(member)
+                    content = stream.read().decode("utf-8", "replace").strip() if stream else ""
+                    notes.setdefault(stem, {})[name.suffix] = content
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(
+            f"{shard}: not an uncompressed tar shard ({error}); unpack or make it again"
+        ) from None
+    return pictures, notes
+
+
+def _prompts_of_note(note: dict[str, str], texts: _Texts, where: str) -> tuple[str, ...]:
+    if note.get(".txt"):
+        return (note[".txt"],)
+    if note.get(".cls"):
+        return texts(note[".cls"])
+    if ".json" in note:
+        return _from_json(note[".json"], texts, where)
+    return ()
 
 
 def _from_json(content: str, texts: _Texts, where: str) -> tuple[str, ...]:
     try:
         entry = json.loads(content)
     except ValueError:
-        raise DataError(f"{where}: not JSON", "mend or remove it") from None
+        raise DataError(f"{where}: not JSON; correct or remove it") from None
     if isinstance(entry, dict):
         if entry.get("caption"):
             return (str(entry["caption"]),)

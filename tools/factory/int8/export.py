@@ -12,8 +12,10 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
@@ -102,25 +104,34 @@ def _simplified(data: bytes) -> onnx.ModelProto:
 
 
 def _fuse_padding(model: onnx.ModelProto) -> None:
-    """Zero Pad -> Conv becomes Conv with that padding (TensorFlow's "SAME" is lopsided, torch
-    cannot say it)."""
+    """Zero Pad -> Conv becomes Conv with that padding.
+
+    TensorFlow's "SAME" padding is lopsided; torch can only say it with a Pad of its own.
+    """
     graph = model.graph
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     convolutions = {node.input[0]: node for node in graph.node if node.op_type == "Conv"}
-    for pad in [n for n in graph.node if n.op_type == "Pad" and n.output[0] in convolutions]:
-        amounts = constants[pad.input[1]].reshape(2, -1)[:, 2:].reshape(-1)
+    pads = [node for node in graph.node if node.op_type == "Pad" and node.output[0] in convolutions]
+    for pad in pads:
         conv = convolutions[pad.output[0]]
-        padding = next((a for a in conv.attribute if a.name == "pads"), None)
-        if padding is None:
-            padding = conv.attribute.add()
-            padding.CopyFrom(onnx.helper.make_attribute("pads", [0] * len(amounts)))
-        padding.ints[:] = [old + int(new) for old, new in zip(padding.ints, amounts, strict=True)]
+        amounts = constants[pad.input[1]].reshape(2, -1)[:, 2:].reshape(-1)
+        _add_padding(conv, amounts)
         conv.input[0] = pad.input[0]
         graph.node.remove(pad)
+
     drop_unused_constants(graph)
-    made = {name for node in graph.node for name in node.output}
-    for info in [i for i in graph.value_info if i.name not in made]:
+    outputs = {name for node in graph.node for name in node.output}
+    stale = [info for info in graph.value_info if info.name not in outputs]
+    for info in stale:
         graph.value_info.remove(info)
+
+
+def _add_padding(conv: onnx.NodeProto, amounts: NDArray[np.int64]) -> None:
+    padding = next((attribute for attribute in conv.attribute if attribute.name == "pads"), None)
+    if padding is None:
+        padding = conv.attribute.add()
+        padding.CopyFrom(onnx.helper.make_attribute("pads", [0] * len(amounts)))
+    padding.ints[:] = [old + int(new) for old, new in zip(padding.ints, amounts, strict=True)]
 
 
 def drop_unused_constants(graph: onnx.GraphProto) -> None:

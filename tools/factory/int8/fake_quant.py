@@ -266,21 +266,24 @@ class FakeQuantised(nn.Module):
         return model.SerializeToString()
 
     def _find_products(self) -> Iterator[_Product]:
+        """Convolutions and matrix products whose weights the graph holds as int8 constants."""
         maker = {name: node for node in self.model.graph.node for name in node.output}
         for node in self.model.graph.node:
             if node.op_type not in ("Conv", "Gemm", "MatMul"):
                 continue
-            # A Gemm may add an activation in place of a bias; that one is rounded where it was made.
-            made = [maker[name] for name in node.input[1:] if name in maker]
-            nodes = tuple(
-                n for n in made if n.op_type == "DequantizeLinear" and n.input[0] in self.constants
-            )
-            if nodes and nodes[0].output[0] == node.input[1]:
-                names = [n.input[0].removesuffix("_quantized") for n in nodes]
-                input_scale = float(self.constants[maker[node.input[0]].input[1]])
-                yield _Product(
-                    names[0], names[1] if len(names) > 1 else "", input_scale, nodes, node
-                )
+            inputs = [maker[name] for name in node.input[1:] if name in maker]
+            # A Gemm may add an activation in place of a bias: that one is rounded where it was made.
+            stored = tuple(made for made in inputs if self._is_stored(made))
+            if not stored or stored[0].output[0] != node.input[1]:
+                continue
+            names = [made.input[0].removesuffix("_quantized") for made in stored]
+            bias = names[1] if len(names) > 1 else ""
+            input_scale = float(self.constants[maker[node.input[0]].input[1]])
+            yield _Product(names[0], bias, input_scale, stored, node)
+
+    def _is_stored(self, node: onnx.NodeProto) -> bool:
+        """Whether a node only restores a constant."""
+        return node.op_type == "DequantizeLinear" and node.input[0] in self.constants
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ choose."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tools.factory.int8.parity import Inputs, cosines, run_all
 from tools.factory.int8.pictures import pictures_for
 from tools.factory.int8.quantise import CALIBRATORS, quantise
 from tools.factory.int8.rounding import observe_layers
+from tools.factory.recipe import Recipe
 from tools.factory.training.run_folder import load_run
 
 
@@ -44,18 +45,12 @@ def quantise_run(
     Raises NoInputError before the export, DataError without pictures, or where every calibrator
     gives up.
     """
-    recipe, _, _ = load_run(run)
     source = run / "encoder.fp32.onnx"
+    recipe, _, _ = load_run(run)
     if not source.is_file():
-        raise NoInputError(f"{source}: missing", f"first: python -m tools.export {run}")
+        raise NoInputError(f"{source}: missing; first: python -m tools.export {run}")
     model = source.read_bytes()
-    samples = scan(recipe.data, data)
-    train = [s for s in samples if not s.held_out and recipe.data[s.source].weight]
-    unseen = [s for s in samples if s.held_out] or train
-    seen, judged = (
-        list(pictures_for(recipe, s, n, k))
-        for k, (s, n) in enumerate(((train, calibration), (unseen, held_out)))
-    )
+    seen, judged = _pictures(recipe, data, calibration, held_out)
     reference = run_all(model, judged)
     report: dict[str, Any] = {
         "calibration_pictures": len(seen),
@@ -65,29 +60,53 @@ def quantise_run(
         "failed": {},
         "fp32_bytes": len(model),
     }
+
+    # What rounding by layer gains is judged against rounding to the nearest.
     plain = run_all(quantise(model, seen, "minmax"), judged)
     report["onnx_fp32_to_int8"]["minmax, nearest rounding"] = cosines(plain, reference)
-    layers = observe_layers(model, seen)
+    candidates = _try_calibrators(model, seen, methods, report["failed"])
     best = (-2.0, "", b"")
-    for method in tqdm(methods, desc="calibrators", unit="method"):
-        try:
-            candidate = quantise(model, seen, method, layers)
-        except (
-            ValueError
-        ) as error:  # the histogram calibrators give up on a tensor that hardly varies
-            report["failed"][method] = str(error)
-            continue
-        report["onnx_fp32_to_int8"][method] = cosines(run_all(candidate, judged), reference)
-        mean = report["onnx_fp32_to_int8"][method]["mean"]
-        if mean > best[0]:
-            best = (mean, method, candidate)
-    if not best[1]:
-        reasons = "; ".join(f"{method}: {reason}" for method, reason in report["failed"].items())
+    for method, candidate in candidates:
+        cosine = cosines(run_all(candidate, judged), reference)
+        report["onnx_fp32_to_int8"][method] = cosine
+        if cosine["mean"] > best[0]:
+            best = (cosine["mean"], method, candidate)
+
+    _, method, int8 = best
+    if not method:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in report["failed"].items())
         raise DataError(
-            f"{run}: no calibrator gives ranges ({reasons})",
-            "try another --calibrator, or more pictures",
+            f"{run}: no calibrator gives ranges ({reasons}); "
+            "try another --calibrator, or more pictures"
         )
-    report |= {"kept": best[1], "int8_bytes": len(best[2])}
-    write_atomically(run / "encoder.onnx", best[2])
+    report |= {"kept": method, "int8_bytes": len(int8)}
+    write_atomically(run / "encoder.onnx", int8)
     write_atomically(run / "quantize.json", json.dumps(report, indent=1).encode())
     return report
+
+
+def _pictures(recipe: Recipe, data: Path, calibration: int, held_out: int) -> tuple[Inputs, Inputs]:
+    """(pictures to calibrate on, pictures to judge by); the latter held out where any are."""
+    samples = scan(recipe.data, data)
+    train = [
+        sample for sample in samples if not sample.held_out and recipe.data[sample.source].weight
+    ]
+    unseen = [sample for sample in samples if sample.held_out] or train
+    seen = list(pictures_for(recipe, train, calibration, 0))
+    judged = list(pictures_for(recipe, unseen, held_out, 1))
+    return seen, judged
+
+
+def _try_calibrators(
+    model: bytes, seen: Inputs, methods: Sequence[str], failed: dict[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    """(calibrator, int8 graph) one by one; writes why a calibrator gave up into `failed`."""
+    layers = observe_layers(model, seen)
+    for method in tqdm(methods, desc="calibrators", unit="method"):
+        try:
+            graph = quantise(model, seen, method, layers)
+        except ValueError as error:
+            # The histogram calibrators give up on a tensor that hardly varies.
+            failed[method] = str(error)
+            continue
+        yield method, graph

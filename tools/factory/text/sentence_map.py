@@ -54,54 +54,82 @@ def load_text_rows(weights: Path) -> TextRows:
     """Read the bank and the extra rows.
 
     ImageNet rows stand for the first synonym ("a tench"). LVIS names were encoded with their
-    underscores ("a air_conditioner"), some extra names bare ("road") or in 80 templates: each way
-    of spelling moves a row by a nearly constant step, which is measured on the names known both
-    ways and taken back (cosine to the plainly spelled row rises from 0.96 to 0.98 for underscores).
+    underscores ("a air_conditioner"), some extra names bare ("road") or in 80 templates. Each way
+    of spelling moves a row by a nearly constant step. The step is measured on the names known both
+    ways and taken back: the cosine to the plainly spelled row rises from 0.96 to 0.98 for
+    underscores.
 
     Raises NoInputError where a file is missing, DataError where one cannot be read.
     """
-    parts = ("bank", "extra")
+    entries, stored = _read_rows(weights)
+    names = []
+    spellings = []
+    for entry in entries:
+        name, spelling = _name_and_spelling(entry)
+        names.append(name)
+        spellings.append(spelling)
+
+    vectors = _unit(np.concatenate(stored).astype(np.float32))
+    _take_steps_back(vectors, names, spellings)
+    kinds = [spelling if spelling in ("plain", "caption") else "moved" for spelling in spellings]
+    prompts = [
+        name if kind == "caption" else f"a {name}" for name, kind in zip(names, kinds, strict=True)
+    ]
+    return TextRows(tuple(names), tuple(prompts), _unit(vectors), np.array(kinds))
+
+
+def _read_rows(weights: Path) -> tuple[list[dict[str, str]], list[np.ndarray]]:
+    """(what the JSON files say of each row, the arrays of rows), bank before extra."""
+    entries = []
+    stored = []
     try:
-        bank, extra = (
-            json.loads((weights / f"clip_vitb32_text_{p}_names.json").read_text("utf-8"))
-            for p in parts
-        )
-        stored = [np.load(weights / f"clip_vitb32_text_{part}.npy") for part in parts]
+        for part in ("bank", "extra"):
+            text = (weights / f"clip_vitb32_text_{part}_names.json").read_text("utf-8")
+            entries += json.loads(text)
+            stored.append(np.load(weights / f"clip_vitb32_text_{part}.npy"))
     except FileNotFoundError as error:
         raise NoInputError(
             f"{error.filename}: missing", "give the folder of the CLIP text rows as weights"
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{weights}: its CLIP text rows cannot be read ({error})") from None
-    vectors = _unit(np.concatenate(stored).astype(np.float32))
-    names: list[str] = []
-    spellings = []
-    for row in [*bank, *extra]:
-        name = row["name"].split(",")[0] if row["source"] == "imagenet1k" else row["name"]
-        caption = name.endswith(".")
-        names.append(" ".join(name.casefold().split()) if caption else as_prompt(name)[2:])
-        plain = "underscore" if "_" in name else "plain"
-        spellings.append("caption" if caption else row.get("prompt", plain))
-    plain_rows = {name: i for i, name in enumerate(names) if spellings[i] == "plain"}
+    return entries, stored
+
+
+def _name_and_spelling(entry: dict[str, str]) -> tuple[str, str]:
+    """(name, how it was spelled when it was encoded); a caption is kept as it is."""
+    name = entry["name"]
+    if entry["source"] == "imagenet1k":
+        name = name.split(",")[0]
+    if name.endswith("."):
+        return " ".join(name.casefold().split()), "caption"
+    plain = "underscore" if "_" in name else "plain"
+    return as_prompt(name)[2:], entry.get("prompt", plain)
+
+
+def _take_steps_back(vectors: np.ndarray, names: list[str], spellings: list[str]) -> None:
+    """Move the rows of each odd spelling, in place, by the mean step to the plain rows."""
+    plain = {name: row for row, name in enumerate(names) if spellings[row] == "plain"}
     for spelling in set(spellings) - {"plain", "caption"}:
-        rows = [i for i, own in enumerate(spellings) if own == spelling]
-        both = [(i, plain_rows[names[i]]) for i in rows if names[i] in plain_rows]
-        vectors[rows] += np.mean([vectors[j] - vectors[i] for i, j in both], axis=0)
-    kinds = np.array([s if s in ("plain", "caption") else "moved" for s in spellings])
-    prompts = [n if k == "caption" else f"a {n}" for n, k in zip(names, kinds, strict=True)]
-    return TextRows(tuple(names), tuple(prompts), _unit(vectors), kinds)
+        rows = [row for row, own in enumerate(spellings) if own == spelling]
+        both = [(row, plain[names[row]]) for row in rows if names[row] in plain]
+        steps = [vectors[plain_row] - vectors[row] for row, plain_row in both]
+        vectors[rows] += np.mean(steps, axis=0)
 
 
 def unique_rows(rows: TextRows) -> dict[str, np.ndarray]:
-    """Name -> unit float32 (512,), sorted by name, captions left out; plain rows are averaged, else
-    moved ones."""
+    """Name -> unit float32 (512,), sorted by name, captions left out.
+
+    Plain rows of a name are averaged; where it has none, moved ones.
+    """
     groups: dict[str, list[int]] = {}
-    for i in np.flatnonzero(rows.kinds != "caption"):
-        groups.setdefault(rows.names[i], []).append(i)
+    for row in np.flatnonzero(rows.kinds != "caption"):
+        groups.setdefault(rows.names[row], []).append(row)
+
     out = {}
     for name in sorted(groups):
-        own = [i for i in groups[name] if rows.kinds[i] == "plain"] or groups[name]
-        out[name] = _unit(rows.vectors[own].mean(axis=0))
+        plain = [row for row in groups[name] if rows.kinds[row] == "plain"]
+        out[name] = _unit(rows.vectors[plain or groups[name]].mean(axis=0))
     return out
 
 

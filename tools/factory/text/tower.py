@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 MAX_TOKENS = 64
+LARGE = 100_000  # numbers of a matrix worth storing as int8
 
 
 def ascii_vocabulary(tokenizer: dict) -> tuple[dict, list[int]]:
@@ -115,51 +117,59 @@ def export_text_tower(tower: torch.nn.Module, output: str, max_tokens: int | Non
 
 
 def int8_weights(model_bytes: bytes) -> bytes:
-    """Every large matrix as int8 with a scale a column (a row in the table of words); arithmetic
-    stays float32.
+    """Every large matrix as int8 with a scale a column; arithmetic stays float32.
 
-    Dynamic int8 arithmetic was tried: its activations are scaled by the whole batch, so that a
-    phrase's embedding depends on its neighbours, and 20 of 100 held-out names are lost.
+    The table of words has a scale a row. Dynamic int8 arithmetic was tried: its activations are
+    scaled by the whole batch, so that a phrase's embedding depends on its neighbours, and 20 of 100
+    held-out names are lost.
     """
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import numpy_helper
 
     model = onnx.load_from_string(model_bytes)
     graph = model.graph
+    large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) > LARGE]
+    matrices = {tensor.name: numpy_helper.to_array(tensor) for tensor in large}
     nodes = []
-    matrices = {
-        i.name: numpy_helper.to_array(i) for i in graph.initializer if np.prod(i.dims) > 100_000
-    }
     for node in graph.node:
         name = next((name for name in node.input if name in matrices), None)
         if name is None:
             nodes.append(node)
-            continue
-        # a table of words: a scale a row, and only the rows in use become float32
-        rows = node.op_type == "Gather"
-        scale = np.abs(matrices[name]).max(axis=1 if rows else 0, keepdims=True) / 127
-        levels = np.rint(matrices[name] / scale).astype(np.int8)
-        parts = (f"{name}.int8", levels), (f"{name}.scale", scale)
-        graph.initializer.extend(numpy_helper.from_array(array, part) for part, array in parts)
-        int8 = f"{name}.int8"
-        factor = f"{name}.scale"
-        whole = f"{name}.float"
-        if rows:
-            int8 = f"{int8}.rows"
-            factor = f"{factor}.rows"
-            whole = node.output[0]
-            nodes += [
-                helper.make_node("Gather", [part, node.input[1]], [f"{part}.rows"])
-                for part, _ in parts
-            ]
-        nodes.append(helper.make_node("Cast", [int8], [f"{int8}.float"], to=TensorProto.FLOAT))
-        nodes.append(helper.make_node("Mul", [f"{int8}.float", factor], [whole]))
-        if not rows:
-            node.input[list(node.input).index(name)] = whole
-            nodes.append(node)
-    kept = [i for i in graph.initializer if i.name not in matrices]
+        else:
+            nodes += _with_int8(graph, node, name, matrices[name])
+
+    kept = [tensor for tensor in graph.initializer if tensor.name not in matrices]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def _with_int8(
+    graph: onnx.GraphProto, node: onnx.NodeProto, name: str, matrix: np.ndarray
+) -> list[onnx.NodeProto]:
+    """The nodes that do what `node` did, with its matrix as int8 levels and scales."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    # A table of words has a scale a row, and only the rows in use become float32.
+    is_table = node.op_type == "Gather"
+    scale = np.abs(matrix).max(axis=1 if is_table else 0, keepdims=True) / 127
+    levels = np.rint(matrix / scale).astype(np.int8)
+    parts = {f"{name}.int8": levels, f"{name}.scale": scale}
+    graph.initializer.extend(numpy_helper.from_array(array, part) for part, array in parts.items())
+
+    def restored(suffix: str, result: str) -> list[onnx.NodeProto]:
+        int8 = f"{name}.int8{suffix}"
+        cast = helper.make_node("Cast", [int8], [f"{int8}.float"], to=TensorProto.FLOAT)
+        product = [f"{int8}.float", f"{name}.scale{suffix}"]
+        return [cast, helper.make_node("Mul", product, [result])]
+
+    if is_table:
+        rows = node.input[1]
+        gathers = [helper.make_node("Gather", [part, rows], [f"{part}.rows"]) for part in parts]
+        return [*gathers, *restored(".rows", node.output[0])]
+
+    whole = f"{name}.float"
+    node.input[list(node.input).index(name)] = whole
+    return [*restored("", whole), node]
