@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import ConfigError, NoInputError
 from edge_runtime.model.bundle import SCHEMA
@@ -30,28 +31,57 @@ from tools.factory.training.run_folder import load_run
 MINIMUM_RUNTIME = "0.1.0"
 
 
+def make_bundle(
+    run: Path, bank: Path, labels: list[Path], output: Path, logit_scale: float, data: Path | None
+) -> None:
+    """Assemble, check, score, describe, and only then replace `output`."""
+    refuse_other_folder(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as parent:
+        scratch = Path(parent) / "bundle"
+        scratch.mkdir()
+        assemble(run, bank, labels, scratch, logit_scale)
+        check_bundle(scratch)
+        scores = _score(run, scratch, data) if data else ""
+        card = model_card(scratch, run, scores)
+        (scratch / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        check_bundle(scratch)
+        replace_folder(scratch, output)
+
+
 def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_scale: float) -> None:
-    """All files of the bundle but MODEL_CARD.md into `scratch`. Raises ConfigError when text spaces
-    differ."""
-    recipe, student, text_space = load_run(run)
+    """All files of the bundle but MODEL_CARD.md into `scratch`.
+
+    Raises NoInputError where a step before is missing, ConfigError when text spaces differ.
+    """
+    _, _, text_space = load_run(run)
+    quantise_first = f"python -m tools.quantize {run}"
+    parity = read_json(run / "quantize.json", quantise_first)
     encoder = run / "encoder.onnx"
-    parity = read_json(run / "quantize.json", f"python -m tools.quantize {run}")
     if not encoder.is_file():
-        raise NoInputError(f"{encoder}: missing", f"first: python -m tools.quantize {run}")
+        raise NoInputError(f"{encoder}: missing; first: {quantise_first}")
     meta = read_json(bank / "text_bank.json", f"python -m tools.prompts --out {bank}")
     if meta["text_space"] != text_space:
         raise ConfigError(
-            f"{bank}: a text bank of {meta['text_space']}, the student speaks {text_space}",
-            f"make one: python -m tools.prompts --out DIR --teacher {text_space}",
+            f"{bank}: a text bank of {meta['text_space']}, the student speaks {text_space}; "
+            f"make one: python -m tools.prompts --out DIR --teacher {text_space}"
         )
+
     (scratch / "labels").mkdir()
     shutil.copy(encoder, scratch / "encoder.onnx")
     for name in ("text_bank.npy", "text_bank.json"):
         shutil.copy(bank / name, scratch / name)
     for path in labels:
         shutil.copy(path, scratch / "labels" / path.name)
+    write_manifest(scratch, _manifest(run, parity, logit_scale))
+
+
+def _manifest(run: Path, parity: dict[str, Any], logit_scale: float) -> dict[str, Any]:
+    recipe, student, text_space = load_run(run)
     dim = next(reversed(list(student.head.parameters()))).shape[0]
-    manifest = {
+    pictures = f"{parity['calibration_pictures']} training pictures"
+    a72 = run / "a72.json"
+    return {
         "schema": SCHEMA,
         "name": recipe.name,
         "version": recipe.version,
@@ -74,7 +104,7 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
             "activations": "QUInt8",
             "weights": "QInt8 per channel",
             "format": "QDQ",
-            "calibration": f"{parity['kept']}, {parity['calibration_pictures']} training pictures",
+            "calibration": f"{parity['kept']}, {pictures}",
             "cosine_to_fp32": parity["onnx_fp32_to_int8"][parity["kept"]]["mean"],
         },
         "teacher": recipe.teacher.name,
@@ -83,35 +113,21 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
         "licences": list(recipe.licences),
         "recipe": asdict(recipe),
         "evaluation": {},
-        "a72": read_json(run / "a72.json", "") if (run / "a72.json").exists() else {},
+        "a72": read_json(a72, "") if a72.exists() else {},
         "minimum_runtime": MINIMUM_RUNTIME,
     }
-    write_manifest(scratch, manifest)
 
 
-def make_bundle(
-    run: Path, bank: Path, labels: list[Path], output: Path, logit_scale: float, data: Path | None
-) -> None:
-    """Assemble, check, score, describe, and only then replace `output`."""
-    refuse_other_folder(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as parent:
-        scratch = Path(parent) / "bundle"
-        scratch.mkdir()
-        assemble(run, bank, labels, scratch, logit_scale)
-        check_bundle(scratch)
-        scores = ""
-        if data:
-            subject = load_subject(scratch, run / "encoder.fp32.onnx")
-            fitting = PAIRS.is_file() and subject.text_space == CLIP_B32
-            with open_data(data) as root:
-                sets = labelled_sets(root, "a photo of a {}", ())
-                report = evaluate(subject, sets, PAIRS if fitting else None, scratch / "evaluation")
-            scores = score_table(report)
-            pictures = sorted(p.name for p in (scratch / "evaluation").glob("*.png"))
-            scores += "\n\n" + "\n".join(f"![{name}](evaluation/{name})" for name in pictures)
-            manifest = read_json(scratch / "manifest.json", "")
-            write_manifest(scratch, manifest | {"evaluation": report})
-        (scratch / "MODEL_CARD.md").write_text(model_card(scratch, run, scores), encoding="utf-8")
-        check_bundle(scratch)
-        replace_folder(scratch, output)
+def _score(run: Path, scratch: Path, data: Path) -> str:
+    """Score the bundle on labelled pictures; the report goes into its manifest, Markdown returns."""
+    subject = load_subject(scratch, run / "encoder.fp32.onnx")
+    pairs = PAIRS if PAIRS.is_file() and subject.text_space == CLIP_B32 else None
+    with open_data(data) as root:
+        sets = labelled_sets(root, "a photo of a {}", ())
+        report = evaluate(subject, sets, pairs, scratch / "evaluation")
+    manifest = read_json(scratch / "manifest.json", "")
+    write_manifest(scratch, manifest | {"evaluation": report})
+
+    pictures = sorted(path.name for path in (scratch / "evaluation").glob("*.png"))
+    shown = [f"![{name}](evaluation/{name})" for name in pictures]
+    return "\n\n".join((score_table(report), "\n".join(shown)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tools.factory.bundling.files import read_json
 from tools.factory.int8.parity import parity_table
 from tools.factory.recipe import Recipe
 from tools.factory.training.run_folder import load_run
+from tools.lib import markdown
 
 # Written once for every bundle; what is special to one stands in its recipe's description.
 NOT_FOR = """\
@@ -19,58 +21,88 @@ NOT_FOR = """\
 - A promise about pictures unlike its training data: measure on your own with `python -m tools.evaluate`."""
 
 
-def model_card(folder: Path, run: Path, scores: str) -> str:
-    """MODEL_CARD.md: what it is, what it is not for, how it was made, what it scores."""
-    recipe, student, text_space = load_run(run)
-    manifest = read_json(folder / "manifest.json", "")
-    parity = read_json(run / "quantize.json", f"python -m tools.quantize {run}")
-    meta = read_json(folder / "text_bank.json", "")
-    parameters = sum(p.numel() for p in student.parameters()) / 1e6
-    megabytes = manifest["files"]["encoder.onnx"]["size"] / 1e6
-    exact = len(meta["names"]) - len(meta["approximate"])
-    members = recipe.teacher.members if recipe.teacher.name == "offline" else ()
-    teacher = f"offline: {', '.join(members)}" if members else recipe.teacher.name
-    disclosure = f"\n{recipe.disclosure}" if recipe.disclosure else ""
-    return f"""# {recipe.name} {recipe.version}
+# The lines stand as they stand in the card, one line a row or a sentence.
+CARD = """\
+# {name} {version}
 
-{recipe.description or "A small image encoder that answers in the text space of a CLIP model."}
+{description}
 
 | | |
 | --- | --- |
-| student | {recipe.student.name}, {parameters:.2f} M parameters, {recipe.input.size} x {recipe.input.size} uint8 RGB |
+| student | {student}, {parameters:.2f} M parameters, {size} x {size} uint8 RGB |
 | teacher | {teacher} |
 | text space | {text_space} |
 | encoder.onnx | {megabytes:.2f} MB, int8 (QDQ; QUInt8 activations, QInt8 weights per channel) |
-| text bank | {len(meta["names"])} names, {exact} exact, {len(meta["approximate"])} approximate |
+| text bank | {names} names, {exact} exact, {approximate} approximate |
 
 ## What it is not for
 
-{NOT_FOR}
+{not_for}
 
 ## What it scores
 
 Printed by `python -m tools.evaluate`; no checkpoint, threshold or setting may be chosen on these pictures.{disclosure}
 
-{scores or "Not evaluated yet: run tools.bundle with --evaluate."}
+{scores}
 
 ## float32 against int8
 
-{parity_table(parity)}
+{parity}
 
 ## How it was made
 
-{training_story(recipe, run)}
+{story}
 
-Recipe (also in manifest.json): seed {recipe.seed}, digest {recipe.digest()}.
+Recipe (also in manifest.json): seed {seed}, digest {digest}.
 
-| data | kind | held out |
-| --- | --- | --- |
-{chr(10).join(f"| {source.name} | {source.kind} | {source.validation:.0%} |" for source in recipe.data)}
+{data}
 
 ## Licences
 
-{chr(10).join(f"- {licence}" for licence in recipe.licences) or "- none stated in the recipe"}
+{licences}
 """
+LOSSES = ("contrastive", "condition", "alignment", "relational", "posterior", "triplet")
+SHOWN_VALIDATIONS = 8  # rows of the table, about
+
+
+def model_card(folder: Path, run: Path, scores: str) -> str:
+    """MODEL_CARD.md: what it is, what it is not for, how it was made, what it scores."""
+    recipe, student, text_space = load_run(run)
+    manifest = read_json(folder / "manifest.json", "")
+    parity = read_json(run / "quantize.json", f"python -m tools.quantize {run}")
+    bank = read_json(folder / "text_bank.json", "")
+    approximate = len(bank["approximate"])
+    usual = "A small image encoder that answers in the text space of a CLIP model."
+    sources = [[source.name, source.kind, f"{source.validation:.0%}"] for source in recipe.data]
+    licences = "\n".join(f"- {licence}" for licence in recipe.licences)
+    return CARD.format(
+        name=recipe.name,
+        version=recipe.version,
+        description=recipe.description or usual,
+        student=recipe.student.name,
+        parameters=sum(p.numel() for p in student.parameters()) / 1e6,
+        size=recipe.input.size,
+        teacher=_teacher(recipe),
+        text_space=text_space,
+        megabytes=manifest["files"]["encoder.onnx"]["size"] / 1e6,
+        names=len(bank["names"]),
+        exact=len(bank["names"]) - approximate,
+        approximate=approximate,
+        not_for=NOT_FOR,
+        disclosure=f"\n{recipe.disclosure}" if recipe.disclosure else "",
+        scores=scores or "Not evaluated yet: run tools.bundle with --evaluate.",
+        parity=parity_table(parity),
+        story=training_story(recipe, run),
+        seed=recipe.seed,
+        digest=recipe.digest(),
+        data=markdown.table(["data", "kind", "held out"], sources),
+        licences=licences or "- none stated in the recipe",
+    )
+
+
+def _teacher(recipe: Recipe) -> str:
+    members = recipe.teacher.members if recipe.teacher.name == "offline" else ()
+    return f"offline: {', '.join(members)}" if members else recipe.teacher.name
 
 
 def training_story(recipe: Recipe, run: Path) -> str:
@@ -78,42 +110,53 @@ def training_story(recipe: Recipe, run: Path) -> str:
     log = run / "log.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     entries = [json.loads(line) for line in lines]
-    validations = [entry for entry in entries if "validation" in entry]
-    stages = "; ".join(
-        f"{s.epochs:g} epochs at {s.size or (recipe.stem_size if recipe.targets.stem else recipe.input.size)} px"
-        for s in recipe.train.stages
-    )
-    losses = ", ".join(
-        f"{name} {weight:g}"
-        for name, weight in asdict(recipe.losses).items()
-        if name in ("contrastive", "condition", "alignment", "relational", "posterior", "triplet")
-        and weight
-    )
     steps = entries[-1]["step"] if entries else 0
-    story = [f"{stages}, batch {recipe.train.batch}, {steps} steps. Loss weights: {losses}."]
-    if (run / "interpolation.json").exists():
-        share = json.loads((run / "interpolation.json").read_text(encoding="utf-8"))["share"]
+    story = [
+        f"{_stages(recipe)}, batch {recipe.train.batch}, {steps} steps. "
+        f"Loss weights: {_losses(recipe)}."
+    ]
+
+    interpolation = run / "interpolation.json"
+    if interpolation.exists():
+        share = json.loads(interpolation.read_text(encoding="utf-8"))["share"]
         story.append(
-            f"The shipped weights lie {share:.0%} of the way from the start to the trained ones (WiSE-FT, "
-            "`python -m tools.interpolate`); the table below is of the trained ones."
+            f"The shipped weights lie {share:.0%} of the way from the start to the trained ones "
+            "(WiSE-FT, `python -m tools.interpolate`); the table below is of the trained ones."
         )
-    if recipe.student.head.rank:
-        story.append(
-            f"Its head's linear layer was then factored to rank {recipe.student.head.rank} (`tools.shrink`)."
-        )
+    rank = recipe.student.head.rank
+    if rank:
+        story.append(f"Its head's linear layer was then factored to rank {rank} (`tools.shrink`).")
+
+    validations = [entry for entry in entries if "validation" in entry]
     if validations:
-        story += ["", "Held-out training pictures (never the evaluation sets):", ""]
-        story += [
-            "| step | mean top-1 | conditions told apart | cosine to teacher |",
-            "| --- | --- | --- | --- |",
-        ]
-        shown = validations[:: max(1, len(validations) // 8)]
-        shown += [] if shown[-1] is validations[-1] else [validations[-1]]
-        for entry in shown:
-            v = entry["validation"]
-            cells = [str(entry["step"])]
-            cells += [
-                f"{v[key]:.3f}" if key in v else "" for key in ("mean_top1", "conditions", "cosine")
-            ]
-            story.append("| " + " | ".join(cells) + " |")
+        title = "Held-out training pictures (never the evaluation sets):"
+        story += ["", title, "", _validations_table(validations)]
     return "\n".join(story)
+
+
+def _stages(recipe: Recipe) -> str:
+    usual = recipe.stem_size if recipe.targets.stem else recipe.input.size
+    stages = recipe.train.stages
+    return "; ".join(f"{stage.epochs:g} epochs at {stage.size or usual} px" for stage in stages)
+
+
+def _losses(recipe: Recipe) -> str:
+    weights = asdict(recipe.losses).items()
+    used = [f"{name} {weight:g}" for name, weight in weights if name in LOSSES and weight]
+    return ", ".join(used)
+
+
+def _validations_table(validations: list[dict[str, Any]]) -> str:
+    """About eight of them, evenly spread, the last one always."""
+    shown = validations[:: max(1, len(validations) // SHOWN_VALIDATIONS)]
+    if shown[-1] is not validations[-1]:
+        shown.append(validations[-1])
+
+    rows = []
+    for entry in shown:
+        scores = entry["validation"]
+        keys = ("mean_top1", "conditions", "cosine")
+        cells = [f"{scores[key]:.3f}" if key in scores else "" for key in keys]
+        rows.append([str(entry["step"]), *cells])
+    head = ["step", "mean top-1", "conditions told apart", "cosine to teacher"]
+    return markdown.table(head, rows)

@@ -52,7 +52,7 @@ class Student(nn.Module):
         """Train only what follows the first `count` layers of the backbone."""
         layers = self.backbone.layers
         if not 0 <= count <= len(layers):
-            raise UsageError(f"student.frozen: {count}", f"this backbone has {len(layers)} layers")
+            raise UsageError(f"student.frozen: {count}; this backbone has {len(layers)} layers")
         self.backbone.frozen = count
         for i, layer in enumerate(layers):
             layer.requires_grad_(i >= count)
@@ -88,35 +88,46 @@ def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Student:
-    """The student of a recipe, its pretrained weights loaded (unless a checkpoint is about to
-    replace them).
+    """The student of a recipe.
 
+    load: its pretrained weights, too; False where a checkpoint is about to replace them.
     Raises UsageError (with the list of students) for an unknown name, NoInputError and DataError
     for weights that are missing or do not fit.
     """
     if recipe.name not in STUDENTS:
         near = difflib.get_close_matches(recipe.name, STUDENTS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(
-            f"unknown student '{recipe.name}'", f"{hint}There are: {', '.join(STUDENTS)}"
-        )
+        raise UsageError(f"unknown student '{recipe.name}'; {hint}There are: {', '.join(STUDENTS)}")
+
     if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
-        flavour = {f.name: f for f in (TORCHVISION, TFSLIM)}[recipe.flavour]
-        net = load_mobilenet(recipe.pretrained, flavour) if load else MobileNetV2(flavour)
-        backbone = Backbone(list(net.layers), FEATURES)
-        fold_normalisation(backbone, flavour.mean, flavour.std)
+        backbone = _mobilenet_from_npz(recipe, load=load)
     else:
         backbone = STUDENTS[recipe.name]()
-        folded = [m for m in backbone.modules() if isinstance(m, Conv)]
-        if folded and not recipe.pretrained:
-            _start_from_scratch(folded)
-        if recipe.name == "efficientnet_lite0" and recipe.pretrained and load:
-            fill_lite(list(backbone.layers), read_state(recipe.pretrained), recipe.pretrained)
-            fold_normalisation(backbone, LITE.mean, LITE.std)
-        elif recipe.pretrained and load:
-            load_backbone(backbone, recipe.pretrained)
-            fold_normalisation(backbone, TORCHVISION.mean, TORCHVISION.std)
+        if not recipe.pretrained:
+            convolutions = [module for module in backbone.modules() if isinstance(module, Conv)]
+            _start_from_scratch(convolutions)
+        elif load:
+            _load_pretrained(recipe, backbone)
     return Student(backbone, _head(recipe, backbone, dim, load=load), recipe.frozen)
+
+
+def _mobilenet_from_npz(recipe: StudentRecipe, *, load: bool) -> Backbone:
+    """The two exports of MobileNetV2 differ in padding and in what they expect of pixels."""
+    flavours = {flavour.name: flavour for flavour in (TORCHVISION, TFSLIM)}
+    flavour = flavours[recipe.flavour]
+    net = load_mobilenet(recipe.pretrained, flavour) if load else MobileNetV2(flavour)
+    backbone = Backbone(list(net.layers), FEATURES)
+    fold_normalisation(backbone, flavour.mean, flavour.std)
+    return backbone
+
+
+def _load_pretrained(recipe: StudentRecipe, backbone: Backbone) -> None:
+    if recipe.name == "efficientnet_lite0":
+        fill_lite(list(backbone.layers), read_state(recipe.pretrained), recipe.pretrained)
+        fold_normalisation(backbone, LITE.mean, LITE.std)
+    else:
+        load_backbone(backbone, recipe.pretrained)
+        fold_normalisation(backbone, TORCHVISION.mean, TORCHVISION.std)
 
 
 def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) -> nn.Module:
@@ -131,8 +142,8 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) ->
     if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
         raise UsageError(
             f"student.head.kind classifier: made for {head.classify.in_features} features and a text space of "
-            f"{head.names.out_features}, not {backbone.width} and {dim}",
-            "take the offline teacher and one of its networks, or kind: mlp",
+            f"{head.names.out_features}, not {backbone.width} and {dim}; take the offline "
+            "teacher and one of its networks, or kind: mlp"
         )
     if recipe.head.rank:
         head.factor(recipe.head.rank)
@@ -188,7 +199,6 @@ def _fill(target: Tensor, state: dict[str, Tensor], name: str, source: str) -> N
     if got is None or got.shape != target.shape:
         found = "missing" if got is None else f"of shape {tuple(got.shape)}"
         raise DataError(
-            f"{source}: {name} is {found}, should be {tuple(target.shape)}",
-            "give timm weights of this net",
+            f"{source}: {name} is {found}, should be {tuple(target.shape)}; give timm weights of this net"
         )
     target.copy_(got)

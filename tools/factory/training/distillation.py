@@ -11,8 +11,9 @@ import torch.distributed as dist
 from edge_runtime.errors import UsageError
 from edge_runtime.files import write_atomically
 from tools.factory.recipe import Recipe
-from tools.factory.students.student import build_student
-from tools.factory.training.materials import prepare, report_pictures
+from tools.factory.students.student import Student, build_student
+from tools.factory.teachers.teacher import Teacher
+from tools.factory.training.materials import Materials, prepare, report_pictures
 from tools.factory.training.stems import cache_stems
 from tools.factory.training.student_teacher import make_teacher
 from tools.factory.training.trainer import Trainer
@@ -32,42 +33,53 @@ def distill(
     workers: int = 1,
     quiet: bool = False,
 ) -> bool:
-    """Train; True when the recipe's last step is done. Raises EdgeLabelError for everything a user
-    can mend."""
-    first = not dist.is_initialized() or dist.get_rank() == 0
+    """Train; True when the recipe's last step is done.
+
+    Raises EdgeLabelError for everything that a user can correct.
+    """
     if (output / "checkpoint.pt").exists() and not resume:
         raise UsageError(
             f"{output}: already holds a checkpoint", "add --resume or give another --output"
         )
+    several = dist.is_initialized()
+    first = not several or dist.get_rank() == 0
     torch.manual_seed(recipe.seed)
     teacher = make_teacher(recipe)
-    if not first:  # process 0 fills the caches, the others then find them
+
+    # Process 0 fills the caches while the others wait; then these find them filled.
+    if not first:
         dist.barrier()
-    quiet_here = quiet or not first
-    materials = prepare(recipe, teacher, data, cache, quiet=quiet_here)
-    student = build_student(recipe.student, materials.bank.shape[1])
-    if recipe.targets.stem:
-        stems = cache_stems(
-            student,
-            recipe,
-            materials.cache,
-            materials.targets.views,
-            cache,
-            device,
-            quiet=quiet_here,
-        )
-        materials = replace(materials, stems=stems)
-    if first and dist.is_initialized():
+    student, materials = _prepare(recipe, teacher, data, cache, device, quiet=quiet or not first)
+    if first and several:
         dist.barrier()
+
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(student, materials, output, device, quiet=quiet)
     if resume:
         trainer.resume()
     elif first:
-        # of a run that never reached its first checkpoint
+        # A run that never reached its first checkpoint may have left a log.
         (output / "log.jsonl").unlink(missing_ok=True)
     if first:
         report_pictures(materials, output, quiet=quiet)
         if recipe_text:
             write_atomically(output / "recipe.yaml", recipe_text)
     return trainer.run(stop_after_s=stop_after_s, stop_at_step=steps, workers=workers)
+
+
+def _prepare(
+    recipe: Recipe,
+    teacher: Teacher,
+    data: Path,
+    cache: Path,
+    device: torch.device,
+    *,
+    quiet: bool,
+) -> tuple[Student, Materials]:
+    materials = prepare(recipe, teacher, data, cache, quiet=quiet)
+    student = build_student(recipe.student, materials.bank.shape[1])
+    if recipe.targets.stem:
+        views = materials.targets.views
+        stems = cache_stems(student, recipe, materials.cache, views, cache, device, quiet=quiet)
+        materials = replace(materials, stems=stems)
+    return student, materials
