@@ -59,12 +59,12 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
     parity = read_json(run / "quantize.json", quantise_first)
     encoder = run / "encoder.onnx"
     if not encoder.is_file():
-        raise NoInputError(f"{encoder}: missing; first: {quantise_first}")
+        raise NoInputError(f"{encoder}: missing", f"first: {quantise_first}")
     meta = read_json(bank / "text_bank.json", f"python -m tools.prompts --out {bank}")
     if meta["text_space"] != text_space:
         raise ConfigError(
-            f"{bank}: a text bank of {meta['text_space']}, the student speaks {text_space}; "
-            f"make one: python -m tools.prompts --out DIR --teacher {text_space}"
+            f"{bank}: a text bank of {meta['text_space']}, the student speaks {text_space}",
+            f"make one: python -m tools.prompts --out DIR --teacher {text_space}",
         )
 
     (scratch / "labels").mkdir()

@@ -72,7 +72,8 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
         found = lister(source, number, path)
         if not found:
             raise DataError(
-                f"{path}: source '{source.name}' holds no pictures; check path and kind in the recipe"
+                f"{path}: source '{source.name}' holds no pictures",
+                "check path and kind in the recipe",
             )
         if source.limit and len(found) > source.limit:
             keep = np.linspace(0, len(found) - 1, source.limit).round().astype(int)
@@ -106,12 +107,12 @@ class _Texts:
             prompts = self.mapping[label]
         else:
             raise ConfigError(
-                f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text; "
-                "add a line"
+                f"{self.source.texts}: label '{label}' of '{self.source.name}' has no text",
+                "add a line",
             )
         if not prompts:
             where = self.source.texts or self.where
-            raise ConfigError(f"{where}: label '{label}' has an empty text; write one")
+            raise ConfigError(f"{where}: label '{label}' has an empty text", "write one")
         return prompts
 
     def _prompts(self, text: object) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ def _read_texts(source: SourceRecipe) -> dict[object, object]:
         entries = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes only strings
     except OSError as error:
         raise NoInputError(
-            f"{source.texts}: {error.strerror}; check 'texts' of '{source.name}'"
+            f"{source.texts}: {error.strerror}", f"check 'texts' of '{source.name}'"
         ) from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
@@ -145,14 +146,14 @@ def _read_texts(source: SourceRecipe) -> dict[object, object]:
 def _check_condition(name: str, where: str) -> str:
     if name and name not in conditions.TEXTS:
         known = ", ".join(conditions.NAMES)
-        raise ConfigError(f"{where}: unknown condition '{name}'; known: {known}")
+        raise ConfigError(f"{where}: unknown condition '{name}'", f"known: {known}")
     return name
 
 
 def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
     if not root.is_dir():
         raise NoInputError(
-            f"{root}: no such folder (source '{source.name}'); check --data and the recipe"
+            f"{root}: no such folder (source '{source.name}')", "check --data and the recipe"
         )
     texts = _Texts(source, root)
     condition = _check_condition(source.condition, f"source '{source.name}'")
@@ -210,7 +211,7 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
                 samples += _samples_of_row(source, number, folder, texts, row, where)
     except OSError as error:
         raise NoInputError(
-            f"{table}: {error.strerror} (source '{source.name}'); check the recipe"
+            f"{table}: {error.strerror} (source '{source.name}')", "check the recipe"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: not a CSV file in UTF-8 ({error})") from None
@@ -222,7 +223,7 @@ def _check_columns(table: Path, columns: set[str], source: SourceRecipe) -> None
         raise DataError(f"{table}: the first line must name the columns, 'file' among them")
     if source.label and source.label not in columns:
         names = ", ".join(sorted(columns))
-        raise DataError(f"{table}: no column '{source.label}'; there are {names}")
+        raise DataError(f"{table}: no column '{source.label}'", f"there are {names}")
 
 
 def _samples_of_row(
@@ -235,7 +236,7 @@ def _samples_of_row(
 ) -> list[Sample]:
     """A picture, and its infrared or depth partner if it has one; nothing of the split "test"."""
     if not row["file"]:
-        raise DataError(f"{where}: no file name; every line needs one")
+        raise DataError(f"{where}: no file name", "every line needs one")
 
     def cell(name: str) -> str:
         return (row.get(name) or "").strip()
@@ -274,7 +275,7 @@ def _partner(file: str, modality: str, where: str) -> tuple[str, Modality] | Non
         return None
     if modality not in ("ir", "depth"):
         raise DataError(
-            f"{where}: modality '{modality}' of the partner is not ir or depth; correct the line"
+            f"{where}: modality '{modality}' of the partner is not ir or depth", "correct the line"
         )
     return file, modality
 
@@ -285,7 +286,7 @@ def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
     condition = _check_condition(source.condition, f"source '{source.name}'")
     shards = sorted(path.parent.glob(path.name))
     if not shards:
-        raise NoInputError(f"{path}: no such shards (source '{source.name}'); check the recipe")
+        raise NoInputError(f"{path}: no such shards (source '{source.name}')", "check the recipe")
 
     samples = []
     for shard in shards:
@@ -319,7 +320,7 @@ def _read_shard(shard: Path) -> tuple[dict[str, tarfile.TarInfo], dict[str, dict
                     notes.setdefault(stem, {})[name.suffix] = content
     except (tarfile.TarError, OSError) as error:
         raise DataError(
-            f"{shard}: not an uncompressed tar shard ({error}); unpack or make it again"
+            f"{shard}: not an uncompressed tar shard ({error})", "unpack or make it again"
         ) from None
     return pictures, notes
 
@@ -338,7 +339,7 @@ def _from_json(content: str, texts: _Texts, where: str) -> tuple[str, ...]:
     try:
         entry = json.loads(content)
     except ValueError:
-        raise DataError(f"{where}: not JSON; correct or remove it") from None
+        raise DataError(f"{where}: not JSON", "correct or remove it") from None
     if isinstance(entry, dict):
         if entry.get("caption"):
             return (str(entry["caption"]),)

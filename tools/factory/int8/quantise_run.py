@@ -48,7 +48,7 @@ def quantise_run(
     source = run / "encoder.fp32.onnx"
     recipe, _, _ = load_run(run)
     if not source.is_file():
-        raise NoInputError(f"{source}: missing; first: python -m tools.export {run}")
+        raise NoInputError(f"{source}: missing", f"first: python -m tools.export {run}")
     model = source.read_bytes()
     seen, judged = _pictures(recipe, data, calibration, held_out)
     reference = run_all(model, judged)
@@ -76,8 +76,8 @@ def quantise_run(
     if not method:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report["failed"].items())
         raise DataError(
-            f"{run}: no calibrator gives ranges ({reasons}); "
-            "try another --calibrator, or more pictures"
+            f"{run}: no calibrator gives ranges ({reasons})",
+            "try another --calibrator, or more pictures",
         )
     report |= {"kept": method, "int8_bytes": len(int8)}
     write_atomically(run / "encoder.onnx", int8)

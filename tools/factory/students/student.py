@@ -97,7 +97,9 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
     if recipe.name not in STUDENTS:
         near = difflib.get_close_matches(recipe.name, STUDENTS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"unknown student '{recipe.name}'; {hint}There are: {', '.join(STUDENTS)}")
+        raise UsageError(
+            f"unknown student '{recipe.name}'", f"{hint}There are: {', '.join(STUDENTS)}"
+        )
 
     if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
         backbone = _mobilenet_from_npz(recipe, load=load)
@@ -142,8 +144,8 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) ->
     if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
         raise UsageError(
             f"student.head.kind classifier: made for {head.classify.in_features} features and a text space of "
-            f"{head.names.out_features}, not {backbone.width} and {dim}; take the offline "
-            "teacher and one of its networks, or kind: mlp"
+            f"{head.names.out_features}, not {backbone.width} and {dim}",
+            "take the offline teacher and one of its networks, or kind: mlp",
         )
     if recipe.head.rank:
         head.factor(recipe.head.rank)
@@ -199,6 +201,7 @@ def _fill(target: Tensor, state: dict[str, Tensor], name: str, source: str) -> N
     if got is None or got.shape != target.shape:
         found = "missing" if got is None else f"of shape {tuple(got.shape)}"
         raise DataError(
-            f"{source}: {name} is {found}, should be {tuple(target.shape)}; give timm weights of this net"
+            f"{source}: {name} is {found}, should be {tuple(target.shape)}",
+            "give timm weights of this net",
         )
     target.copy_(got)
