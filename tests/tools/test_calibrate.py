@@ -59,8 +59,8 @@ def test_labelled_pictures_give_thresholds_biases_and_a_temperature(my_set, tiny
     score, prepare, encode = Scorer(labels), Preprocessor(bundle.manifest.input), Encoder(bundle)
     for name in ("red", "green", "blue"):
         picture = cv2.imread(str(my_set / "labelled" / name / "001.png"))
-        on = [label.name for label in score(encode(prepare(picture))) if label.on]
-        assert on == [name]
+        votes = score(encode(prepare(picture))).votes
+        assert [label for label, on in zip(labels.names, votes, strict=True) if on] == [name]
 
 
 def test_a_background_label_learns_a_bias_but_no_threshold_and_stays_background(my_set, tiny_bundle):

@@ -70,9 +70,10 @@ def test_the_runtime_labels_with_what_the_factory_made(made: Path) -> None:
     embedding = encode(prepare(np.full((48, 64, 3), (40, 40, 200), np.uint8)))
     assert embedding.shape == (16,)
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
-    scores = Scorer(labels)(embedding)
+    score = Scorer(labels)
+    scores = score(embedding)
     assert scores
-    assert {score.name for score in scores} == set(COLOURS)
+    assert {label.name for label in score.ranked(scores, scores.votes)} == set(COLOURS)
 
 
 def test_int8_says_what_float32_says_and_both_what_torch_says(made: Path, workshop: Path) -> None:
