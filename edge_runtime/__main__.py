@@ -2,7 +2,7 @@
 
 import sys
 
-from edge_runtime.signals import Signals
+from edge_runtime.daemon.signals import Signals
 
 
 def main() -> int:

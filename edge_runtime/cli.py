@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from edge_runtime import streams
 from edge_runtime.errors import (
     ConfigError,
     DataError,
@@ -22,13 +21,14 @@ from edge_runtime.errors import (
     printable,
 )
 from edge_runtime.secrecy import forbid_looking_in, hide_arguments, masked, shown
+from edge_runtime.system import streams
 from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_runtime.config import Config
-    from edge_runtime.signals import Signals
+    from edge_runtime.daemon.signals import Signals
 
 log = logging.getLogger("edge_label")
 
@@ -95,26 +95,39 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, EdgeLabelError):
         return str(error), error.exit_code
     if isinstance(error, MemoryError):
-        return "not enough memory; close other programs, or raise the limit (ulimit -v)", StuckError.exit_code
+        return (
+            "not enough memory; close other programs, or raise the limit (ulimit -v)",
+            StuckError.exit_code,
+        )
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return "no thread can be started; raise the limits (ulimit -u and -v)", StuckError.exit_code
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return f"{one_line(error)}; raise the limit (ulimit -n)", StuckError.exit_code
-    if isinstance(error, OSError) and error.filename is not None:  # this user may not even look at it
+    if (
+        isinstance(error, OSError) and error.filename is not None
+    ):  # this user may not even look at it
         return f"{one_line(error)}; check it with ls -ld", DataError.exit_code
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):
         streams.silence()  # every other output is named where it is written
-        return f"standard output: {error.strerror}; nothing more can be written to it", DataError.exit_code
+        return (
+            f"standard output: {error.strerror}; nothing more can be written to it",
+            DataError.exit_code,
+        )
     if isinstance(error, ImportError):
         cause = error.__cause__ or error  # NumPy puts a page of advice around it
-        return f"a library cannot be loaded: {one_line(cause)}; see edge-label doctor", StuckError.exit_code
+        return (
+            f"a library cannot be loaded: {one_line(cause)}; see edge-label doctor",
+            StuckError.exit_code,
+        )
     what = f"{type(error).__name__}: {one_line(error)}"
     return f"{what}; a mistake of ours: please report this, with --verbose", StuckError.exit_code
 
 
 def _parse(arguments: list[str]) -> tuple[Callable[[argparse.Namespace], int], argparse.Namespace]:
     """The command, ``run`` where none is named, and its options."""
-    first = next((i for i, argument in enumerate(arguments) if argument != "--verbose"), len(arguments))
+    first = next(
+        (i for i, argument in enumerate(arguments) if argument != "--verbose"), len(arguments)
+    )
     word = arguments[first] if first < len(arguments) else ""
     if not word or (word.startswith("-") and word not in ("-h", "--help", "--version")):
         arguments.insert(first, "run")
@@ -165,7 +178,10 @@ class _Parser(argparse.ArgumentParser):
             streams.silence()
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UsageError.exit_code, f"edge-label: {printable(masked(message))}; see {self.prog} --help\n")
+        self.exit(
+            UsageError.exit_code,
+            f"edge-label: {printable(masked(message))}; see {self.prog} --help\n",
+        )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = super().parse_known_args(args, namespace)
@@ -173,8 +189,13 @@ class _Parser(argparse.ArgumentParser):
             known = re.findall(r"--[a-z-]+", self.format_help())
             near = difflib.get_close_matches(unknown[0], known, n=1)
             # Only what they are called: --password hunter2 is a mistake that people make.
-            named = [shown(word).partition("=")[0] for word in unknown if word.startswith("-")] or [shown(unknown[0])]
-            self.error(f"unrecognized arguments: {' '.join(named)}" + (f"; did you mean {near[0]}?" if near else ""))
+            named = [shown(word).partition("=")[0] for word in unknown if word.startswith("-")] or [
+                shown(unknown[0])
+            ]
+            self.error(
+                f"unrecognized arguments: {' '.join(named)}"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
         return options, unknown
 
 
@@ -189,7 +210,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge-label {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    run = commands.add_parser("run", help="label a camera until stopped", epilog="Options override --config.")
+    run = commands.add_parser(
+        "run", help="label a camera until stopped", epilog="Options override --config."
+    )
     _add_source(run)
     _add_model(run)
     run.add_argument("--output", metavar="FILE", help="append JSON lines there (default: stdout)")
@@ -202,70 +225,116 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="ADDRESS:PORT",
         help="serve a page with the live picture (default http://127.0.0.1:8080; any other address needs a token)",
     )
-    run.add_argument("--preview-token-file", metavar="FILE", help="file with the page's token, 16 characters or more")
-    run.add_argument("--exit-on-device-error", action="store_true", help="exit 69 instead of waiting for the camera")
+    run.add_argument(
+        "--preview-token-file",
+        metavar="FILE",
+        help="file with the page's token, 16 characters or more",
+    )
+    run.add_argument(
+        "--exit-on-device-error",
+        action="store_true",
+        help="exit 69 instead of waiting for the camera",
+    )
     run.set_defaults(command=_run)
 
     once = commands.add_parser("once", help="label pictures")
     once.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders")
-    once.add_argument("--output", metavar="FILE", help="write a table there: .jsonl, .csv or .parquet")
-    once.add_argument("--resume", action="store_true", help="go on with that table, labelling only what it lacks")
-    once.add_argument("--embeddings", action="store_true", help="also keep the image embeddings (.parquet)")
+    once.add_argument(
+        "--output", metavar="FILE", help="write a table there: .jsonl, .csv or .parquet"
+    )
+    once.add_argument(
+        "--resume", action="store_true", help="go on with that table, labelling only what it lacks"
+    )
+    once.add_argument(
+        "--embeddings", action="store_true", help="also keep the image embeddings (.parquet)"
+    )
     _add_model(once)
     once.set_defaults(command=_once)
 
     bench = commands.add_parser("bench", help="measure FPS, latency and memory here")
     _add_source(bench)
     _add_model(bench)
-    bench.add_argument("--seconds", type=_positive(float), default=10.0, metavar="S", help="how long (default 10)")
     bench.add_argument(
-        "--yuyv", action="store_true", help="the built-in frame as an uncompressed camera sends it, not as MJPG"
+        "--seconds", type=_positive(float), default=10.0, metavar="S", help="how long (default 10)"
+    )
+    bench.add_argument(
+        "--yuyv",
+        action="store_true",
+        help="the built-in frame as an uncompressed camera sends it, not as MJPG",
     )
     bench.add_argument("--json", action="store_true", help="machine-readable")
-    bench.add_argument("--check", action="store_true", help="exit 1 when over 180 MB or under 23 FPS")
+    bench.add_argument(
+        "--check", action="store_true", help="exit 1 when over 180 MB or under 23 FPS"
+    )
     bench.set_defaults(command=_bench)
 
     doctor = commands.add_parser("doctor", help="what is wrong with this machine, in sentences")
-    doctor.add_argument("--camera", metavar="SOURCE", help="the camera to look at (default /dev/video0)")
+    doctor.add_argument(
+        "--camera", metavar="SOURCE", help="the camera to look at (default /dev/video0)"
+    )
     doctor.add_argument("--config", metavar="FILE", help="look at what this configuration names")
     doctor.add_argument("--bundle", metavar="DIR", help="the bundle to look at")
     doctor.add_argument("--json", action="store_true", help="machine-readable")
     doctor.set_defaults(command=_doctor)
 
     report = commands.add_parser("report", help="draw a run: labels, latency, memory over time")
-    report.add_argument("runs", nargs="+", metavar="RUN.jsonl", help="what --output wrote, oldest first")
+    report.add_argument(
+        "runs", nargs="+", metavar="RUN.jsonl", help="what --output wrote, oldest first"
+    )
     report.add_argument("--output", metavar="FILE", help="the HTML page (default: RUN.html)")
     report.add_argument("--png", metavar="FILE", help="also the chart alone, as a picture")
-    report.add_argument("--spool", metavar="DIR", help="show pictures that triggers kept there beside the events")
+    report.add_argument(
+        "--spool", metavar="DIR", help="show pictures that triggers kept there beside the events"
+    )
     report.set_defaults(command=_report)
 
     bundle = commands.add_parser("bundle", help="look at a model bundle")
     bundle_actions = bundle.add_subparsers(metavar="ACTION", required=True)
-    for action, text in (("info", "what is in it, and where it comes from"), ("verify", "check every file")):
+    for action, text in (
+        ("info", "what is in it, and where it comes from"),
+        ("verify", "check every file"),
+    ):
         sub = bundle_actions.add_parser(action, help=text)
-        sub.add_argument("path", nargs="?", metavar="DIR", help="bundle directory (default: the one run would use)")
+        sub.add_argument(
+            "path",
+            nargs="?",
+            metavar="DIR",
+            help="bundle directory (default: the one run would use)",
+        )
         sub.add_argument("--json", action="store_true", help="machine-readable")
         sub.set_defaults(command=_bundle, action=action)
 
-    install = bundle_actions.add_parser("install", help="check a .tar and make it the bundle in use")
+    install = bundle_actions.add_parser(
+        "install", help="check a .tar and make it the bundle in use"
+    )
     install.add_argument("archive", metavar="FILE", help="plain tar archive of a bundle directory")
-    install.add_argument("--store", metavar="DIR", help="where bundles live (default /var/lib/edge-label-bundles)")
+    install.add_argument(
+        "--store", metavar="DIR", help="where bundles live (default /var/lib/edge-label-bundles)"
+    )
     install.add_argument("--key", metavar="PEM", help="Ed25519 public key it must be signed with")
     install.add_argument(
-        "--allow-downgrade", action="store_true", help="also take an older version, another name, or other content"
+        "--allow-downgrade",
+        action="store_true",
+        help="also take an older version, another name, or other content",
     )
     install.set_defaults(command=_bundle_install)
 
     labels = commands.add_parser("labels", help="work with label sets")
     label_actions = labels.add_subparsers(metavar="ACTION", required=True)
-    listing = label_actions.add_parser("list", help="label sets of the bundle, or the labels of one")
-    listing.add_argument("labels", nargs="?", metavar="SET", help="a shipped set's name or a YAML file")
+    listing = label_actions.add_parser(
+        "list", help="label sets of the bundle, or the labels of one"
+    )
+    listing.add_argument(
+        "labels", nargs="?", metavar="SET", help="a shipped set's name or a YAML file"
+    )
     listing.add_argument("--bundle", metavar="DIR")
     listing.set_defaults(command=_labels_list)
     build = label_actions.add_parser(
         "build", help="embed the phrases the text bank lacks, so the camera needs no encoder"
     )
-    build.add_argument("labels", metavar="FILE", help="a label set, YAML; FILE.embeddings is written beside it")
+    build.add_argument(
+        "labels", metavar="FILE", help="a label set, YAML; FILE.embeddings is written beside it"
+    )
     build.add_argument("--bundle", metavar="DIR")
     build.add_argument(
         "--text-encoder",
@@ -275,11 +344,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--force", action="store_true", help="encode again even if nothing changed")
     build.set_defaults(command=_labels_build)
-    checking = label_actions.add_parser("check", help="where each embedding comes from, which labels are too alike")
+    checking = label_actions.add_parser(
+        "check", help="where each embedding comes from, which labels are too alike"
+    )
     checking.add_argument("labels", metavar="SET", help="a shipped set's name or a YAML file")
     checking.add_argument("--bundle", metavar="DIR")
     checking.set_defaults(command=_labels_check)
-    searching = label_actions.add_parser("search", help="find words in the text bank, by spelling and by meaning")
+    searching = label_actions.add_parser(
+        "search", help="find words in the text bank, by spelling and by meaning"
+    )
     searching.add_argument("words", metavar="WORDS")
     searching.add_argument("--bundle", metavar="DIR")
     searching.set_defaults(command=_labels_search)
@@ -292,14 +365,18 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="/dev/video0, 0, a /dev/v4l/by-id path, video file, picture, folder, rtsp:// or http:// URL, or demo",
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file; systemd/edge-label.yaml explains every key")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file; systemd/edge-label.yaml explains every key"
+    )
     parser.add_argument("--realtime", action="store_true", help="pace a file at its own frame rate")
     parser.add_argument("--loop", action="store_true", help="start a file again when it ends")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--labels", metavar="SET", help="a label set of the bundle (everyday, indoor, road) or a YAML file"
+        "--labels",
+        metavar="SET",
+        help="a label set of the bundle (everyday, indoor, road) or a YAML file",
     )
     parser.add_argument(
         "--bundle",
@@ -312,7 +389,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="what the frames are (default auto: 8-bit colour is rgb; one 8-bit channel ir where the bundle knows ir, "
         "else grey rgb; one of 16 bits depth)",
     )
-    parser.add_argument("--threads", type=_positive(int), metavar="N", help="encoder threads (default: cores, up to 4)")
+    parser.add_argument(
+        "--threads",
+        type=_positive(int),
+        metavar="N",
+        help="encoder threads (default: cores, up to 4)",
+    )
 
 
 def _positive(kind: Callable[[str], int | float]) -> Callable[[str], int | float]:
@@ -344,7 +426,9 @@ def _config(options: argparse.Namespace) -> Config:
     def pick(**names: str) -> dict[str, Any]:
         return {field: given[option] for field, option in names.items() if option in given}
 
-    camera = pick(source="camera", realtime="realtime", loop="loop", exit_on_error="exit_on_device_error")
+    camera = pick(
+        source="camera", realtime="realtime", loop="loop", exit_on_error="exit_on_device_error"
+    )
     model = pick(labels="labels", bundle="bundle", modality="modality", threads="threads")
     if "preview" in given or "preview_token_file" in given:
         preview = pick(listen="preview", token_file="preview_token_file")  # noqa: S106 - a path
@@ -368,7 +452,10 @@ def _config(options: argparse.Namespace) -> Config:
 
 def _advise_to_close(path: Path) -> None:
     if path.stat().st_mode & 0o004:
-        log.warning("%s: every user may read the camera's password; chmod 640 it, group video for the service", path)
+        log.warning(
+            "%s: every user may read the camera's password; chmod 640 it, group video for the service",
+            path,
+        )
 
 
 def _holds_secrets(config: Config) -> bool:
@@ -387,14 +474,14 @@ def _show(text: str, options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     config = _config(options)
-    from edge_runtime.service import Limits, run
+    from edge_runtime.daemon.service import Limits, run
 
     run(config, Limits(options.frames, options.seconds), lambda: _config(options), options.heard)
     return 0
 
 
 def _once(options: argparse.Namespace) -> int:
-    from edge_runtime.once import label_pictures
+    from edge_runtime.commands.once import label_pictures
 
     flags = {"resume": options.resume, "embeddings": options.embeddings}
     return label_pictures(options.pictures, _config(options).model, options.output, **flags)
@@ -402,9 +489,12 @@ def _once(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     if options.yuyv and options.camera:
-        raise UsageError("--yuyv is about the built-in frame", "a camera's own format is camera.fourcc in --config")
+        raise UsageError(
+            "--yuyv is about the built-in frame",
+            "a camera's own format is camera.fourcc in --config",
+        )
     config = _config(options)
-    from edge_runtime.bench import run_bench
+    from edge_runtime.commands.bench import run_bench
 
     form: Literal["mjpg", "yuyv"] = "yuyv" if options.yuyv else "mjpg"
     result = run_bench(config, source=options.camera, seconds=options.seconds, builtin=form)
@@ -413,14 +503,14 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from edge_runtime.report import write_report
+    from edge_runtime.commands.report.page import write_report
 
     streams.say(write_report(options.runs, options.output, options.png, options.spool))
     return 0
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    from edge_runtime.describe import bundle_info, bundle_verify
+    from edge_runtime.commands.bundle import bundle_info, bundle_verify
 
     show = bundle_info if options.action == "info" else bundle_verify
     _show(show(options.path, as_json=options.json), options)
@@ -429,10 +519,12 @@ def _bundle(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     config = _config(options)
-    from edge_runtime.doctor import Options, examine, to_json, to_text
+    from edge_runtime.commands.doctor import Options, examine, to_json, to_text
 
     labels = config.model.labels if options.config else None
-    findings = examine(Options(config.camera.source, config.model.bundle, config.output.file, labels))
+    findings = examine(
+        Options(config.camera.source, config.model.bundle, config.output.file, labels)
+    )
     _show(to_json(findings) if options.json else to_text(findings), options)
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
@@ -440,31 +532,35 @@ def _doctor(options: argparse.Namespace) -> int:
 def _bundle_install(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from edge_runtime.install import install_bundle
+    from edge_runtime.commands.install import install_bundle
     from edge_runtime.model.bundle import DEFAULT_STORE
 
     store = Path(options.store) if options.store else DEFAULT_STORE
     key = Path(options.key) if options.key else None
-    streams.say(install_bundle(Path(options.archive), store, key=key, allow_downgrade=options.allow_downgrade))
+    streams.say(
+        install_bundle(
+            Path(options.archive), store, key=key, allow_downgrade=options.allow_downgrade
+        )
+    )
     return 0
 
 
 def _labels_list(options: argparse.Namespace) -> int:
-    from edge_runtime.describe import list_labels
+    from edge_runtime.commands.bundle import list_labels
 
     streams.say(list_labels(options.labels, options.bundle))
     return 0
 
 
 def _labels_build(options: argparse.Namespace) -> int:
-    from edge_runtime.label_sets import build
+    from edge_runtime.commands.labels import build
 
     streams.say(build(options.labels, options.bundle, options.text_encoder, force=options.force))
     return 0
 
 
 def _labels_check(options: argparse.Namespace) -> int:
-    from edge_runtime.label_sets import check
+    from edge_runtime.commands.labels import check
 
     report, usable = check(options.labels, options.bundle)
     streams.say(report)
@@ -472,7 +568,7 @@ def _labels_check(options: argparse.Namespace) -> int:
 
 
 def _labels_search(options: argparse.Namespace) -> int:
-    from edge_runtime.label_sets import search
+    from edge_runtime.commands.labels import search
 
     streams.say(search(options.words, options.bundle))
     return 0

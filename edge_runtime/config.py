@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edge_runtime import strict_yaml
 from edge_runtime.errors import printable
 from edge_runtime.records import RecordState, WantedModality
+from edge_runtime.system import strict_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,20 @@ class PrivacyConfig:
     masks: tuple[tuple[tuple[float, float], ...], ...] = ()  # polygons of (x, y) corners
 
     def __post_init__(self) -> None:
-        numbers = [*(self.region or ()), *(n for polygon in self.masks for corner in polygon for n in corner)]
+        numbers = [
+            *(self.region or ()),
+            *(n for polygon in self.masks for corner in polygon for n in corner),
+        ]
         if any(not 0 <= number <= 1 for number in numbers):
-            raise ValueError("privacy: corners and regions are fractions of the picture, between 0 and 1")
+            raise ValueError(
+                "privacy: corners and regions are fractions of the picture, between 0 and 1"
+            )
         if self.region is not None:
             left, top, width, height = self.region
             if width <= 0 or height <= 0 or left + width > 1 or top + height > 1:
-                raise ValueError("privacy.region must be [left, top, width, height] inside the picture")
+                raise ValueError(
+                    "privacy.region must be [left, top, width, height] inside the picture"
+                )
         if any(len(polygon) < 3 for polygon in self.masks):
             raise ValueError("privacy.masks: a polygon needs at least three [x, y] corners")
 
@@ -96,9 +103,13 @@ class ConsensusConfig:
         _within("consensus.on_share", self.on_share, 0.5, 0.99)
         _within("consensus.min_dwell_s", self.min_dwell_s, 0, 3600)
         if not self.n / 2 < self.k <= self.n:
-            raise ValueError(f"consensus.k must be more than half of n ({self.n}) and at most n, not {self.k}")
+            raise ValueError(
+                f"consensus.k must be more than half of n ({self.n}) and at most n, not {self.k}"
+            )
         if not 0 <= self.off_share < self.on_share:
-            raise ValueError(f"consensus.off_share must be below on_share ({self.on_share}), not {self.off_share}")
+            raise ValueError(
+                f"consensus.off_share must be below on_share ({self.on_share}), not {self.off_share}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,9 @@ class OutputConfig:
         _within("output.rotate_hours", self.rotate_hours, 0.01, 8760)
         _within("output.sync_s", self.sync_s, 0, 3600)
         if self.rotate_mb > self.max_mb / 2:
-            raise ValueError(f"output.rotate_mb must be at most half of output.max_mb ({self.max_mb})")
+            raise ValueError(
+                f"output.rotate_mb must be at most half of output.max_mb ({self.max_mb})"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +172,17 @@ class MqttConfig:
         _within("mqtt.queue", self.queue, 10, 10_000)
         for name, topic in (("topic", self.topic), ("discovery_prefix", self.discovery_prefix)):
             if not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", topic):
-                raise ValueError(f"mqtt.{name} may hold letters, digits, - and _ between single slashes, not {topic!r}")
+                raise ValueError(
+                    f"mqtt.{name} may hold letters, digits, - and _ between single slashes, not {topic!r}"
+                )
             _no_longer(f"mqtt.{name}", topic, 200)
         if not self.device or self.device != plain_name(self.device):
             raise ValueError(f"mqtt.device may hold letters, digits, - and _, not {self.device!r}")
         _no_longer("mqtt.device", self.device, 200)
         if not self.tls and (self.ca_file or self.cert_file or self.key_file):
-            raise ValueError("mqtt.ca_file, cert_file and key_file mean nothing without tls: true; add it")
+            raise ValueError(
+                "mqtt.ca_file, cert_file and key_file mean nothing without tls: true; add it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +196,15 @@ class PrometheusConfig:
 
     def __post_init__(self) -> None:
         if self.listen is None and self.textfile is None:
-            raise ValueError("prometheus needs listen (such as 127.0.0.1:9464) or textfile; add one")
+            raise ValueError(
+                "prometheus needs listen (such as 127.0.0.1:9464) or textfile; add one"
+            )
         if self.listen is not None:
             check_listen("prometheus", self.listen, self.token_file)
         if self.textfile is not None and not self.textfile.endswith(".prom"):
-            raise ValueError(f"prometheus.textfile must end in .prom, or node_exporter passes over it: {self.textfile}")
+            raise ValueError(
+                f"prometheus.textfile must end in .prom, or node_exporter passes over it: {self.textfile}"
+            )
         _within("prometheus.every_s", self.every_s, 1, 3600)
 
 
@@ -203,10 +224,18 @@ class Condition:
     not_: Condition | None = field(default=None, metadata={"key": "not"})
 
     def __post_init__(self) -> None:
-        kinds = {"label": self.label, "state": self.state, "all": self.all, "any": self.any, "not": self.not_}
+        kinds = {
+            "label": self.label,
+            "state": self.state,
+            "all": self.all,
+            "any": self.any,
+            "not": self.not_,
+        }
         given = [name for name, value in kinds.items() if value is not None]
         if len(given) != 1:
-            raise ValueError(f"a condition is one of {', '.join(kinds)}; this has {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"a condition is one of {', '.join(kinds)}; this has {' and '.join(given) or 'none'}"
+            )
         if self.all == () or self.any == ():
             raise ValueError("all and any need at least one condition below them")
         for name, value in (("min_score", self.min_score), ("max_score", self.max_score)):
@@ -219,7 +248,9 @@ class Condition:
     def labels(self) -> set[str]:
         """Every label it asks about."""
         inner = (*(self.all or ()), *(self.any or ()), *((self.not_,) if self.not_ else ()))
-        return set().union(*(condition.labels for condition in inner), {self.label} if self.label else set())
+        return set().union(
+            *(condition.labels for condition in inner), {self.label} if self.label else set()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +268,9 @@ class TriggerRule:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", self.name):
-            raise ValueError(f"a rule's name is part of a file's name: letters, digits, - and _, not {self.name!r}")
+            raise ValueError(
+                f"a rule's name is part of a file's name: letters, digits, - and _, not {self.name!r}"
+            )
         _within("min_interval_s", self.min_interval_s, 0, 86400)
         _within("pre_s", self.pre_s, 0, 30)
         _within("post_s", self.post_s, 0, 60)
@@ -246,7 +279,9 @@ class TriggerRule:
         if self.save == "clip" and not (self.pre_s or self.post_s):
             raise ValueError(f"rule {self.name}: a clip needs pre_s or post_s")
         if self.when is None and self.min_distance is None:
-            raise ValueError(f"rule {self.name} would keep everything; give it when, or min_distance")
+            raise ValueError(
+                f"rule {self.name} would keep everything; give it when, or min_distance"
+            )
         if self.min_distance is not None:
             _within("min_distance", self.min_distance, 0.001, 2)
 
@@ -275,7 +310,9 @@ class TriggersConfig:
         if len(set(names)) < len(names):
             raise ValueError("two rules have the same name; names must differ")
         if self.delete_after_hook and not self.hook:
-            raise ValueError("triggers.delete_after_hook needs triggers.hook; add it, or set it to false")
+            raise ValueError(
+                "triggers.delete_after_hook needs triggers.hook; add it, or set it to false"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +344,9 @@ class Config:
     def __post_init__(self) -> None:
         metrics = self.prometheus.listen if self.prometheus else None
         if self.preview and metrics and parse_listen(metrics) == parse_listen(self.preview.listen):
-            raise ValueError(f"prometheus.listen and preview.listen are both {metrics}; give one another port")
+            raise ValueError(
+                f"prometheus.listen and preview.listen are both {metrics}; give one another port"
+            )
 
 
 def plain_name(text: str) -> str:
@@ -329,12 +368,16 @@ def check_host(name: str, host: str) -> None:
             advice.append("tls: true")
         if at:
             advice.append("user and password into credentials_file")
-        raise ValueError(f"{name} is a name or an address, without scheme, port or user; {', '.join(advice)}")
+        raise ValueError(
+            f"{name} is a name or an address, without scheme, port or user; {', '.join(advice)}"
+        )
     try:
         ipaddress.ip_address(host)
     except ValueError:
         if not _is_host_name(host):
-            raise ValueError(f"{name} {host[:80]!r} cannot be the name of a host; write a name or an address") from None
+            raise ValueError(
+                f"{name} {host[:80]!r} cannot be the name of a host; write a name or an address"
+            ) from None
 
 
 def _split_port(place: str) -> tuple[str, str]:
@@ -365,7 +408,9 @@ def parse_listen(listen: str) -> tuple[str, int]:
         address = ipaddress.ip_address(bare)
     except ValueError:
         raise ValueError(f"'{listen}' is not ADDRESS:PORT, such as 127.0.0.1:8080") from None
-    if not (port.isascii() and port.isdecimal() and int(port) < 65536) or (address.version == 6) == (bare == host):
+    if not (port.isascii() and port.isdecimal() and int(port) < 65536) or (
+        address.version == 6
+    ) == (bare == host):
         raise ValueError(f"'{listen}' is not ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080")
     return bare, int(port)
 

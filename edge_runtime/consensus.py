@@ -25,7 +25,9 @@ Votes = NDArray[np.bool_]
 class Consensus:
     """Called with the votes of each frame; keeps no more than a share a label and a winner a group."""
 
-    def __init__(self, config: ConsensusConfig, names: Sequence[str], groups: Sequence[slice]) -> None:
+    def __init__(
+        self, config: ConsensusConfig, names: Sequence[str], groups: Sequence[slice]
+    ) -> None:
         self._config = config
         self._names = names
         self._groups = groups
@@ -53,7 +55,11 @@ class Consensus:
             since = self._since[i]
             if new != old and (since is None or now_s - since >= self._config.min_dwell_s):
                 lasted = None if since is None else round(now_s - since, 3)
-                events += [LabelEvent(self._names[k], k == new, lasted) for k in (old, new) if k is not None]
+                events += [
+                    LabelEvent(self._names[k], k == new, lasted)
+                    for k in (old, new)
+                    if k is not None
+                ]
                 self._winner[i] = new
                 self._since[i] = now_s
             winner = self._winner[i]
@@ -70,7 +76,9 @@ class Consensus:
         # The first frame is believed at once: 1 - 1 / e is above any sensible on_share.
         elapsed = self._config.tau_s if self._time is None else max(0.0, now_s - self._time)
         self._time = now_s
-        self._share += np.float32(1 - math.exp(-elapsed / self._config.tau_s)) * (votes - self._share)
+        self._share += np.float32(1 - math.exp(-elapsed / self._config.tau_s)) * (
+            votes - self._share
+        )
 
     def _decide(self, old: int | None, group: slice) -> int | None:
         """Who should have the group now: a label whose share takes it, else the old one until its share loses it."""

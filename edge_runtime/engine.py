@@ -13,13 +13,13 @@ from edge_runtime.config import ModelConfig
 from edge_runtime.errors import BundleError, one_line
 from edge_runtime.model.bundle import FORMER_STORE, Bundle, find_bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels import CompiledLabels, Scorer, load_labels
+from edge_runtime.model.labels.labels import CompiledLabels, Scorer, load_labels
 from edge_runtime.model.modality import check_trained
 from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.model.self_test import self_test
-from edge_runtime.model.store import CURRENT, PREVIOUS, BundleStore
-from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
-from edge_runtime.telemetry import release_memory
+from edge_runtime.model.store.bundle_store import CURRENT, PREVIOUS, BundleStore
+from edge_runtime.model.store.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
+from edge_runtime.system.telemetry import release_memory
 
 log = logging.getLogger("edge_label")
 
@@ -27,7 +27,9 @@ log = logging.getLogger("edge_label")
 class Engine:
     """One bundle and one label set, loaded. A reload makes a new one beside the old, then switches."""
 
-    def __init__(self, bundle: Bundle, labels: CompiledLabels, config: ModelConfig, old: Engine | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, labels: CompiledLabels, config: ModelConfig, old: Engine | None = None
+    ) -> None:
         """``old`` lends its encoder where bundle and threads are the same: new labels then cost no second model.
 
         Raises ConfigError when the bundle was not trained for the configured modality.
@@ -36,7 +38,10 @@ class Engine:
         self.manifest = bundle.manifest
         self.config = config
         if old is None or (old.manifest, old.config.threads) != (bundle.manifest, config.threads):
-            self.preprocess, self.encode = Preprocessor(bundle.manifest.input), Encoder(bundle, config.threads)
+            self.preprocess, self.encode = (
+                Preprocessor(bundle.manifest.input),
+                Encoder(bundle, config.threads),
+            )
         else:
             self.preprocess, self.encode = old.preprocess, old.encode
         self.score = Scorer(labels, config.top_k)
@@ -45,7 +50,9 @@ class Engine:
 def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
     """The verified bundle and the compiled label set; the text bank is freed again on return."""
     path = find_bundle(config.bundle)
-    bundle = load_bundle(path.resolve() if path.is_symlink() else path)  # an install may switch the link meanwhile
+    bundle = load_bundle(
+        path.resolve() if path.is_symlink() else path
+    )  # an install may switch the link meanwhile
     return bundle, load_labels(config.labels, bundle)
 
 
@@ -65,9 +72,14 @@ def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
     if store is None or bundle is None:
         return load_engine(config, old)
     if store.root == FORMER_STORE:
-        log.warning("%s: the service can write in this store of a former version; install a bundle anew", store.root)
+        log.warning(
+            "%s: the service can write in this store of a former version; install a bundle anew",
+            store.root,
+        )
 
-    chosen = replace(config, bundle=str(store.root / bundle))  # an install may switch the link meanwhile
+    chosen = replace(
+        config, bundle=str(store.root / bundle)
+    )  # an install may switch the link meanwhile
     trial = Trial.of(store.root)
     verdict = trial.verdict(bundle)
     if verdict == PASSED:
@@ -88,7 +100,9 @@ def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
             trial.note(FAILED if isinstance(error, BundleError) else UNTRIED, bundle)
             raise
         trial.note(UNTRIED, bundle)
-        engine = _load_previous(store, config, None, f"{bundle} is not used: {one_line(error)}", error)
+        engine = _load_previous(
+            store, config, None, f"{bundle} is not used: {one_line(error)}", error
+        )
         trial.note(FAILED, bundle)
         return engine
     trial.note(PASSED, bundle)
@@ -96,7 +110,11 @@ def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
 
 
 def _load_previous(
-    store: BundleStore, config: ModelConfig, old: Engine | None, why: str, error: Exception | None = None
+    store: BundleStore,
+    config: ModelConfig,
+    old: Engine | None,
+    why: str,
+    error: Exception | None = None,
 ) -> Engine:
     """The engine of the bundle before, or of the one that ships where none was installed before."""
     name = store.target(PREVIOUS)
@@ -106,6 +124,8 @@ def _load_previous(
     except Exception as second:
         if error is not None:
             raise error from None
-        raise BundleError(f"{store.root}: {why}, and the one before: {one_line(second)}", "install another") from None
+        raise BundleError(
+            f"{store.root}: {why}, and the one before: {one_line(second)}", "install another"
+        ) from None
     log.warning("%s; %s is used instead", why, path)
     return engine

@@ -79,7 +79,11 @@ class Labeller:
         """
         if _is_batch(picture):
             rows = [self._embedding(one) for one in picture]
-            return np.stack(rows) if rows else np.empty((0, self._pipeline.engine.manifest.dim), np.float32)
+            return (
+                np.stack(rows)
+                if rows
+                else np.empty((0, self._pipeline.engine.manifest.dim), np.float32)
+            )
         return self._embedding(picture)
 
     def process(self, frame: Frame) -> LabelledFrame:
@@ -90,7 +94,9 @@ class Labeller:
         labelled = self.process(_frame(picture))
 
         if labelled.embedding is None:
-            raise DataError(f"{labelled.record.file or 'picture'}: does not decode", "check the file")
+            raise DataError(
+                f"{labelled.record.file or 'picture'}: does not decode", "check the file"
+            )
         return labelled.embedding
 
 
@@ -157,13 +163,19 @@ def _frame(picture: Any) -> Frame:
         return _still(_from_rgb(np.asarray(picture if grey else picture.convert("RGB"))), "image")
 
     kind = type(picture).__name__
-    raise DataError(f"{kind} is not a picture", "give a path, a PIL image, a uint8 array or a Frame")
+    raise DataError(
+        f"{kind} is not a picture", "give a path, a PIL image, a uint8 array or a Frame"
+    )
 
 
 def _from_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
     if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels[:, :, ::-1])
-    if pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16, np.float32, np.float64) and pixels.size:
+    if (
+        pixels.ndim == 2
+        and pixels.dtype in (np.uint8, np.uint16, np.float32, np.float64)
+        and pixels.size
+    ):
         return np.ascontiguousarray(pixels)
 
     raise DataError(

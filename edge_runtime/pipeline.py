@@ -14,7 +14,7 @@ from edge_runtime.config import ConsensusConfig
 from edge_runtime.consensus import Consensus, Votes
 from edge_runtime.engine import Engine
 from edge_runtime.errors import DataError
-from edge_runtime.model.labels import Scores
+from edge_runtime.model.labels.labels import Scores
 from edge_runtime.model.modality import is_grey_photograph, resolve
 from edge_runtime.model.preprocess import is_flat
 from edge_runtime.records import (
@@ -29,7 +29,7 @@ from edge_runtime.records import (
     StageTimes,
     utc_iso,
 )
-from edge_runtime.telemetry import THERMAL_ZONES, Counters, FpsMeter, VitalsSampler, boot_id
+from edge_runtime.system.telemetry import THERMAL_ZONES, Counters, FpsMeter, VitalsSampler, boot_id
 
 _NOTHING = np.zeros((1, 1), np.uint8)
 
@@ -94,7 +94,9 @@ class Pipeline:
             pixels = decode(seen, engine.manifest.input.size)
         except DataError:
             return self._undecodable(frame, watch)
-        if frame.file is not None and is_grey_photograph(engine.config.modality, pixels, engine.manifest):
+        if frame.file is not None and is_grey_photograph(
+            engine.config.modality, pixels, engine.manifest
+        ):
             pixels = eight_bits(pixels)
         watch.lap("decode")
 
@@ -140,7 +142,9 @@ class Pipeline:
             return "low_information", _switched_off(labels), events
         return ("ok" if any(label.on for label in labels) else "unknown"), labels, events
 
-    def _settle(self, frame: Frame, votes: Votes, *, blind: bool) -> tuple[Votes, tuple[LabelEvent, ...]]:
+    def _settle(
+        self, frame: Frame, votes: Votes, *, blind: bool
+    ) -> tuple[Votes, tuple[LabelEvent, ...]]:
         """Consensus over a camera or a video. Single pictures have nothing to do with each other."""
         if frame.file is not None:
             return votes, ()
@@ -157,7 +161,9 @@ class Pipeline:
     def explain(self, camera_state: CameraState, waited_s: float) -> LabelledFrame:
         """The record of a second in which no frame came: state ``stale``, and what the camera is doing instead."""
         frame = Frame(_NOTHING, "grey", time.monotonic(), time.time(), dropped=self._dropped)
-        times = StageTimes(wait=_ms(waited_s * 1e3), decode=0, preprocess=0, encode=0, score=0, total=0)
+        times = StageTimes(
+            wait=_ms(waited_s * 1e3), decode=0, preprocess=0, encode=0, score=0, total=0
+        )
         record = self._record(frame, self._assumed_modality, "stale", (), times, camera_state)
         return LabelledFrame(record, None, None)
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 SCHEMA = "edge-label/1"
 
 RecordState = Literal["ok", "unknown", "low_information", "frozen", "stale", "invalid"]
-CameraState = Literal["opening", "ok", "no_device", "busy", "denied", "no_signal", "frozen", "reconnecting"]
+CameraState = Literal[
+    "opening", "ok", "no_device", "busy", "denied", "no_signal", "frozen", "reconnecting"
+]
 Modality = Literal["rgb", "ir", "depth"]
 WantedModality = Literal["auto", "rgb", "ir", "depth"]
 Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16", "f32"]
@@ -59,7 +61,9 @@ def _doc(text: str, **schema: Any) -> Any:
 
 def _optional(text: str, **schema: Any) -> Any:
     """A field that a record carries only when it is not None."""
-    return field(default=None, metadata={"schema": {"description": text, "optional": True, **schema}})
+    return field(
+        default=None, metadata={"schema": {"description": text, "optional": True, **schema}}
+    )
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,7 +82,9 @@ class LabelEvent:
 
     name: str = _doc("label as written in the label set")
     on: bool = _doc("true: it went on")
-    lasted_s: float | None = _doc("seconds its group had been unchanged; null at the first change", minimum=0)
+    lasted_s: float | None = _doc(
+        "seconds its group had been unchanged; null at the first change", minimum=0
+    )
 
 
 @dataclass(slots=True, frozen=True)
@@ -93,7 +99,9 @@ class StageTimes:
     total: float = _doc("decode to score", minimum=0)
     check: float = field(
         default=0.0,
-        metadata={"schema": {"description": "frozen? flat? part of total", "minimum": 0, "optional": True}},
+        metadata={
+            "schema": {"description": "frozen? flat? part of total", "minimum": 0, "optional": True}
+        },
     )
 
 
@@ -102,7 +110,9 @@ class LabelRecord:
     """What edge-label knows of one frame; ``to_json`` is the line that is written."""
 
     seq: int = _doc("number of this record since start, without gaps", minimum=0)
-    time: str = _doc("UTC wall time of capture; a field only, never used for timing", format="date-time")
+    time: str = _doc(
+        "UTC wall time of capture; a field only, never used for timing", format="date-time"
+    )
     mono_s: float = _doc("monotonic clock at capture, seconds", minimum=0)
     boot_id: str = _doc("kernel boot id that mono_s belongs to")
     camera: str = _doc("source as configured, without its password")
@@ -121,11 +131,21 @@ class LabelRecord:
     file: str | None = _optional("picture, relative to the source")
     events: tuple[LabelEvent, ...] | None = _optional("labels that went on or off with this frame")
     camera_state: CameraState | None = _optional("what the camera is doing, where that is not ok")
-    corrupt: int | None = _optional("frames that did not decode since start, once there are any", minimum=1)
-    lost: int | None = _optional("records some sink could not take since start, once there are any", minimum=1)
-    deleted: int | None = _optional("record files and captures deleted for room, once there are any", minimum=1)
-    slowed: int | None = _optional("the CPU is hot: one of so many camera frames is labelled", minimum=2)
-    clock_unsynced: bool | None = _optional("true while nothing has set the wall clock: trust seq and mono_s, not time")
+    corrupt: int | None = _optional(
+        "frames that did not decode since start, once there are any", minimum=1
+    )
+    lost: int | None = _optional(
+        "records some sink could not take since start, once there are any", minimum=1
+    )
+    deleted: int | None = _optional(
+        "record files and captures deleted for room, once there are any", minimum=1
+    )
+    slowed: int | None = _optional(
+        "the CPU is hot: one of so many camera frames is labelled", minimum=2
+    )
+    clock_unsynced: bool | None = _optional(
+        "true while nothing has set the wall clock: trust seq and mono_s, not time"
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the documented order; optional fields only where there is something to say."""
@@ -134,9 +154,13 @@ class LabelRecord:
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL_FIELDS:
                 out[name] = value
-        out["labels"] = [{"name": s.name, "score": s.score, "margin": s.margin, "on": s.on} for s in self.labels]
+        out["labels"] = [
+            {"name": s.name, "score": s.score, "margin": s.margin, "on": s.on} for s in self.labels
+        ]
         if self.events is not None:
-            out["events"] = [{"name": e.name, "on": e.on, "lasted_s": e.lasted_s} for e in self.events]
+            out["events"] = [
+                {"name": e.name, "on": e.on, "lasted_s": e.lasted_s} for e in self.events
+            ]
         out["ms"] = {name: getattr(self.ms, name) for name in _STAGES}
         return out
 
@@ -147,7 +171,9 @@ class LabelRecord:
 
 _one_line = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _RECORD_FIELDS = tuple(f.name for f in fields(LabelRecord))
-_OPTIONAL_FIELDS = frozenset(f.name for f in fields(LabelRecord) if f.metadata["schema"].get("optional"))
+_OPTIONAL_FIELDS = frozenset(
+    f.name for f in fields(LabelRecord) if f.metadata["schema"].get("optional")
+)
 _STAGES = tuple(f.name for f in fields(StageTimes))
 
 
@@ -166,7 +192,11 @@ class LabelledFrame:
 
 def utc_iso(epoch_s: float) -> str:
     """Wall time as in the record: ISO 8601, UTC, milliseconds."""
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(epoch_s, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -199,7 +229,10 @@ _TYPES: dict[str, Any] = {
 def _object_schema(cls: type) -> dict[str, Any]:
     nested: dict[str, Any] = {
         "tuple[LabelScore, ...]": lambda: {"type": "array", "items": _object_schema(LabelScore)},
-        "tuple[LabelEvent, ...] | None": lambda: {"type": "array", "items": _object_schema(LabelEvent)},
+        "tuple[LabelEvent, ...] | None": lambda: {
+            "type": "array",
+            "items": _object_schema(LabelEvent),
+        },
         "StageTimes": lambda: _object_schema(StageTimes),
     }
     properties: dict[str, Any] = {}

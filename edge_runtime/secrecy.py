@@ -17,12 +17,18 @@ HIDDEN = "***"
 
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _KNOWN = r"(?:rtsp|rtmp|http|mqtt|srt|udp|tcp|rtp|mms|ftp|ws)s?"
-_MISTYPED = re.compile(rf"\s*({_KNOWN})(?:[:;]|[/\\]{{2}})|\s*([A-Za-z][A-Za-z0-9+.-]*):[/\\]", re.IGNORECASE)
+_MISTYPED = re.compile(
+    rf"\s*({_KNOWN})(?:[:;]|[/\\]{{2}})|\s*([A-Za-z][A-Za-z0-9+.-]*):[/\\]", re.IGNORECASE
+)
 _HOST = re.compile(r"(?:\[[\w:.%]+\]|[\w.-]*)(?::\d{1,5})?")
 
 # Parts of names whose value nobody else should know. A user's name is one: some cameras take a bare token there.
-_SECRET = re.compile(r"pas|pw|psw|token|key|auth|secret|cred|user|usr|login|session|sig", re.IGNORECASE)
-_HARMLESS = re.compile(r"(?:ch|chn|channel|cam|camera|stream|subtype|track)=?\d{1,3}(?:\.sdp)?", re.IGNORECASE)
+_SECRET = re.compile(
+    r"pas|pw|psw|token|key|auth|secret|cred|user|usr|login|session|sig", re.IGNORECASE
+)
+_HARMLESS = re.compile(
+    r"(?:ch|chn|channel|cam|camera|stream|subtype|track)=?\d{1,3}(?:\.sdp)?", re.IGNORECASE
+)
 _SEPARATOR = re.compile(r"([/?&;#_,]+)")
 _MANY_HIDDEN = re.compile(r"\*\*\*(?:[/?&;#_,]+\*\*\*)+")
 
@@ -93,7 +99,9 @@ def _shown_path(path: str) -> str:
 def _is_drawn_by_lot(piece: str) -> bool:
     """Whether a piece looks like a key, as the path of a stream often is: its only password."""
     for run in re.findall(r"[A-Za-z0-9]{12,}", piece):
-        mixed = any(map(str.isdigit, run)) and any(map(str.islower, run)) and any(map(str.isupper, run))
+        mixed = (
+            any(map(str.isdigit, run)) and any(map(str.islower, run)) and any(map(str.isupper, run))
+        )
         if mixed or (len(run) >= 16 and re.fullmatch(r"[0-9a-f]+", run)):
             return True
     return False
@@ -134,7 +142,9 @@ def _has_user(word: str) -> bool:
 
 def holds_secret(argument: str) -> bool:
     """Whether an argument is, or announces, a secret: ``--password=x``, ``--api-key``, an address with a password."""
-    announces = re.fullmatch(r"-+[\w-]*(?:pass|passwd|password|pwd|token|key|auth|secret)", argument, re.IGNORECASE)
+    announces = re.fullmatch(
+        r"-+[\w-]*(?:pass|passwd|password|pwd|token|key|auth|secret)", argument, re.IGNORECASE
+    )
     return bool(announces) or masked(argument) != argument
 
 
@@ -160,10 +170,17 @@ def hide_arguments(arguments: Sequence[str]) -> None:
             given = memory.read(end - start).split(b"\0")[:-1]
             kept = given[: len(given) - len(safe)]
             old = given[len(kept) :]
-            new = [os.fsencode(text)[: len(was)].ljust(len(was), b"\0") for text, was in zip(safe, old, strict=True)]
+            new = [
+                os.fsencode(text)[: len(was)].ljust(len(was), b"\0")
+                for text, was in zip(safe, old, strict=True)
+            ]
             memory.seek(start)
             memory.write(b"\0".join([*kept, *new]))
-    except (OSError, ValueError, IndexError):  # a kernel that forbids it; docs/deploy.md says where passwords belong
+    except (
+        OSError,
+        ValueError,
+        IndexError,
+    ):  # a kernel that forbids it; docs/deploy.md says where passwords belong
         pass
 
 

@@ -20,7 +20,9 @@ import numpy as np
 
 import edge_runtime as edge
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage to its makers unless told not to
+os.environ.setdefault(
+    "RAY_USAGE_STATS_ENABLED", "0"
+)  # Ray reports usage to its makers unless told not to
 
 
 class Labeller:
@@ -31,7 +33,10 @@ class Labeller:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """``bytes`` and ``path`` of encoded pictures -> a row for each; one that does not decode is ``invalid``."""
-        rows = [self._row(str(path), data) for path, data in zip(batch["path"], batch["bytes"], strict=True)]
+        rows = [
+            self._row(str(path), data)
+            for path, data in zip(batch["path"], batch["bytes"], strict=True)
+        ]
         return {column: [row[column] for row in rows] for column in rows[0]}
 
     def _row(self, path: str, data: bytes) -> dict[str, Any]:
@@ -61,14 +66,23 @@ def main() -> None:
     parser.add_argument("output", help="folder for Parquet: a path or URL")
     parser.add_argument("--bundle", help="bundle directory, the same on every machine")
     parser.add_argument("--labels", default="everyday")
-    parser.add_argument("--processes", type=int, default=0, help="how many label at once (default: one per CPU)")
-    parser.add_argument("--local", type=int, metavar="N", help="no cluster: N processes on this machine")
+    parser.add_argument(
+        "--processes", type=int, default=0, help="how many label at once (default: one per CPU)"
+    )
+    parser.add_argument(
+        "--local", type=int, metavar="N", help="no cluster: N processes on this machine"
+    )
     options = parser.parse_args()
 
     import ray
 
     if options.local:
-        ray.init(address="local", num_cpus=options.local + 1, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=options.local + 1,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
     else:
         ray.init()
     processes = options.processes or options.local or int(ray.cluster_resources()["CPU"])

@@ -11,15 +11,34 @@ from pathlib import Path
 from tests.commands import need
 
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--hide-scrollbars",
+    ),
+    *(
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--enable-logging=stderr",
+    ),
 )
 
 
 def browse(profile: Path, url: str, *options: str, wait_ms: int = 2000) -> tuple[str, str]:
     """(standard output, console messages) of one visit; ``options`` say what to do there."""
     chromium = need("chromium", "chromium")
-    command = [chromium, *FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={wait_ms}", *options, url]
+    command = [
+        chromium,
+        *FLAGS,
+        f"--user-data-dir={profile}",
+        f"--virtual-time-budget={wait_ms}",
+        *options,
+        url,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
     return done.stdout, console

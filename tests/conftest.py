@@ -21,13 +21,23 @@ def pytest_report_header() -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault", action="append", default=[], metavar="ID", help="only tests of this row of the matrix")
+    parser.addoption(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="only tests of this row of the matrix",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = set(config.getoption("--fault"))
     if wanted:
-        items[:] = [i for i in items if wanted & {row for mark in i.iter_markers("fault") for row in mark.args}]
+        items[:] = [
+            i
+            for i in items
+            if wanted & {row for mark in i.iter_markers("fault") for row in mark.args}
+        ]
 
 
 @pytest.fixture

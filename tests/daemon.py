@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PATIENCE_S = float(os.environ.get("EDGE_LABEL_PATIENCE", "60"))  # a passing test never waits so long
+PATIENCE_S = float(
+    os.environ.get("EDGE_LABEL_PATIENCE", "60")
+)  # a passing test never waits so long
 EDGE_LABEL = (sys.executable, "-m", "edge_runtime")
 
 
@@ -62,12 +64,16 @@ class Daemon:
             try:
                 message = self._manager.recv(4096).decode()
             except TimeoutError:
-                assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log}"
+                assert self.process.poll() is None, (
+                    f"ended with {self.process.returncode}: {self.log}"
+                )
                 continue
             self.heard.append(message)
             if word in message:
                 return message
-        raise AssertionError(f"{word!r} not heard within {timeout_s} s; heard {self.heard[-5:]}; log: {self.log}")
+        raise AssertionError(
+            f"{word!r} not heard within {timeout_s} s; heard {self.heard[-5:]}; log: {self.log}"
+        )
 
     def drain(self) -> None:
         """Forget what was said so far."""

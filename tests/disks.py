@@ -60,7 +60,9 @@ def mounted_image(image: Path, place: Path) -> Iterator[Path]:
 def _mount(*arguments: str | Path) -> None:
     done = subprocess.run([need("mount", "mount"), *arguments], capture_output=True, text=True)
     if done.returncode:
-        why = f"needs the right to mount a file system (root): {done.stderr.strip().splitlines()[0]}"
+        why = (
+            f"needs the right to mount a file system (root): {done.stderr.strip().splitlines()[0]}"
+        )
         if os.environ.get("CI"):
             pytest.fail(why)
         pytest.skip(why)

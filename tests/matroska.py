@@ -9,9 +9,13 @@ def matroska(frames: Iterable[tuple[int, bytes]], size: tuple[int, int]) -> byte
     """(milliseconds, JPEG) of each frame, and (width, height) -> a file without a length or an index."""
     width, height = size
     head = _element("1A45DFA3", _text("4282", "matroska") + _number("4287", 4) + _number("4285", 2))
-    information = _element("1549A966", _number("2AD7B1", 1_000_000) + _text("4D80", "t") + _text("5741", "t"))
+    information = _element(
+        "1549A966", _number("2AD7B1", 1_000_000) + _text("4D80", "t") + _text("5741", "t")
+    )
     video = _element("E0", _number("B0", width) + _number("BA", height))
-    track = _number("D7", 1) + _number("73C5", 1) + _number("83", 1) + _text("86", "V_MJPEG") + video
+    track = (
+        _number("D7", 1) + _number("73C5", 1) + _number("83", 1) + _text("86", "V_MJPEG") + video
+    )
     body = information + _element("1654AE6B", _element("AE", track))
     for milliseconds, jpeg in frames:
         block = _element("A3", b"\x81\0\0\x80" + jpeg)

@@ -40,7 +40,10 @@ def text_rows() -> np.ndarray:
 
 
 def encoder_onnx(
-    space: str = SPACE, shape: tuple[int, ...] = (1, 32, 32, 3), dim: int = DIM, external: str | None = None
+    space: str = SPACE,
+    shape: tuple[int, ...] = (1, 32, 32, 3),
+    dim: int = DIM,
+    external: str | None = None,
 ) -> bytes:
     """uint8 NHWC -> mean colour -> DIM numbers: colour minus the mean of the three, plus a small constant."""
     mix = np.full((3, dim), 0.0, np.float32)
@@ -100,7 +103,9 @@ def write_tiny_bundle(folder: Path, manifest: dict[str, Any] | None = None, **fi
         ).encode(),
         "labels/colours.yaml": LABELS_YAML.encode(),
     }
-    contents.update({name.replace("__dot__", ".").replace("__", "/"): data for name, data in files.items()})
+    contents.update(
+        {name.replace("__dot__", ".").replace("__", "/"): data for name, data in files.items()}
+    )
     for name, data in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +114,10 @@ def write_tiny_bundle(folder: Path, manifest: dict[str, Any] | None = None, **fi
         "schema": "edge-label-bundle/1",
         "name": "tiny",
         "version": "1.0.0",
-        "files": {n: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in contents.items()},
+        "files": {
+            n: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)}
+            for n, d in contents.items()
+        },
         "input": {
             "name": "pixels",
             "layout": "NHWC",

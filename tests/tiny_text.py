@@ -13,7 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.tiny import DIM
 
 # The axes of tests/tiny.py: red, green, blue, grey. `crimson` leans to red, `forest` to green.
-WORDS = {"red": 0, "green": 1, "blue": 2, "grey": 3, "crimson": (0, 4), "forest": (1, 5), "night": 6, "sea": (2, 7)}
+WORDS = {
+    "red": 0,
+    "green": 1,
+    "blue": 2,
+    "grey": 3,
+    "crimson": (0, 4),
+    "forest": (1, 5),
+    "night": 6,
+    "sea": (2, 7),
+}
 
 
 def encoder_onnx(rows: np.ndarray | None = None) -> bytes:
@@ -58,7 +67,9 @@ def tokenizer_json() -> bytes:
     return tokenizer.to_str().encode()
 
 
-def write_tiny_text_encoder(folder: Path, *, approximate: bool = True, rows: np.ndarray | None = None) -> Path:
+def write_tiny_text_encoder(
+    folder: Path, *, approximate: bool = True, rows: np.ndarray | None = None
+) -> Path:
     """A folder like models/text-encoder."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"encoder.onnx": encoder_onnx(rows), "tokenizer.json": tokenizer_json()}
@@ -68,7 +79,10 @@ def write_tiny_text_encoder(folder: Path, *, approximate: bool = True, rows: np.
         "schema": "edge-label-text-encoder/1",
         "name": "tiny-text",
         "version": "1.0.0",
-        "files": {n: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in contents.items()},
+        "files": {
+            n: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)}
+            for n, d in contents.items()
+        },
         "text_space": "test/tiny",
         "spelling": "{}",
         "max_tokens": 16,

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from edge_runtime.opencv import cv2
+from edge_runtime.system.opencv import cv2
 
 _QUERYCAP, _ENUM_FMT, _REQBUFS, _ENUM_SIZES = 0x80685600, 0xC0405602, 0xC0145608, 0xC02C564A
 
@@ -27,7 +27,9 @@ class Driver:
     def ioctl(self, _fd: int, request: int, argument: bytes = b"", *_: object) -> bytes:
         if request == _QUERYCAP:
             caps = 0x84000000 | self.captures
-            return struct.pack("16s32s32sIII", b"uvcvideo", b"HD Camera", b"usb-1.2", 6, caps, caps).ljust(104, b"\0")
+            return struct.pack(
+                "16s32s32sIII", b"uvcvideo", b"HD Camera", b"usb-1.2", 6, caps, caps
+            ).ljust(104, b"\0")
         if request == _REQBUFS:
             if self.busy:
                 raise OSError(errno.EBUSY, "busy")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.recipe import load_recipe
 from tools.factory.training.ablation import last_validation, shortened, variants, variants_table
 from tools.factory.training.distillation import distill

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.errors import UsageError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.edgevl import curation
 from tools.factory.edgevl.curation import Pair
 from tools.factory.recipe import TeacherRecipe

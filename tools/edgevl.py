@@ -26,7 +26,7 @@ from pathlib import Path
 
 from edge_runtime.errors import NoInputError, UsageError
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.strict_yaml import parse, read_text
+from edge_runtime.system.strict_yaml import parse, read_text
 from tools.factory.edgevl.bundle import ship
 from tools.factory.edgevl.recipe import EdgeVLRecipe
 from tools.factory.edgevl.run import run

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.errors import UsageError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.evaluation.labelled import labelled_sets, open_data
 from tools.factory.evaluation.report import score_table
 from tools.factory.evaluation.scores import PAIRS, evaluate

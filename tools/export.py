@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.int8.export import export_onnx
 from tools.factory.training.run_folder import load_run
 from tools.lib.command import run_verb, verb_parser

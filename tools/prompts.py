@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.bundling.text_bank import Bank, offline_bank, teacher_bank, wanted_phrases
 from tools.factory.teachers.load import load_teacher
 from tools.factory.text.sentence_map import DEFAULT_WEIGHTS, load_text_rows, unique_rows

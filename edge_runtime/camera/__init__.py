@@ -50,7 +50,13 @@ def _open_file(path: Path, config: CameraConfig) -> Source:
         return PictureFolder(path, config)
     if not os.path.lexists(path):
         name = shown(str(path))
-        raise NoInputError(f"{name}: no such file, folder or camera", "try /dev/video0, a video file, or demo")
+        raise NoInputError(
+            f"{name}: no such file, folder or camera", "try /dev/video0, a video file, or demo"
+        )
     check_format(path)
     moves = path.suffix.lower() == ".gif"  # alone it is a film, among pictures a picture
-    return PictureFolder.of_one(path, config) if is_picture(path) and not moves else VideoFile(path, config)
+    return (
+        PictureFolder.of_one(path, config)
+        if is_picture(path) and not moves
+        else VideoFile(path, config)
+    )

@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.jpeg_bytes import jpeg_size
-from edge_runtime.opencv import MAX_PIXELS, cv2
 from edge_runtime.records import Encoding, Frame
+from edge_runtime.system.jpeg_bytes import jpeg_size
+from edge_runtime.system.opencv import MAX_PIXELS, cv2
 
 FULL_SIZE = (1 << 30, 1 << 30)  # what `decode` is given to shrink nothing
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_REDUCED = {
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
@@ -24,10 +28,19 @@ def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
     """
     if frame.encoding == "mjpg":
         height, width = jpeg_size(frame.data)
-        if height * width > MAX_PIXELS:  # at 1/8 OpenCV's own limit would let 64 times as many through
-            raise DataError(f"broken JPEG from the camera: its header promises {width}x{height} pixels")
-        scale = max((s for s in _REDUCED if height >= s * at_least[0] and width >= s * at_least[1]), default=1)
-        pixels: NDArray[Any] | None = cv2.imdecode(frame.data, _REDUCED.get(scale, cv2.IMREAD_COLOR))
+        if (
+            height * width > MAX_PIXELS
+        ):  # at 1/8 OpenCV's own limit would let 64 times as many through
+            raise DataError(
+                f"broken JPEG from the camera: its header promises {width}x{height} pixels"
+            )
+        scale = max(
+            (s for s in _REDUCED if height >= s * at_least[0] and width >= s * at_least[1]),
+            default=1,
+        )
+        pixels: NDArray[Any] | None = cv2.imdecode(
+            frame.data, _REDUCED.get(scale, cv2.IMREAD_COLOR)
+        )
         if pixels is None:
             raise DataError("broken JPEG from the camera: it does not decode")
         return pixels
@@ -40,7 +53,9 @@ def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
 def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Readings of any dtype (H, W) as grey levels, its brightest point white; no reading and less than 0 is black."""
     readings = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0).clip(0)
-    grey: NDArray[np.uint8] = cv2.convertScaleAbs(readings, alpha=255.0 / (float(readings.max()) or 1.0))
+    grey: NDArray[np.uint8] = cv2.convertScaleAbs(
+        readings, alpha=255.0 / (float(readings.max()) or 1.0)
+    )
     return grey
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import NoInputError
-from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
+from edge_runtime.system.opencv import cv2
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "astronaut.png")
 SECONDS_EACH = 2.0
@@ -37,7 +37,9 @@ class DemoCamera:
         shot, step = divmod(self._count, self._frames_each)
         self._count += 1
         picture = self._pictures[shot % len(self._pictures)]
-        return Frame(self._view(picture, step / self._frames_each), "bgr", time.monotonic(), time.time())
+        return Frame(
+            self._view(picture, step / self._frames_each), "bgr", time.monotonic(), time.time()
+        )
 
     def _view(self, picture: cv2.typing.MatLike, t: float) -> cv2.typing.MatLike:
         """The camera's window at time ``t`` in 0..1: a tenth in and out, a little from side to side."""
@@ -60,4 +62,6 @@ def _photograph_folder() -> Path:
         folder = Path(location) / "data"
         if all((folder / name).is_file() for name in PHOTOGRAPHS):
             return folder
-    raise NoInputError("demo: its photographs are not installed", "pip install 'edge-label[demo]' (scikit-image)")
+    raise NoInputError(
+        "demo: its photographs are not installed", "pip install 'edge-label[demo]' (scikit-image)"
+    )

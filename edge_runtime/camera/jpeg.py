@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.camera.decode import FULL_SIZE, decode, eight_bits
 from edge_runtime.errors import DataError
-from edge_runtime.jpeg_bytes import DHT, jpeg_size, segments
-from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
+from edge_runtime.system.jpeg_bytes import DHT, jpeg_size, segments
+from edge_runtime.system.opencv import cv2
 
 
 class JpegEncoder:
@@ -46,7 +46,11 @@ def _shrink(pixels: NDArray[Any], to_width: int) -> NDArray[Any]:
     height, width = pixels.shape[:2]
     to_height = max(1, round(height * to_width / width))
     while pixels.shape[1] >= 2 * to_width:
-        pixels = cv2.resize(pixels, (pixels.shape[1] // 2, max(1, pixels.shape[0] // 2)), interpolation=cv2.INTER_AREA)
+        pixels = cv2.resize(
+            pixels,
+            (pixels.shape[1] // 2, max(1, pixels.shape[0] // 2)),
+            interpolation=cv2.INTER_AREA,
+        )
     small: NDArray[Any] = cv2.resize(pixels, (to_width, to_height), interpolation=cv2.INTER_LINEAR)
     return small
 

@@ -67,7 +67,9 @@ class LiveSource:
         self._error: EdgeLabelError | None = None
         self._newest: Frame | None = None
         self._dropped = 0
-        self._called: float | None = None  # since when the device has had the capture thread, None while backing off
+        self._called: float | None = (
+            None  # since when the device has had the capture thread, None while backing off
+        )
         self._fresh = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -88,7 +90,9 @@ class LiveSource:
         start = time.monotonic()
         self.start()
         with self._fresh:
-            self._fresh.wait_for(lambda: self._newest is not None or self._error is not None, timeout_s)
+            self._fresh.wait_for(
+                lambda: self._newest is not None or self._error is not None, timeout_s
+            )
             if self._error is not None:
                 raise self._error
             frame, self._newest = self._newest, None
@@ -115,7 +119,9 @@ class LiveSource:
             return
         silent_s = time.monotonic() - called
         if silent_s > self._stuck_s:
-            raise StuckError(f"{self.name}: has not answered for {silent_s:.0f} s", "only a new process can help")
+            raise StuckError(
+                f"{self.name}: has not answered for {silent_s:.0f} s", "only a new process can help"
+            )
         if silent_s > self._silence_s and self._state == "ok":
             self._change("frozen", f"{self.name}: no frame for {self._silence_s:.0f} s")
 
@@ -133,7 +139,9 @@ class LiveSource:
                 self._fail(error)
                 return
             except Exception as error:
-                failed = DeviceError(f"{self.name}: {type(error).__name__}: {error}", state="no_signal")
+                failed = DeviceError(
+                    f"{self.name}: {type(error).__name__}: {error}", state="no_signal"
+                )
             else:
                 return
             finally:
@@ -233,7 +241,9 @@ class LiveSource:
         if old != state:
             if state == "ok" and self._left_ok is not None:
                 why += f" again, after {time.monotonic() - self._left_ok:.0f} s"
-            (log.info if state == "ok" else log.warning)("camera %s: %s", state.replace("_", " "), why)
+            (log.info if state == "ok" else log.warning)(
+                "camera %s: %s", state.replace("_", " "), why
+            )
 
 
 class RepeatCounter:
@@ -250,7 +260,11 @@ class RepeatCounter:
     def __call__(self, data: NDArray[Any]) -> int:
         """Count frame ``data`` (any shape, C order); it must not be changed afterwards."""
         last, self._last = self._last, data
-        same = last is not None and last.shape == data.shape and _equal(last.reshape(-1), data.reshape(-1))
+        same = (
+            last is not None
+            and last.shape == data.shape
+            and _equal(last.reshape(-1), data.reshape(-1))
+        )
         self._count = self._count + 1 if same else 0
         return self._count
 

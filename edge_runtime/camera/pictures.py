@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.errors import DataError, printable
-from edge_runtime.files import is_special
-from edge_runtime.jpeg_bytes import JPEG_START, is_cut_off
-from edge_runtime.opencv import MAX_PIXELS, cv2
+from edge_runtime.system.files import is_special
+from edge_runtime.system.jpeg_bytes import JPEG_START, is_cut_off
+from edge_runtime.system.opencv import MAX_PIXELS, cv2
 
 log = logging.getLogger("edge_label.camera")
 
@@ -59,7 +59,9 @@ def pictures_below(root: Path) -> list[Path]:
         raise DataError(f"{root}: this user may not look into it", "check it with ls -ld")
     survey = _Survey(root)
     for what, paths in sorted(survey.left_out.items()):
-        log.warning("%s", printable(f"{root}: left out: {len(paths)} {what}; the first is {min(paths)}"))
+        log.warning(
+            "%s", printable(f"{root}: left out: {len(paths)} {what}; the first is {min(paths)}")
+        )
     if not survey.pictures:
         raise DataError(f"{root}: no pictures in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
     return sorted(survey.pictures)
@@ -113,7 +115,9 @@ class _Survey:
         if folder:
             (self._links if entry.is_symlink() else self._folders).append(path)
         elif suffix in FOREIGN_SUFFIXES:
-            self.left_out[f"{suffix} files that OpenCV does not read: {_CONVERT} *{suffix}"].append(path)
+            self.left_out[f"{suffix} files that OpenCV does not read: {_CONVERT} *{suffix}"].append(
+                path
+            )
         elif suffix in PICTURE_SUFFIXES and file:
             self.pictures.append(path)
         elif suffix in PICTURE_SUFFIXES:
@@ -123,7 +127,9 @@ class _Survey:
 def check_file(path: Path) -> None:
     """Raise DataError for a pipe or a device: to open it is to wait for ever."""
     if is_special(path):
-        raise DataError(f"{path}: is a pipe, a socket or a device, not a file", "give the file itself")
+        raise DataError(
+            f"{path}: is a pipe, a socket or a device, not a file", "give the file itself"
+        )
 
 
 def check_format(path: Path) -> None:
@@ -159,8 +165,12 @@ def read_picture(path: Path) -> cv2.typing.MatLike:
         raise DataError(f"{path}: {_why_not(path)}")
     if data.ndim == 3 and data.dtype == "uint16":
         return (data >> 8).astype("uint8")
-    if data.dtype not in (("uint8",) if data.ndim == 3 else ("uint8", "uint16", "float32", "float64")):
-        raise DataError(f"{path}: pixels of {data.dtype} are not a picture", "convert it to 8 or 16 bits")
+    if data.dtype not in (
+        ("uint8",) if data.ndim == 3 else ("uint8", "uint16", "float32", "float64")
+    ):
+        raise DataError(
+            f"{path}: pixels of {data.dtype} are not a picture", "convert it to 8 or 16 bits"
+        )
     return data
 
 
@@ -185,5 +195,7 @@ def _why_not(path: Path) -> str:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "a HEIC picture, whatever its name says, and OpenCV does not read it; convert it first"
+        return (
+            "a HEIC picture, whatever its name says, and OpenCV does not read it; convert it first"
+        )
     return "not a picture that can be decoded, or over 64 megapixels"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.camera.decode import FULL_SIZE, decode, encoding_of
 from edge_runtime.config import PrivacyConfig
-from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
+from edge_runtime.system.opencv import cv2
 
 
 class Privacy:
@@ -45,5 +45,8 @@ class Privacy:
             return seen
         left, top, wide, high = self._region
         x, y = int(left * width), int(top * height)
-        right, bottom = max(x + 1, round((left + wide) * width)), max(y + 1, round((top + high) * height))
+        right, bottom = (
+            max(x + 1, round((left + wide) * width)),
+            max(y + 1, round((top + high) * height)),
+        )
         return np.ascontiguousarray(seen[y:bottom, x:right])

@@ -10,8 +10,8 @@ from edge_runtime.camera.decode import encoding_of
 from edge_runtime.camera.pictures import check_file, pictures_below, read_picture, utf8_name
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError, EdgeLabelError
-from edge_runtime.opencv import cv2
 from edge_runtime.records import CameraState, Frame
+from edge_runtime.system.opencv import cv2
 
 log = logging.getLogger("edge_label.camera")
 
@@ -91,10 +91,15 @@ class VideoFile(_Replay):
         start = time.monotonic()
         ok, data = self._capture.retrieve()
         if not ok:
-            raise DataError(f"{self._path}: frame {self._frames} of the video cannot be decoded", "is it damaged?")
+            raise DataError(
+                f"{self._path}: frame {self._frames} of the video cannot be decoded",
+                "is it damaged?",
+            )
         now = time.monotonic()
         decode_ms = self._grab_ms + (now - start) * 1e3
-        return Frame(data, "bgr", now, time.time(), self._take_wait_ms(), decode_ms, video_s=self._time_s)
+        return Frame(
+            data, "bgr", now, time.time(), self._take_wait_ms(), decode_ms, video_s=self._time_s
+        )
 
     def _grab(self) -> bool:
         """Decode the next frame, or the first again at the end of a loop; False when there is no more."""
@@ -134,11 +139,18 @@ class VideoFile(_Replay):
         if not self._frames:
             raise DataError(f"{self._path}: no frame of the video can be decoded", "is it damaged?")
         self.ended = True
-        length_s = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) / self._rate if self._rate > 0 else 0.0
+        length_s = (
+            self._capture.get(cv2.CAP_PROP_FRAME_COUNT) / self._rate if self._rate > 0 else 0.0
+        )
         there_s = self._time_s + self._step_s
         if not self._loop and there_s < 0.9 * length_s:
             promised = length_s / self._step_s
-            log.warning("%s: ended after %d of about %d frames; is it cut off?", self._path, self._frames, promised)
+            log.warning(
+                "%s: ended after %d of about %d frames; is it cut off?",
+                self._path,
+                self._frames,
+                promised,
+            )
 
     def close(self) -> None:
         self._capture.release()
@@ -189,7 +201,9 @@ class PictureFolder(_Replay):
             if self._at == len(self._paths):
                 self.ended = True
                 if self.broken == len(self._paths):
-                    raise self._refused or DataError(f"{self.name}: none of its {self.broken} pictures can be read")
+                    raise self._refused or DataError(
+                        f"{self.name}: none of its {self.broken} pictures can be read"
+                    )
                 return None
             path = self._paths[self._at]
             self._at += 1
@@ -203,7 +217,9 @@ class PictureFolder(_Replay):
             self._shown += 1
             file = str(path.relative_to(self._root))
             wait_ms = self._take_wait_ms()
-            return Frame(data, encoding_of(data), now, time.time(), wait_ms, (now - start) * 1e3, file=file)
+            return Frame(
+                data, encoding_of(data), now, time.time(), wait_ms, (now - start) * 1e3, file=file
+            )
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
         """The pipeline cannot take this picture; the others still may be what it wants."""

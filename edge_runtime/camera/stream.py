@@ -11,9 +11,9 @@ import time
 
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, printable
-from edge_runtime.opencv import cv2
 from edge_runtime.records import Frame
 from edge_runtime.secrecy import shown
+from edge_runtime.system.opencv import cv2
 
 log = logging.getLogger("edge_label.camera")
 
@@ -46,13 +46,20 @@ class Stream:
         """One connection. Raises DeviceError when it brings no picture within the limit."""
         start = time.monotonic()
         milliseconds = int(self.limit_s * 1e3)
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
+        limits = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            milliseconds,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            milliseconds,
+        ]
         capture = cv2.VideoCapture(self.url, cv2.CAP_FFMPEG, limits)
         if not capture.isOpened():
             took_s = time.monotonic() - start
             self.ended(0, took_s, took_s)
             raise DeviceError(
-                f"{self.name}: stream does not open", "check address, password and network", state="no_device"
+                f"{self.name}: stream does not open",
+                "check address, password and network",
+                state="no_device",
             )
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture
@@ -71,7 +78,11 @@ class Stream:
         if not self._said:
             self._said = True
             name = printable(self.name)
-            log.info("%s: gives one picture a connection; one is fetched every %g s", name, self.interval_s)
+            log.info(
+                "%s: gives one picture a connection; one is fetched every %g s",
+                name,
+                self.interval_s,
+            )
 
 
 class StreamCamera:

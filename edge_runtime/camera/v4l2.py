@@ -17,8 +17,8 @@ from edge_runtime.camera import v4l2_ioctl
 from edge_runtime.camera.decode import encoding_of
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError
-from edge_runtime.opencv import cv2
 from edge_runtime.records import Encoding, Frame
+from edge_runtime.system.opencv import cv2
 
 log = logging.getLogger("edge_label.camera")
 
@@ -66,7 +66,9 @@ class V4l2Camera:
         self._capture = cv2.VideoCapture(self._node, cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise DeviceError(
-                f"{self._path}: does not open as a camera", "edge-label doctor tells more", state="no_signal"
+                f"{self._path}: does not open as a camera",
+                "edge-label doctor tells more",
+                state="no_signal",
             )
         path.remember(self._node)
         self._encoding = self._negotiate(config)
@@ -81,11 +83,18 @@ class V4l2Camera:
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.width)
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.height)
             capture.set(cv2.CAP_PROP_FPS, config.fps)
-            got = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("ascii", "replace")
+            got = (
+                int(capture.get(cv2.CAP_PROP_FOURCC))
+                .to_bytes(4, "little")
+                .decode("ascii", "replace")
+            )
             if got == fourcc:
                 break
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self._size = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
+        self._size = (
+            int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+            int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+        )
         encoding: Encoding = _ENCODINGS.get(got, "bgr")
         if encoding != "bgr" and not capture.set(cv2.CAP_PROP_CONVERT_RGB, 0):
             encoding = "bgr"
@@ -99,10 +108,16 @@ class V4l2Camera:
 
     def grab(self) -> Frame:
         ok, data = self._capture.read()
-        if not ok or data is None or data.size == 0:  # read() has been seen to succeed with nothing after an unplug
+        if (
+            not ok or data is None or data.size == 0
+        ):  # read() has been seen to succeed with nothing after an unplug
             if not Path(self._node).exists():
-                raise DeviceError(f"{self._path}: camera is gone", "check the cable", state="no_device")
-            raise DeviceError(f"{self._path}: no picture from the camera", "check the cable", state="no_signal")
+                raise DeviceError(
+                    f"{self._path}: camera is gone", "check the cable", state="no_device"
+                )
+            raise DeviceError(
+                f"{self._path}: no picture from the camera", "check the cable", state="no_signal"
+            )
         if self._encoding == "mjpg":
             data = data.reshape(-1)
         elif self._encoding == "bgr":
@@ -149,16 +164,23 @@ def check_access(path: str, node: str) -> None:
     try:
         if not v4l2_ioctl.capability(fd).captures:
             raise DeviceError(
-                f"{path}: a video device, but no camera", "edge-label doctor lists cameras", state="no_signal"
+                f"{path}: a video device, but no camera",
+                "edge-label doctor lists cameras",
+                state="no_signal",
             )
         if v4l2_ioctl.is_busy(fd):
             raise _busy(path, node)
     except OSError:
-        raise DeviceError(f"{path}: not a video device", "edge-label doctor lists cameras", state="no_signal") from None
+        raise DeviceError(
+            f"{path}: not a video device", "edge-label doctor lists cameras", state="no_signal"
+        ) from None
     finally:
         os.close(fd)
 
 
 def _busy(path: str, node: str) -> DeviceError:
-    who = ", ".join(v4l2_ioctl.holders(node)) or f"another user's program (sudo fuser -v {node} names it)"
+    who = (
+        ", ".join(v4l2_ioctl.holders(node))
+        or f"another user's program (sudo fuser -v {node} names it)"
+    )
     return DeviceError(f"{path}: in use by {who}", "stop that first", state="busy")

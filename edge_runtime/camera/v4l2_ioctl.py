@@ -49,7 +49,9 @@ def formats(fd: int) -> Iterator[str]:
     """FOURCCs the camera can deliver, the driver's favourite first."""
     for index in range(_MOST):
         try:
-            raw = fcntl.ioctl(fd, _ENUM_FMT, struct.pack("II", index, _BUF_TYPE_CAPTURE).ljust(64, b"\0"))
+            raw = fcntl.ioctl(
+                fd, _ENUM_FMT, struct.pack("II", index, _BUF_TYPE_CAPTURE).ljust(64, b"\0")
+            )
         except OSError:
             return
         yield raw[44:48].decode("ascii", "replace").rstrip()
@@ -74,7 +76,9 @@ def sizes(fd: int, fourcc: str) -> Iterator[str]:
 def is_busy(fd: int) -> bool:
     """True when another program streams from the camera: asking for no buffers at all is refused only then."""
     try:
-        fcntl.ioctl(fd, _REQBUFS, struct.pack("III", 0, _BUF_TYPE_CAPTURE, _MEMORY_MMAP).ljust(20, b"\0"))
+        fcntl.ioctl(
+            fd, _REQBUFS, struct.pack("III", 0, _BUF_TYPE_CAPTURE, _MEMORY_MMAP).ljust(20, b"\0")
+        )
     except OSError as error:
         return error.errno == errno.EBUSY
     return False
@@ -88,7 +92,9 @@ def holders(node: str) -> list[str]:
             continue
         try:
             if any(str(entry.readlink()) == node for entry in (process / "fd").iterdir()):
-                found.append(f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})")
+                found.append(
+                    f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})"
+                )
         except OSError:
             continue
     return found
@@ -97,7 +103,9 @@ def holders(node: str) -> list[str]:
 def stable_name(node: str, folder: Path = Path("/dev/v4l/by-id")) -> str | None:
     """The /dev/v4l/by-id link that leads to ``node``: it stays with the camera when the number changes."""
     links = sorted(folder.glob("*"))
-    return next((str(link) for link in links if os.path.realpath(link) == os.path.realpath(node)), None)
+    return next(
+        (str(link) for link in links if os.path.realpath(link) == os.path.realpath(node)), None
+    )
 
 
 def _text(raw: bytes) -> str:

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import BundleError, NoInputError
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.records import Modality
+from edge_runtime.system.digest import sha256_hex
 from edge_runtime.version import __version__
 
 SCHEMA = "edge-label-bundle/1"
 DEFAULT_NAME = "edge-clip"
 DEFAULT_STORE = Path("/var/lib/edge-label-bundles")  # what `bundle install` fills; root's own
-FORMER_STORE = Path("/var/lib/edge-label/bundles")  # where it was until 0.1: the service could write there
+FORMER_STORE = Path(
+    "/var/lib/edge-label/bundles"
+)  # where it was until 0.1: the service could write there
 MAX_FILE_BYTES = 512 << 20  # a CLIP ViT-B/32 tower in float32 is 350 MB
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_DIM = 8192
@@ -92,7 +94,9 @@ class Bundle:
     def label_sets(self) -> list[str]:
         """Names of the label sets that ship with the bundle."""
         return sorted(
-            PurePosixPath(name).stem for name in self.manifest.files if re.fullmatch(r"labels/[^/]+\.yaml", name)
+            PurePosixPath(name).stem
+            for name in self.manifest.files
+            if re.fullmatch(r"labels/[^/]+\.yaml", name)
         )
 
     def verify(self) -> int:
@@ -111,7 +115,9 @@ def read_verified(folder: Path, name: str, expected: str, size: int) -> bytes:
         raise BundleError(f"{path}: leads out of its folder", "reinstall it")
     data = _read_capped(path, size)
     if sha256_hex(data) != expected:
-        raise BundleError(f"{path}: altered (sha256 does not match the manifest)", "reinstall the bundle")
+        raise BundleError(
+            f"{path}: altered (sha256 does not match the manifest)", "reinstall the bundle"
+        )
     return data
 
 
@@ -137,7 +143,9 @@ def find_bundle(wanted: str | None = None, *, besides: Path | None = None) -> Pa
     for place in places:
         if place.parent == besides:
             continue
-        if os.access(place / "manifest.json", os.R_OK):  # the former store is closed to all users but the service's
+        if os.access(
+            place / "manifest.json", os.R_OK
+        ):  # the former store is closed to all users but the service's
             return place
     raise NoInputError(
         f"no model bundle found in {', '.join(str(p) for p in places)}",
@@ -157,7 +165,10 @@ def checkout_models(name: str) -> list[Path]:
 def _is_checkout(root: Path) -> bool:
     try:
         with (root / "pyproject.toml").open("rb") as file:
-            return b'name = "edge-label"\n' in file.read(4096) and (root / "edge_runtime" / "cli.py").is_file()
+            return (
+                b'name = "edge-label"\n' in file.read(4096)
+                and (root / "edge_runtime" / "cli.py").is_file()
+            )
     except OSError:
         return False
 
@@ -187,7 +198,10 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
     if raw["schema"] != SCHEMA:
         raise ValueError(f"schema {raw['schema']!r} is not {SCHEMA}")
     files = {
-        str(name): (str(entry["sha256"]), _whole(f"size of {name}", entry["size"], 0, MAX_FILE_BYTES))
+        str(name): (
+            str(entry["sha256"]),
+            _whole(f"size of {name}", entry["size"], 0, MAX_FILE_BYTES),
+        )
         for name, entry in dict(raw["files"]).items()
     }
     for name in files:
@@ -212,7 +226,9 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
     return Manifest(
         name=_word(raw["name"]),
         version=_word(raw["version"]),
-        input=InputSpec(str(spec["name"]), spec["layout"], (height, width), spec["resize"], modalities),
+        input=InputSpec(
+            str(spec["name"]), spec["layout"], (height, width), spec["resize"], modalities
+        ),
         embedding_name=str(raw["embedding"]["name"]),
         dim=_whole("embedding dim", raw["embedding"]["dim"], 1, MAX_DIM),
         logit_scale=_number("logit_scale", raw["logit_scale"], 0.1, 1000),
@@ -253,22 +269,30 @@ def _check_runtime(minimum: str, where: Path) -> None:
     if not minimum[:1].isdigit():
         raise ValueError(f"minimum_runtime {minimum!r} is not a version")
     if version_tuple(minimum) > version_tuple(__version__):
-        raise BundleError(f"{where}: needs edge-label {minimum}, this is {__version__}", "upgrade edge-label")
+        raise BundleError(
+            f"{where}: needs edge-label {minimum}, this is {__version__}", "upgrade edge-label"
+        )
 
 
 def _read_capped(path: Path, expected: int | None) -> bytes:
     cap = MAX_MANIFEST_BYTES if expected is None else MAX_FILE_BYTES
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place is not waited for
+        fd = os.open(
+            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # a pipe in its place is not waited for
         with os.fdopen(fd, "rb") as file:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):
                 raise BundleError(f"{path}: is not a file", "reinstall the bundle")
             size = facts.st_size
             if expected is not None and size != expected:
-                raise BundleError(f"{path}: {size} bytes, the manifest says {expected}", "reinstall the bundle")
+                raise BundleError(
+                    f"{path}: {size} bytes, the manifest says {expected}", "reinstall the bundle"
+                )
             if size > cap:
-                raise BundleError(f"{path}: {size >> 20} MB is more than a bundle file may have ({cap >> 20} MB)")
+                raise BundleError(
+                    f"{path}: {size >> 20} MB is more than a bundle file may have ({cap >> 20} MB)"
+                )
             return file.read(size)
     except FileNotFoundError:
         raise BundleError(f"{path}: missing", "reinstall the bundle") from None

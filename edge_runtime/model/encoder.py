@@ -50,10 +50,16 @@ def open_session(data: bytes, threads: int, where: str, *, lean: bool = False) -
         options.enable_cpu_mem_arena = False
         more["disabled_optimizers"] = ["ConstantFolding"]
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], **more)
+        session = onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], **more
+        )
     except Exception as error:  # ONNX Runtime raises its own unexported types
-        raise BundleError(f"{where}: ONNX Runtime refuses it ({first_line(error)})", "reinstall it") from None
-    session._model_bytes = None  # kept by ONNX Runtime for a change of provider: as much memory as the model
+        raise BundleError(
+            f"{where}: ONNX Runtime refuses it ({first_line(error)})", "reinstall it"
+        ) from None
+    session._model_bytes = (
+        None  # kept by ONNX Runtime for a change of provider: as much memory as the model
+    )
     return session
 
 
@@ -78,7 +84,9 @@ class Encoder:
     def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The embedding of one picture. Raises StuckError when ONNX Runtime fails, out of memory above all."""
         try:
-            embedding: NDArray[np.float32] = self._session.run(self._outputs, {self._input: batch})[0][0]
+            embedding: NDArray[np.float32] = self._session.run(self._outputs, {self._input: batch})[
+                0
+            ][0]
         except Exception as error:
             why = f"encoder: ONNX Runtime fails ({first_line(error)}); only a new process can help"
             raise StuckError(why) from None
@@ -90,10 +98,16 @@ def _check_ports(session: Any, bundle: Bundle, where: str) -> None:
     """One input and one output, of the names, shapes and types the manifest promises."""
     manifest = bundle.manifest
     got = [(p.name, tuple(p.shape), p.type) for p in session.get_inputs()]
-    want: list[tuple[str, tuple[int, ...], str]] = [(manifest.input.name, manifest.input.shape, "tensor(uint8)")]
+    want: list[tuple[str, tuple[int, ...], str]] = [
+        (manifest.input.name, manifest.input.shape, "tensor(uint8)")
+    ]
     if got != want:
-        raise BundleError(f"{where}: takes {got}, the manifest promises {want}", "reinstall the bundle")
+        raise BundleError(
+            f"{where}: takes {got}, the manifest promises {want}", "reinstall the bundle"
+        )
     got = [(p.name, tuple(p.shape), p.type) for p in session.get_outputs()]
     want = [(manifest.embedding_name, (1, manifest.dim), "tensor(float)")]
     if got != want:
-        raise BundleError(f"{where}: gives {got}, the manifest promises {want}", "reinstall the bundle")
+        raise BundleError(
+            f"{where}: gives {got}, the manifest promises {want}", "reinstall the bundle"
+        )

@@ -15,7 +15,9 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.bundle import Manifest
 from edge_runtime.records import Modality, WantedModality
 
-_TAIL_PERCENT = 1.0  # of the readings at either end may saturate: one hot pixel must not grey out the rest
+_TAIL_PERCENT = (
+    1.0  # of the readings at either end may saturate: one hot pixel must not grey out the rest
+)
 _NO_READING = (0, 65535)  # depth sensors write one or the other where no light came back
 
 # What the frames of each kind can be; `auto` takes the first that the bundle was trained for.
@@ -47,12 +49,16 @@ def resolve(wanted: WantedModality, pixels: NDArray[Any], manifest: Manifest) ->
         # Colour is never taken for infrared unasked: most of what is not rgb here would be a mistake.
         chosen = possible[:1] if kind == "8-bit colour" else tuple(trained[:1]) or possible[:1]
         if not chosen:
-            raise ConfigError(f"frames of {kind} are not rgb, ir or depth", f"rgb is {_FORMS['rgb']}")
+            raise ConfigError(
+                f"frames of {kind} are not rgb, ir or depth", f"rgb is {_FORMS['rgb']}"
+            )
         check_trained(chosen[0], manifest, f"{kind} frames are")
         return chosen[0]
     if wanted not in possible:
         hint = f"; try --modality {possible[0]}" if possible else ""
-        raise ConfigError(f"--modality {wanted}: the frames are {kind}, {wanted} is {_FORMS[wanted]}{hint}")
+        raise ConfigError(
+            f"--modality {wanted}: the frames are {kind}, {wanted} is {_FORMS[wanted]}{hint}"
+        )
     return wanted
 
 
@@ -86,7 +92,9 @@ def grey_levels(pixels: NDArray[Any], modality: Modality) -> NDArray[np.uint8]:
     Raises DataError for any other dtype or shape.
     """
     if pixels.ndim != 2:
-        raise DataError(f"{modality} frame of shape {pixels.shape}: must have one channel, (height, width)")
+        raise DataError(
+            f"{modality} frame of shape {pixels.shape}: must have one channel, (height, width)"
+        )
     if modality == "depth":
         millimetres = _millimetres(pixels)
         valid = (millimetres != _NO_READING[0]) & (millimetres != _NO_READING[1])
@@ -125,6 +133,10 @@ def _stretch(pixels: NDArray[Any], readings: NDArray[Any], floor: int) -> NDArra
     low, high = np.percentile(readings, (_TAIL_PERCENT, 100 - _TAIL_PERCENT))
     if high <= low:
         return np.full(pixels.shape, 128, np.uint8)
-    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32((255 - floor) / (high - low))
-    levels: NDArray[np.uint8] = np.clip(scaled + np.float32(floor + 0.5), floor, 255).astype(np.uint8)
+    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(
+        (255 - floor) / (high - low)
+    )
+    levels: NDArray[np.uint8] = np.clip(scaled + np.float32(floor + 0.5), floor, 255).astype(
+        np.uint8
+    )
     return levels

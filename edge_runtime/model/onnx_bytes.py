@@ -29,7 +29,9 @@ def refuse_external_data(data: bytes, where: str) -> None:
     except (IndexError, ValueError):
         seen = False
     if not seen:
-        raise BundleError(f"{where}: not an ONNX model (damaged or truncated)", "reinstall the bundle")
+        raise BundleError(
+            f"{where}: not an ONNX model (damaged or truncated)", "reinstall the bundle"
+        )
 
 
 def _walk(message: memoryview, kind: str, where: str, depth: int) -> bool:
@@ -40,7 +42,9 @@ def _walk(message: memoryview, kind: str, where: str, depth: int) -> bool:
     for number, value in _fields(message):
         if kind == "tensor":
             if number == 13 or (number == 14 and value == 1):
-                raise BundleError(f"{where}: weights live in another file", "export the model as one file")
+                raise BundleError(
+                    f"{where}: weights live in another file", "export the model as one file"
+                )
         elif number in _CHILDREN[kind] and isinstance(value, memoryview):
             found = True
             _walk(value, _CHILDREN[kind][number], where, depth + 1)

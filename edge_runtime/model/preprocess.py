@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.model.bundle import InputSpec
 from edge_runtime.model.modality import grey_levels
-from edge_runtime.opencv import cv2
 from edge_runtime.records import Modality
+from edge_runtime.system.opencv import cv2
 
 
 class Preprocessor:
@@ -46,7 +46,11 @@ class Preprocessor:
             small = self._buffer((height, width, *picture.shape[2:]), picture.dtype)
             cv2.resize(picture, (width, height), dst=small, interpolation=cv2.INTER_LINEAR)
         if modality != "rgb":
-            one = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if modality == "ir" and small.ndim == 3 else small
+            one = (
+                cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+                if modality == "ir" and small.ndim == 3
+                else small
+            )
             small = grey_levels(one, modality)
         to_rgb = cv2.COLOR_BGR2RGB if small.ndim == 3 else cv2.COLOR_GRAY2RGB
         if self._spec.layout == "NHWC":

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime import child
 from edge_runtime.errors import BundleError, EdgeLabelError
 from edge_runtime.model.bundle import Bundle, load_bundle
+from edge_runtime.system import child
 
 CPU_S = 60
 WALL_S = 120
@@ -26,19 +26,23 @@ DATA_BYTES = 3 << 29  # 1.5 GB: a ViT-B/32 tower in float32 passes, a bomb does 
 def self_test(bundle: Bundle) -> None:
     """Read everything, encode one picture, compare it with the bank. Raises BundleError."""
     from edge_runtime.model.encoder import Encoder
-    from edge_runtime.model.labels import TextBank, load_label_set
+    from edge_runtime.model.labels.labels import TextBank, load_label_set
 
     bundle.verify()
     spec = bundle.manifest.input
     picture = np.random.default_rng(0).integers(0, 256, spec.shape, np.uint8)
     embedding = Encoder(bundle, threads=1)(picture)
     if not np.isfinite(embedding).all() or abs(float(embedding @ embedding) - 1) > 1e-3:
-        raise BundleError(f"{bundle.path}: its encoder gives no unit-norm embedding", "it must not be installed")
+        raise BundleError(
+            f"{bundle.path}: its encoder gives no unit-norm embedding", "it must not be installed"
+        )
     for name in bundle.label_sets():
         load_label_set(name, bundle)
     cosines = TextBank.from_bundle(bundle).rows.astype(np.float32) @ embedding
     if not np.isfinite(cosines).all():
-        raise BundleError(f"{bundle.path}: its text bank does not fit its encoder", "it must not be installed")
+        raise BundleError(
+            f"{bundle.path}: its text bank does not fit its encoder", "it must not be installed"
+        )
 
 
 def self_test_in_child(path: Path) -> None:
@@ -49,13 +53,17 @@ def self_test_in_child(path: Path) -> None:
             command, capture_output=True, text=True, errors="replace", timeout=WALL_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise BundleError(f"{path}: its self-test takes more than {WALL_S} s", "it must not be installed") from None
+        raise BundleError(
+            f"{path}: its self-test takes more than {WALL_S} s", "it must not be installed"
+        ) from None
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         raise BundleError(f"{path}: its self-test was ended by {name}", "it must not be installed")
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise BundleError(f"{path}: {lines[-1] if lines else 'its self-test fails; it must not be installed'}")
+        raise BundleError(
+            f"{path}: {lines[-1] if lines else 'its self-test fails; it must not be installed'}"
+        )
 
 
 def _main(path: str) -> int:
@@ -80,7 +88,8 @@ def _become_nobody() -> None:
     # Now, for nobody could not read a library that lies in root's home: whatever the self-test loads late.
     import numpy.random
 
-    from edge_runtime.model import encoder, labels
+    from edge_runtime.model import encoder
+    from edge_runtime.model.labels import labels
 
     numpy.random.default_rng(0)
     encoder.session_options(1)

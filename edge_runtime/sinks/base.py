@@ -96,7 +96,9 @@ class SinkThread:
         self._lossless = lossless
         self._pictures = pictures
         self._displaced = 0  # counted by the pipeline's thread only
-        self._failed = 0  # counted by the sink's thread only: two threads on one counter would miss some
+        self._failed = (
+            0  # counted by the sink's thread only: two threads on one counter would miss some
+        )
         default = PICTURES_CAPACITY if pictures else CAPACITY
         self._queue: queue.Queue[tuple[Any, ...] | None] = queue.Queue(capacity or default)
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
@@ -130,7 +132,9 @@ class SinkThread:
 
     def _refuse_to_wait_for_the_dead(self) -> None:
         if not self._thread.is_alive():
-            raise StuckError(f"{self.sink.name}: its thread has died", "only a new process can help")
+            raise StuckError(
+                f"{self.sink.name}: its thread has died", "only a new process can help"
+            )
 
     def _displace(self) -> bool:
         """Give up the oldest item; False when there is none."""
@@ -156,7 +160,11 @@ class SinkThread:
         if self._thread.is_alive():
             if self._vital and self.failure is None:
                 self.failure = self._ends("takes no more records")
-            log.warning("%s: still stuck, up to %d records not written", self.sink.name, self._queue.qsize() + 1)
+            log.warning(
+                "%s: still stuck, up to %d records not written",
+                self.sink.name,
+                self._queue.qsize() + 1,
+            )
             # Should the thread come free again, it finds its end, and nothing that was counted as lost.
             while self._displace():
                 pass
@@ -190,7 +198,9 @@ class SinkThread:
 
     def _ends(self, why: str) -> EdgeLabelError:
         whole = f"the first {self._written} records of this run are written whole"
-        return DataError(f"{self.sink.name}: {why}; {whole}; make room and run it again, or choose another output")
+        return DataError(
+            f"{self.sink.name}: {why}; {whole}; make room and run it again, or choose another output"
+        )
 
     def _warn(self, error: Exception, consequence: str) -> None:
         why = (isinstance(error, OSError) and error.strerror) or error

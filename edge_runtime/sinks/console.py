@@ -36,7 +36,9 @@ class ConsoleSink:
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
-        except OSError:  # the terminal was closed: nobody looks any more, and somebody may want the camera
+        except (
+            OSError
+        ):  # the terminal was closed: nobody looks any more, and somebody may want the camera
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -48,4 +50,6 @@ def live_line(record: LabelRecord) -> str:
     if record.state == "stale" and record.camera_state:
         why = f"no picture, camera {record.camera_state.replace('_', ' ')}"
     what = ", ".join(on) if on else f"{why} {best}".rstrip()
-    return printable(f"{record.fps:5.1f} FPS {record.ms.total:6.1f} ms {record.rss_mb:4.0f} MB  {what}")
+    return printable(
+        f"{record.fps:5.1f} FPS {record.ms.total:6.1f} ms {record.rss_mb:4.0f} MB  {what}"
+    )

@@ -32,7 +32,7 @@ import numpy as np
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.preprocess import Preprocessor
-from edge_runtime.opencv import cv2
+from edge_runtime.system.opencv import cv2
 from pathlib import Path
 
 bundle = load_bundle(Path(sys.argv[1]))
@@ -98,16 +98,29 @@ def test_int8_embeddings_are_those_of_x86(
 def test_every_executed_instruction_is_armv8_0(userland: Userland, default_bundle: Path) -> None:
     """Whole frames, start-up included: each executed word is one that LLVM knows for the Cortex-A72."""
     try:
-        pieces, _ = trace(userland, keep.REPOSITORY / "tools/a72/guest_frame.py", default_bundle, "everyday")
+        pieces, _ = trace(
+            userland, keep.REPOSITORY / "tools/a72/guest_frame.py", default_bundle, "everyday"
+        )
     except debian.MissingPieceError as error:
         missing(error)
-    words = {code[i : i + 8] for piece in pieces for code in piece.blocks for i in range(0, len(code), 8)}
+    words = {
+        code[i : i + 8] for piece in pieces for code in piece.blocks for i in range(0, len(code), 8)
+    }
     assert len(words) > 10_000
     disassemble(sorted(words))  # raises UnknownInstructionError
 
 
 def test_bench_runs_and_reports(userland: Userland, default_bundle: Path) -> None:
-    arguments = ["-m", "edge_runtime", "bench", "--json", "--seconds", "1", "--bundle", default_bundle]
+    arguments = [
+        "-m",
+        "edge_runtime",
+        "bench",
+        "--json",
+        "--seconds",
+        "1",
+        "--bundle",
+        default_bundle,
+    ]
     result = json.loads(check(userland.run(*arguments)))
     assert result["frames"] >= 1
     assert result["machine"]["arch"] == "aarch64"
@@ -125,4 +138,6 @@ def test_no_more_instructions_and_memory_than_kept(userland: Userland) -> None:
     )
     assert figures.rss_mb <= BUDGET_RSS_MB
     complaints = figures.complaints(keep.load_kept())
-    assert not complaints, "; ".join(complaints) + "; if meant, run `python -m tools.a72.keep --write`"
+    assert not complaints, (
+        "; ".join(complaints) + "; if meant, run `python -m tools.a72.keep --write`"
+    )

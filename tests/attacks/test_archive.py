@@ -16,15 +16,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edge_runtime.commands.install import install_bundle
 from edge_runtime.config import ModelConfig
 from edge_runtime.engine import start_engine
 from edge_runtime.errors import BundleError, ConfigError, EdgeLabelError, NoInputError
-from edge_runtime.install import install_bundle
-from edge_runtime.model.archive import _members, unpack
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.store import BundleStore
-from edge_runtime.model.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
-from edge_runtime.model.writable_store import opened
+from edge_runtime.model.store.archive import _members, unpack
+from edge_runtime.model.store.bundle_store import BundleStore
+from edge_runtime.model.store.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
+from edge_runtime.model.store.writable_store import opened
 from tests.commands import need
 from tests.daemon import Daemon, records_of, wait_until
 from tests.tiny import DIM, SPACE, npy_bytes, text_rows, write_tiny_bundle
@@ -37,11 +37,21 @@ def pack(archive: Path, folder: Path, inside: str = "tiny") -> Path:
     return archive
 
 
-def bundle_tar(tmp_path: Path, name: str = "new", inside: str = "tiny", manifest: dict | None = None, **files: bytes):
-    return pack(tmp_path / f"{name}.tar", write_tiny_bundle(tmp_path / name, manifest, **files), inside)
+def bundle_tar(
+    tmp_path: Path,
+    name: str = "new",
+    inside: str = "tiny",
+    manifest: dict | None = None,
+    **files: bytes,
+):
+    return pack(
+        tmp_path / f"{name}.tar", write_tiny_bundle(tmp_path / name, manifest, **files), inside
+    )
 
 
-def install(archive: Path, store: Path, key: Path | None = None, allow_downgrade: bool = False) -> str:
+def install(
+    archive: Path, store: Path, key: Path | None = None, allow_downgrade: bool = False
+) -> str:
     return install_bundle(archive, store, key=key, allow_downgrade=allow_downgrade)
 
 
@@ -185,7 +195,9 @@ def test_a_bomb_is_refused_at_once(tmp_path: Path, store: Path, what: str):
 
 @pytest.mark.fault("M9")
 @pytest.mark.parametrize("command", [["gzip", "-k"], ["xz", "-k"], ["bzip2", "-k"]])
-def test_a_compressed_archive_is_named_not_unpacked(tmp_path: Path, store: Path, command: list[str]):
+def test_a_compressed_archive_is_named_not_unpacked(
+    tmp_path: Path, store: Path, command: list[str]
+):
     need(command[0], {"xz": "xz-utils"}.get(command[0], command[0]))
     archive = bundle_tar(tmp_path)
     subprocess.run([*command, archive], check=True)
@@ -228,7 +240,9 @@ def test_the_same_bundle_again_is_no_error(tmp_path: Path, store: Path):
     assert "installed already" in install(bundle_tar(tmp_path, "again"), store)
 
 
-def test_installing_again_mends_a_damaged_bundle_and_keeps_the_previous_one(tmp_path: Path, store: Path):
+def test_installing_again_mends_a_damaged_bundle_and_keeps_the_previous_one(
+    tmp_path: Path, store: Path
+):
     second = bundle_tar(tmp_path, "second", manifest={"version": "2.0.0"})
     install(second, store)
     judge(store, PASSED)
@@ -245,7 +259,9 @@ def keys(tmp_path: Path) -> tuple[Path, Callable[[Path], None]]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     private = Ed25519PrivateKey.generate()
-    pem = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    pem = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     path = tmp_path / "key.pem"
     path.write_bytes(pem)
 
@@ -285,13 +301,18 @@ def test_a_signature_over_another_manifest_is_refused(tmp_path: Path, store: Pat
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"manifest": {"version": "2.0.0", "minimum_runtime": "99.0.0"}}, "needs edge-label 99.0.0"),
+        (
+            {"manifest": {"version": "2.0.0", "minimum_runtime": "99.0.0"}},
+            "needs edge-label 99.0.0",
+        ),
         ({"manifest": {"version": "2.0.0", "text_space": "another/space"}}, "text space"),
         ({"encoder__dot__onnx": b"garbage"}, "not an ONNX model"),
         ({"text_bank__dot__npy": npy_bytes(np.full((6, DIM), np.nan, np.float16))}, "norm"),
     ],
 )
-def test_a_bundle_that_cannot_run_never_replaces_one_that_can(tmp_path: Path, store: Path, change: dict, says: str):
+def test_a_bundle_that_cannot_run_never_replaces_one_that_can(
+    tmp_path: Path, store: Path, change: dict, says: str
+):
     change.setdefault("manifest", {"version": "2.0.0"})
     with pytest.raises(BundleError, match=says):
         install(bundle_tar(tmp_path, "bad", **change), store)
@@ -339,9 +360,17 @@ def bomb_onnx() -> bytes:
 def test_a_graph_that_unfolds_to_forty_gigabytes_dies_in_a_child(tmp_path: Path, store: Path):
     manifest = {"version": "2.0.0", "embedding": {"name": "embedding", "dim": 3}}
     rows = npy_bytes((text_rows()[:, :3] + [0, 0, 1e-3]).astype(np.float16))
-    archive = bundle_tar(tmp_path, "bomb", manifest=manifest, encoder__dot__onnx=bomb_onnx(), text_bank__dot__npy=rows)
+    archive = bundle_tar(
+        tmp_path,
+        "bomb",
+        manifest=manifest,
+        encoder__dot__onnx=bomb_onnx(),
+        text_bank__dot__npy=rows,
+    )
     start = time.monotonic()
-    with pytest.raises(BundleError, match=r"ONNX Runtime (refuses it|fails)|needs more|ended by SIG") as error:
+    with pytest.raises(
+        BundleError, match=r"ONNX Runtime (refuses it|fails)|needs more|ended by SIG"
+    ) as error:
         install(archive, store)
     print(error.value)
     assert time.monotonic() - start < 30
@@ -359,7 +388,16 @@ def test_a_bundle_that_fails_its_first_start_is_rolled_back(tmp_path: Path, stor
     assert (version(store), version(store, "previous")) == ("2.0.0", "1.0.0")
     spoil(store)
     output = tmp_path / "out.jsonl"
-    arguments = ("--camera", "demo", "--bundle", store / "current", "--labels", "colours", "--output", output)
+    arguments = (
+        "--camera",
+        "demo",
+        "--bundle",
+        store / "current",
+        "--labels",
+        "colours",
+        "--output",
+        output,
+    )
     for _ in range(2):  # at the next start too
         with Daemon(tmp_path, *arguments) as daemon:
             seen = len(records_of(output))
@@ -381,7 +419,9 @@ def test_a_bundle_after_a_failed_one_goes_back_to_the_last_good_one(tmp_path: Pa
 
 
 @pytest.mark.fault("M10")
-def test_a_bundle_that_failed_gets_a_new_trial_when_it_is_installed_again(tmp_path: Path, store: Path):
+def test_a_bundle_that_failed_gets_a_new_trial_when_it_is_installed_again(
+    tmp_path: Path, store: Path
+):
     archive = bundle_tar(tmp_path, manifest={"version": "2.0.0"})
     install(archive, store)
     judge(store, FAILED)
@@ -399,7 +439,9 @@ def config_of(store: Path) -> ModelConfig:
 @pytest.mark.fault("M10")
 def test_a_first_start_that_dies_is_rolled_back_at_the_next(tmp_path: Path, store: Path):
     install(bundle_tar(tmp_path, manifest={"version": "2.0.0"}), store)
-    judge(store, STARTED)  # the process was killed there, by SIGILL or by the kernel's memory killer
+    judge(
+        store, STARTED
+    )  # the process was killed there, by SIGILL or by the kernel's memory killer
     assert start_engine(config_of(store)).manifest.version == "1.0.0"
     assert verdict(store) == FAILED
 
@@ -426,7 +468,16 @@ def test_a_mistake_in_the_configuration_is_not_blamed_on_a_new_bundle(tmp_path: 
 @pytest.mark.fault("M10")
 def test_a_reload_takes_the_new_bundle_or_keeps_the_old_one_running(tmp_path: Path, store: Path):
     output = tmp_path / "out.jsonl"
-    arguments = ("--camera", "demo", "--bundle", store / "current", "--labels", "colours", "--output", output)
+    arguments = (
+        "--camera",
+        "demo",
+        "--bundle",
+        store / "current",
+        "--labels",
+        "colours",
+        "--output",
+        output,
+    )
     with Daemon(tmp_path, *arguments) as daemon:
         wait_until(lambda: records_of(output))
         install(bundle_tar(tmp_path, "two", manifest={"version": "2.0.0"}), store)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.commands.labels import build
+from edge_runtime.commands.tables import open_table
 from edge_runtime.errors import ConfigError, DataError, EdgeLabelError
-from edge_runtime.label_sets import build
-from edge_runtime.model.phrase_rows import remove_rows
-from edge_runtime.sinks.record_file import Caps, RecordFile
-from edge_runtime.sinks.spool import Spool
-from edge_runtime.tables import open_table
+from edge_runtime.model.labels.phrase_rows import remove_rows
+from edge_runtime.sinks.files.record_file import Caps, RecordFile
+from edge_runtime.sinks.triggers.spool import Spool
 from tests.tiny import LABELS_YAML
 from tools.factory.bundling.files import replace_folder
 
@@ -19,7 +19,13 @@ pytestmark = pytest.mark.fault("U8")
 
 
 def test_a_spool_in_a_folder_of_photos_deletes_no_photo(tmp_path: Path):
-    photos = ["20260131-beach.jpg", "20260131-beach.json", "20260201-snow.avi", ".20260131-beach.jpg.part", "a.jpg"]
+    photos = [
+        "20260131-beach.jpg",
+        "20260131-beach.json",
+        "20260201-snow.avi",
+        ".20260131-beach.jpg.part",
+        "a.jpg",
+    ]
     for name in photos:
         (tmp_path / name).write_bytes(b"p" * 600)
     spool = Spool(tmp_path, 1000)
@@ -35,7 +41,13 @@ def test_a_spool_in_a_folder_of_photos_deletes_no_photo(tmp_path: Path):
 
 def test_rotation_deletes_no_copy_that_somebody_dated(tmp_path: Path):
     line = b'{"schema":"edge-label/1"}' + b" " * 74 + b"\n"
-    copies = ["run.20260131.jsonl", "run.2026-01-31.jsonl", "run.1.jsonl", "run.jsonl.1", "run.000001.jsonl.bak"]
+    copies = [
+        "run.20260131.jsonl",
+        "run.2026-01-31.jsonl",
+        "run.1.jsonl",
+        "run.jsonl.1",
+        "run.000001.jsonl.bak",
+    ]
     for name in copies:
         (tmp_path / name).write_bytes(line * 5)
     file = RecordFile(tmp_path / "run.jsonl", Caps(total=1000, rotate=300))

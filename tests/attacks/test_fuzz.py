@@ -22,17 +22,17 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime import strict_yaml
 from edge_runtime.camera.decode import decode
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import Config
 from edge_runtime.errors import EdgeLabelError
-from edge_runtime.model.archive import unpack
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels import TextBank, parse_label_set
+from edge_runtime.model.labels.labels import TextBank, parse_label_set
 from edge_runtime.model.npy import read_embeddings
 from edge_runtime.model.onnx_bytes import refuse_external_data
+from edge_runtime.model.store.archive import unpack
 from edge_runtime.records import Frame
+from edge_runtime.system import strict_yaml
 from tests.daemon import REPOSITORY
 from tests.doubles.mjpeg_camera import jpegs
 from tests.tiny import encoder_onnx, npy_bytes, text_rows, write_tiny_bundle
@@ -41,13 +41,19 @@ CASES = int(os.environ.get("EDGE_LABEL_FUZZ", "100"))
 fuzz = settings(
     max_examples=CASES,
     deadline=None,  # the promise of two seconds is checked in processor time, which a busy machine does not change
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
     database=None,
     print_blob=True,
 )
 
 EDIT = st.tuples(
-    st.floats(0, 1), st.sampled_from(["flip", "cut", "insert", "repeat", "drop"]), st.binary(min_size=1, max_size=16)
+    st.floats(0, 1),
+    st.sampled_from(["flip", "cut", "insert", "repeat", "drop"]),
+    st.binary(min_size=1, max_size=16),
 )
 
 
@@ -101,10 +107,23 @@ def one_line_or_fine(call: Callable[[], object]) -> None:
     assert code in (65, 66, 78)
 
 
-CONFIG_KEYS = ["camera", "model", "output", "privacy", "masks", "source", "width", "fps", "labels", "mqtt", "host"]
+CONFIG_KEYS = [
+    "camera",
+    "model",
+    "output",
+    "privacy",
+    "masks",
+    "source",
+    "width",
+    "fps",
+    "labels",
+    "mqtt",
+    "host",
+]
 LABEL_KEYS = ["labels", "name", "prompts", "threshold", "group", "background", "templates"]
 LABELS = (
-    b"labels:\n  - name: red\n    prompts: [a red car, 'x']\n    threshold: 0.5\n    group: g\nbackground: [nothing]\n"
+    b"labels:\n  - name: red\n    prompts: [a red car, 'x']\n    threshold: 0.5\n    group: g\n"
+    b"background: [nothing]\n"
 )
 
 
@@ -123,7 +142,9 @@ def test_config_bytes(data: bytes):
 @fuzz
 @given(trees(CONFIG_KEYS))
 def test_config_trees(tree: Any):
-    one_line_or_fine(lambda: strict_yaml.parse(yaml.safe_dump(tree, allow_unicode=True), "c.yaml", Config))
+    one_line_or_fine(
+        lambda: strict_yaml.parse(yaml.safe_dump(tree, allow_unicode=True), "c.yaml", Config)
+    )
 
 
 @pytest.mark.fault("G1")
@@ -137,7 +158,9 @@ def test_label_set_bytes(data: bytes):
 @fuzz
 @given(trees(LABEL_KEYS))
 def test_label_set_trees(tree: Any):
-    one_line_or_fine(lambda: parse_label_set(yaml.safe_dump(tree, allow_unicode=True), "labels.yaml"))
+    one_line_or_fine(
+        lambda: parse_label_set(yaml.safe_dump(tree, allow_unicode=True), "labels.yaml")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +169,18 @@ def bundle() -> Iterator[Path]:
         yield write_tiny_bundle(Path(folder) / "tiny")
 
 
-MANIFEST_KEYS = ["schema", "name", "version", "files", "input", "embedding", "size", "sha256", "layout", "templates"]
+MANIFEST_KEYS = [
+    "schema",
+    "name",
+    "version",
+    "files",
+    "input",
+    "embedding",
+    "size",
+    "sha256",
+    "layout",
+    "templates",
+]
 
 
 def load(path: Path) -> None:
@@ -200,9 +234,14 @@ def test_npy_bytes(data: bytes):
         st.text(max_size=80),
         st.builds(
             "{{'descr': {}, 'fortran_order': {}, 'shape': {}}}".format,
-            st.sampled_from(["'<f2'", "'<f4'", "'|O'", "'<f8'", "[('a','<f2')]", "'>f2'", "''", "1"]),
+            st.sampled_from(
+                ["'<f2'", "'<f4'", "'|O'", "'<f8'", "[('a','<f2')]", "'>f2'", "''", "1"]
+            ),
             st.sampled_from(["True", "False", "0", "[]"]),
-            st.one_of(st.lists(st.integers(-(2**70), 2**70), max_size=4).map(tuple).map(str), st.text(max_size=12)),
+            st.one_of(
+                st.lists(st.integers(-(2**70), 2**70), max_size=4).map(tuple).map(str),
+                st.text(max_size=12),
+            ),
         ),
     ),
     st.sampled_from([(1, 0), (2, 0), (3, 0), (9, 9)]),
@@ -210,7 +249,11 @@ def test_npy_bytes(data: bytes):
 def test_npy_headers(header: str, version: tuple[int, int]):
     raw = header.encode("utf-8", "replace") + b"\n"
     length = len(raw).to_bytes(2 if version == (1, 0) else 4, "little")
-    one_line_or_fine(lambda: read_embeddings(b"\x93NUMPY" + bytes(version) + length + raw + bytes(64), "bank.npy"))
+    one_line_or_fine(
+        lambda: read_embeddings(
+            b"\x93NUMPY" + bytes(version) + length + raw + bytes(64), "bank.npy"
+        )
+    )
 
 
 @pytest.mark.fault("M1")
@@ -221,7 +264,9 @@ def test_onnx_bytes(data: bytes):
 
 
 SMALL_JPEG = jpegs(1, (160, 120))[0]
-PROGRESSIVE = cv2.imencode(".jpg", np.zeros((120, 160, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+PROGRESSIVE = cv2.imencode(
+    ".jpg", np.zeros((120, 160, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+)[1].tobytes()
 
 
 @pytest.mark.fault("C6")
@@ -239,8 +284,15 @@ def test_jpeg_framing(data: bytes):
 def test_jpeg_sizes(height: int, width: int):
     """A header that promises up to four gigapixels."""
     at = SMALL_JPEG.index(b"\xff\xc0") + 5
-    data = SMALL_JPEG[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + SMALL_JPEG[at + 4 :]
-    one_line_or_fine(lambda: decode(Frame(np.frombuffer(data, np.uint8), "mjpg", 0.0, 0.0), (96, 96)))
+    data = (
+        SMALL_JPEG[:at]
+        + height.to_bytes(2, "big")
+        + width.to_bytes(2, "big")
+        + SMALL_JPEG[at + 4 :]
+    )
+    one_line_or_fine(
+        lambda: decode(Frame(np.frombuffer(data, np.uint8), "mjpg", 0.0, 0.0), (96, 96))
+    )
 
 
 def _tar() -> bytes:
@@ -262,6 +314,8 @@ def test_archives(data: bytes):
         into = Path(folder) / "in" / "to"
         into.parent.mkdir()
         one_line_or_fine(lambda: unpack(archive, into))
-        assert {path.name for path in Path(folder).iterdir()} == {"b.tar", "in"}, "something got out"
+        assert {path.name for path in Path(folder).iterdir()} == {"b.tar", "in"}, (
+            "something got out"
+        )
         assert {path.name for path in into.parent.iterdir()} <= {"to"}, "something got out"
         shutil.rmtree(into, ignore_errors=True)

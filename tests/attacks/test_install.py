@@ -19,25 +19,27 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime import install as module
+from edge_runtime.commands import install as module
+from edge_runtime.commands.tables import open_table
 from edge_runtime.errors import BundleError, ConfigError, EdgeLabelError, NoInputError
-from edge_runtime.files import write_atomically
 from edge_runtime.model import bundle as bundle_module
-from edge_runtime.model import trial as trial_module
 from edge_runtime.model.bundle import find_bundle, load_bundle
-from edge_runtime.model.store import BundleStore
-from edge_runtime.model.trial import PASSED, Trial
-from edge_runtime.model.writable_store import MARKER, bundle_name, opened
-from edge_runtime.ownership import path_that_only_root_can_change
-from edge_runtime.sinks.record_file import Caps, RecordFile
-from edge_runtime.tables import open_table
+from edge_runtime.model.store import trial as trial_module
+from edge_runtime.model.store.bundle_store import BundleStore
+from edge_runtime.model.store.trial import PASSED, Trial
+from edge_runtime.model.store.writable_store import MARKER, bundle_name, opened
+from edge_runtime.sinks.files.record_file import Caps, RecordFile
+from edge_runtime.system.files import write_atomically
+from edge_runtime.system.ownership import path_that_only_root_can_change
 from tests.attacks.test_archive import bundle_tar, install, pack, spoil, tree, version
 from tests.commands import need
 from tests.daemon import REPOSITORY
 from tests.tiny import write_tiny_bundle
 
 NOBODY = 65534
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="plays root against another user: needs root")
+root_only = pytest.mark.skipif(
+    os.geteuid() != 0, reason="plays root against another user: needs root"
+)
 
 
 @pytest.fixture
@@ -137,14 +139,18 @@ def test_what_others_put_into_a_store_stays(tmp_path: Path):
 
     told = ""
     for number in (2, 3, 4):
-        told += install(bundle_tar(tmp_path, f"v{number}", manifest={"version": f"{number}.0.0"}), store)
+        told += install(
+            bundle_tar(tmp_path, f"v{number}", manifest={"version": f"{number}.0.0"}), store
+        )
 
     assert "tiny-0.1.0-0123abcd stays, it cannot be read as a bundle" in told
     assert "notes.txt in it is not of the bundle" in told
     kept = tree(store)
     assert {"photos/a.jpg", "tiny-0.1.0-0123abcd/diary.txt", ".incoming.mine", "note.txt"} <= kept
     assert len([name for name in kept if name.endswith("/notes.txt")]) == 1
-    assert not [name for name in kept if name.startswith("tiny-2.0.0")]  # ours and nothing else: gone
+    assert not [
+        name for name in kept if name.startswith("tiny-2.0.0")
+    ]  # ours and nothing else: gone
 
 
 @pytest.mark.fault("U1")
@@ -214,7 +220,9 @@ def test_a_planted_link_makes_root_write_nowhere_else(var: Path, state: Path, tm
 
 @root_only
 @pytest.mark.fault("U2")
-def test_a_store_replaced_by_a_link_makes_root_delete_nothing(var: Path, state: Path, tmp_path: Path):
+def test_a_store_replaced_by_a_link_makes_root_delete_nothing(
+    var: Path, state: Path, tmp_path: Path
+):
     foreign = var / "srv"
     (foreign / "website").mkdir(parents=True)
     before = facts(foreign)
@@ -400,7 +408,9 @@ def test_a_service_that_lies_in_its_verdict_misleads_root_in_nothing(
 
 
 @pytest.mark.fault("U6")
-def test_a_store_of_ones_own_keeps_the_verdict_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_store_of_ones_own_keeps_the_verdict_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     assert Trial.of(tmp_path).file == tmp_path / "trial"
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -445,7 +455,12 @@ def test_root_installs_and_the_service_runs_in_the_real_places(tmp_path: Path):
         bundle_tar(tmp_path, f"v{number}", manifest={"version": f"{number}.0.0"})
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", _REAL_PLACES],
-        env={**os.environ, "PYTHON": sys.executable, "ARCHIVES": str(tmp_path), "EDGE_LABEL_BUNDLE": ""},
+        env={
+            **os.environ,
+            "PYTHON": sys.executable,
+            "ARCHIVES": str(tmp_path),
+            "EDGE_LABEL_BUNDLE": "",
+        },
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -470,7 +485,9 @@ def keys(tmp_path: Path) -> tuple[Path, Callable[[Path], None]]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     private = Ed25519PrivateKey.generate()
-    pem = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    pem = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     path = tmp_path / "key.pem"
     path.write_bytes(pem)
 
@@ -503,14 +520,18 @@ def test_a_damaged_manifest_lets_no_older_version_in(tmp_path: Path, keys: tuple
     older_tar = pack(tmp_path / "older.tar", older)
     with pytest.raises(BundleError, match=r"nobody knows whether tiny-1\.0\.0 is newer"):
         install(older_tar, store, key)
-    assert "tiny-2.0.0 installed" in install(tmp_path / "newer.tar", store, key)  # the same one mends it
+    assert "tiny-2.0.0 installed" in install(
+        tmp_path / "newer.tar", store, key
+    )  # the same one mends it
     assert version(store) == "2.0.0"
     with pytest.raises(BundleError, match=r"is older"):
         install(older_tar, store, key)
 
 
 @pytest.mark.fault("U3")
-@pytest.mark.parametrize("what", ["dangling", "folder dangling", "folder a file", "unreadable", "empty", "pipe"])
+@pytest.mark.parametrize(
+    "what", ["dangling", "folder dangling", "folder a file", "unreadable", "empty", "pipe"]
+)
 def test_a_key_that_cannot_be_read_lets_no_unsigned_bundle_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ):
@@ -588,7 +609,9 @@ def test_what_is_no_update_is_refused_unless_insisted_on(tmp_path: Path, new: di
 
 
 @pytest.mark.fault("U3")
-@pytest.mark.parametrize("versions", [("0.4.0-rc1", "0.4.0"), ("1.0.0-rc.2", "1.0.0-rc.10"), ("0.9.0", "0.10.0")])
+@pytest.mark.parametrize(
+    "versions", [("0.4.0-rc1", "0.4.0"), ("1.0.0-rc.2", "1.0.0-rc.10"), ("0.9.0", "0.10.0")]
+)
 def test_what_is_an_update_is_taken(tmp_path: Path, versions: tuple[str, str]):
     store = tmp_path / "store"
     for number in versions:
@@ -634,7 +657,9 @@ def test_a_number_that_makes_no_sense_is_refused(tmp_path: Path, line: str):
 
 
 @pytest.mark.fault("U4")
-@pytest.mark.parametrize("key", ["threshold: .nan", "threshold: -1e308", "threshold: 1.5", "bias: .nan", "bias: 1e308"])
+@pytest.mark.parametrize(
+    "key", ["threshold: .nan", "threshold: -1e308", "threshold: 1.5", "bias: .nan", "bias: 1e308"]
+)
 def test_a_label_set_of_the_bundle_is_read_before_it_is_installed(tmp_path: Path, key: str):
     text = f"labels:\n  - name: red\n    {key}\n".encode()
     with pytest.raises(BundleError, match=key.split(":")[0]):
@@ -661,13 +686,20 @@ def test_parallel_installs_end_whole_or_in_that_line(tmp_path: Path):
         archive = bundle_tar(tmp_path, f"v{number}", manifest={"version": f"{number}.0.0"})
         running.append(
             subprocess.Popen(
-                [*command, str(archive)], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                [*command, str(archive)],
+                cwd=REPOSITORY,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
             )
         )
-    ends = [(process.communicate(timeout=120)[1].decode(), process.returncode) for process in running]
+    ends = [
+        (process.communicate(timeout=120)[1].decode(), process.returncode) for process in running
+    ]
     assert any(code == 0 for _, code in ends), ends
     for said, code in ends:
-        assert code == 0 or (code == 78 and ("another install" in said or "is older than" in said)), ends
+        assert code == 0 or (
+            code == 78 and ("another install" in said or "is older than" in said)
+        ), ends
         assert said.count("\n") == (code != 0), ends
     assert load_bundle(store / "current").verify() > 0
     assert not list(store.glob(".*incoming*"))
@@ -679,19 +711,28 @@ def killed_at(place: str, archive: Path, store: Path) -> None:
     code = textwrap.dedent(f"""
         import os, signal, sys
         from pathlib import Path
-        from edge_runtime import install
-        from edge_runtime.model import archive, writable_store
-        from edge_runtime.model.writable_store import WritableStore
+        from edge_runtime.commands import install
+        from edge_runtime.model.store.bundle_store import archive
+        from edge_runtime.model.store.bundle_store import writable_store
+        from edge_runtime.model.store.writable_store import WritableStore
         {owner}.{name} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         install.install_bundle(Path(sys.argv[1]), Path(sys.argv[2]), key=None, allow_downgrade=False)
     """)
-    done = subprocess.run([sys.executable, "-c", code, str(archive), str(store)], cwd=REPOSITORY, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(archive), str(store)], cwd=REPOSITORY, timeout=60
+    )
     assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.fault("U5")
 @pytest.mark.parametrize(
-    "place", ["archive._write", "install.self_test_in_child", "WritableStore._point", "WritableStore._forget_all_but"]
+    "place",
+    [
+        "archive._write",
+        "install.self_test_in_child",
+        "WritableStore._point",
+        "WritableStore._forget_all_but",
+    ],
 )
 def test_what_a_killed_install_leaves_is_swept_by_the_next(tmp_path: Path, place: str):
     store = tmp_path / "store"
@@ -731,7 +772,9 @@ def test_a_store_of_the_former_version_is_taken_over(tmp_path: Path):
     assert "has been taken over" in told
     assert (version(store), version(store, "previous")) == ("2.0.0", "1.0.0")
     assert not (store / ".incoming.4711").exists()
-    assert "taken over" not in install(bundle_tar(tmp_path, "v3", manifest={"version": "3.0.0"}), store)
+    assert "taken over" not in install(
+        bundle_tar(tmp_path, "v3", manifest={"version": "3.0.0"}), store
+    )
 
 
 @pytest.mark.fault("U9")
@@ -747,9 +790,14 @@ def test_a_former_store_with_anything_else_in_it_is_refused(tmp_path: Path, fore
 
 
 @pytest.mark.fault("U9")
-def test_the_default_store_moves_and_still_refuses_what_is_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_default_store_moves_and_still_refuses_what_is_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.delenv("EDGE_LABEL_BUNDLE", raising=False)
-    former, new = former_store(tmp_path / "state" / "bundles", tmp_path, "2.0.0"), tmp_path / "bundles"
+    former, new = (
+        former_store(tmp_path / "state" / "bundles", tmp_path, "2.0.0"),
+        tmp_path / "bundles",
+    )
     for place in (module, bundle_module):
         monkeypatch.setattr(place, "FORMER_STORE", former)
         monkeypatch.setattr(place, "DEFAULT_STORE", new)
@@ -767,7 +815,9 @@ def test_the_default_store_moves_and_still_refuses_what_is_older(tmp_path: Path,
 
 
 @pytest.mark.fault("U8")
-def test_a_file_is_written_through_no_link_that_was_planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_written_through_no_link_that_was_planted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     victim = tmp_path / "victim"
     victim.write_text("whole")
     monkeypatch.setattr(os, "urandom", bytes)  # even where the name is guessed

@@ -28,7 +28,9 @@ class Broker:
     def __init__(self, folder: Path, *settings: str, port: int | None = None) -> None:
         self._program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if self._program is None:
-            raise FileNotFoundError("mosquitto: not installed; apt-get install mosquitto mosquitto-clients")
+            raise FileNotFoundError(
+                "mosquitto: not installed; apt-get install mosquitto mosquitto-clients"
+            )
         self.port = port or free_port()
         self._config = folder / "mosquitto.conf"
         # Started by root it would become another user, who may not read certificates and passwords of a test's folder.
@@ -39,7 +41,9 @@ class Broker:
 
     def start(self) -> None:
         command = [self._program, "-c", str(self._config)]
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         for _ in range(100):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -65,9 +69,21 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def listen(self, count: int, *options: str, topic: str = "#", timeout_s: int = 10) -> list[tuple[str, str]]:
+    def listen(
+        self, count: int, *options: str, topic: str = "#", timeout_s: int = 10
+    ) -> list[tuple[str, str]]:
         """``count`` messages as (topic, payload), by mosquitto_sub; fewer when they do not come in time."""
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.port), "-t", topic, "-W", str(timeout_s)]
+        command = [
+            "mosquitto_sub",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-t",
+            topic,
+            "-W",
+            str(timeout_s),
+        ]
         command += ["-C", str(count), "-F", '{"t":"%t","p":"%x"}', *options]
         out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         lines = [json.loads(line) for line in out.splitlines()]

@@ -35,7 +35,9 @@ def once(folder: Path, bundle: Path, output: Path) -> dict[str, dict]:
     return {row["file"]: row for row in parquet.read_table(output).to_pylist()}
 
 
-def test_a_process_of_the_example_labels_as_once_does(tiny_bundle: Path, folder: Path, tmp_path: Path):
+def test_a_process_of_the_example_labels_as_once_does(
+    tiny_bundle: Path, folder: Path, tmp_path: Path
+):
     spec = importlib.util.spec_from_file_location("label_with_ray", EXAMPLE)
     assert spec
     assert spec.loader
@@ -48,19 +50,41 @@ def test_a_process_of_the_example_labels_as_once_does(tiny_bundle: Path, folder:
     assert got["file"] == paths
     assert got["state"] == [*(expected[path]["state"] for path in paths[:-2]), "invalid", "invalid"]
     for i, path in enumerate(paths[:-2]):
-        assert [label["name"] for label in got["labels"][i]] == [label["name"] for label in expected[path]["labels"]]
+        assert [label["name"] for label in got["labels"][i]] == [
+            label["name"] for label in expected[path]["labels"]
+        ]
         assert np.allclose(got["embedding"][i], expected[path]["embedding"], atol=1e-6)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'ray[data]'")
-@pytest.mark.skipif("EDGE_LABEL_TEST_RAY" not in os.environ, reason="starts a Ray cluster: EDGE_LABEL_TEST_RAY=1")
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'ray[data]'"
+)
+@pytest.mark.skipif(
+    "EDGE_LABEL_TEST_RAY" not in os.environ, reason="starts a Ray cluster: EDGE_LABEL_TEST_RAY=1"
+)
 def test_ray_in_local_mode_writes_the_same_table(tiny_bundle: Path, folder: Path, tmp_path: Path):
     from pyarrow import parquet
 
     expected = once(folder, tiny_bundle, tmp_path / "once.parquet")
     output = tmp_path / "ray"
-    command = [sys.executable, str(EXAMPLE), str(folder), str(output), "--local", "2", "--labels", "colours"]
+    command = [
+        sys.executable,
+        str(EXAMPLE),
+        str(folder),
+        str(output),
+        "--local",
+        "2",
+        "--labels",
+        "colours",
+    ]
     patient = {"RAY_agent_register_timeout_ms": "300000", "RAY_raylet_start_wait_time_s": "300"}
-    subprocess.run([*command, "--bundle", str(tiny_bundle)], check=True, timeout=600, env={**os.environ, **patient})
+    subprocess.run(
+        [*command, "--bundle", str(tiny_bundle)],
+        check=True,
+        timeout=600,
+        env={**os.environ, **patient},
+    )
     rows = parquet.read_table(output).to_pylist()
-    assert {row["file"]: row["state"] for row in rows} == {file: row["state"] for file, row in expected.items()}
+    assert {row["file"]: row["state"] for row in rows} == {
+        file: row["state"] for file, row in expected.items()
+    }

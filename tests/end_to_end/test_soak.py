@@ -11,7 +11,9 @@ from tools.measure.soak import plot, soak
 
 
 @pytest.mark.fault("P3")
-def test_a_bad_camera_costs_neither_memory_nor_threads_nor_descriptors(tiny_bundle: Path, tmp_path: Path):
+def test_a_bad_camera_costs_neither_memory_nor_threads_nor_descriptors(
+    tiny_bundle: Path, tmp_path: Path
+):
     minutes = float(os.environ.get("EDGE_LABEL_SOAK_MINUTES", "0.5"))
     verdict, samples, records = soak(minutes, str(tiny_bundle), "colours")
     print(verdict)

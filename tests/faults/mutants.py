@@ -31,8 +31,12 @@ class Mutant:
 
 
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
-STORE = MODEL + "writable_store.py"
-SERVICE, PIPELINE, FILE = "edge_runtime/service.py", "edge_runtime/pipeline.py", SINKS + "record_file.py"
+STORE = "edge_runtime/model/store/writable_store.py"
+SERVICE, PIPELINE, FILE = (
+    "edge_runtime/daemon/service.py",
+    "edge_runtime/pipeline.py",
+    "edge_runtime/sinks/files/record_file.py",
+)
 # What a stream's camera must never be asked for: a connection that is only to show whether it is there.
 KNOCK = "__import__('tests.faults.knock').on(wanted)"
 # The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
@@ -41,176 +45,451 @@ TIMER = "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)"
 MUTANTS = tuple(
     Mutant(*cells)
     for cells in (
-        ("C1", SERVICE, "notifier.alive(self._status(record))", "frame and notifier.alive(self._status(record))"),
-        ("C2", CAMERA + "live.py", "if self._look() != before:", "if False:"),
-        ("C3", CAMERA + "live.py", "if silent_s > self._stuck_s:", "if False:"),
-        ("C4", CAMERA + "live.py", "frozen = 0 < self._frozen_frames <= repeats", "frozen = False"),
+        (
+            "C1",
+            SERVICE,
+            "notifier.alive(self._status(record))",
+            "frame and notifier.alive(self._status(record))",
+        ),
+        ("C2", "edge_runtime/camera/live.py", "if self._look() != before:", "if False:"),
+        ("C3", "edge_runtime/camera/live.py", "if silent_s > self._stuck_s:", "if False:"),
+        (
+            "C4",
+            "edge_runtime/camera/live.py",
+            "frozen = 0 < self._frozen_frames <= repeats",
+            "frozen = False",
+        ),
         ("C5", PIPELINE, "    if flat:", "    if False:"),
         ("C6", PIPELINE, "self.counters.corrupt += 1", "pass"),
-        ("C7", CAMERA + "v4l2.py", "if data.nbytes != math.prod(shape) * dtype.itemsize:", "if False:"),
-        ("C8", CAMERA + "v4l2.py", "self._stable = v4l2_ioctl.stable_name(node)", "pass"),
-        ("C9", CAMERA + "live.py", "self._dropped += 1", "pass"),
-        ("C10", CAMERA + "stream.py", "cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds", ""),
-        ("C11", CAMERA + "v4l2_ioctl.py", "== node for entry", "== '' for entry"),
-        ("C12", CAMERA + "replay.py", 'return f"file:{utf8_name(path)}"', "return utf8_name(path)"),
-        ("C12", "edge_runtime/tables.py", "write_table(table, stream)", "write_table(table, partial)"),
-        ("C13", CAMERA + "replay.py", "if 0 < told_s - self._time_s <= LONGEST_STEP_S:", "if False:"),
-        ("C13", CAMERA + "replay.py", "0 < self._rate <= MOST_FPS", "self._rate"),
-        ("C14", PIPELINE, "if frame.file is not None and is_grey_photograph(", "if False and is_grey_photograph("),
-        ("C14", "edge_runtime/once.py", "except (ConfigError, DataError) as error:", "except MemoryError as error:"),
-        ("C14", CAMERA + "replay.py", "self._pass_over(error)", "raise error"),
-        ("C15", CAMERA + "__init__.py", "stream.open, config,", f"stream.open, config, {KNOCK},"),
-        ("C16", CAMERA + "live.py", "        if again:", "        if False:"),
-        ("C16", CAMERA + "stream.py", "if in_silence and pictures < FEW:", "if False:"),
-        ("C16", CAMERA + "stream.py", "if self._pictures != 1:", "if True:"),
-        ("C17", CAMERA + "pictures.py", 'not entry.name.startswith(".")', "True"),
-        ("C17", CAMERA + "pictures.py", "in self._seen:", "in ():"),
-        ("C17", CAMERA + "pictures.py", "if is_special(path):", "if False:"),
-        ("M1", MODEL + "onnx_bytes.py", "    if not seen:", "    if False:"),
-        ("M2", MODEL + "bundle.py", "if sha256_hex(data) != expected:", "if False:"),
-        ("M3", MODEL + "encoder.py", "        _check_ports(self._session, bundle, where)", "        pass"),
-        ("M4", MODEL + "labels.py", "if not math.isfinite(cosines.sum()):", "if False:"),
-        ("M5", MODEL + "encoder.py", "if space != manifest.text_space:", "if False:"),
-        ("M6", MODEL + "npy.py", "if dtype.hasobject or dtype not in", "if False and dtype not in"),
-        ("M7", MODEL + "npy.py", "if len(data) - stream.tell() != expected:", "if False:"),
-        ("M8", MODEL + "onnx_bytes.py", "if number == 13 or (number == 14 and value == 1):", "if False:"),
-        ("M9", MODEL + "archive.py", 'or ".." in path.parts', ""),
-        ("M9", MODEL + "archive.py", "elif kind not in _NOTES:", "elif False:"),
-        ("M10", "edge_runtime/install.py", "_refuse_what_is_no_update(bundle, old)", "pass"),
-        ("M10", "edge_runtime/install.py", "        public.verify(", "        str("),
+        (
+            "C7",
+            "edge_runtime/camera/v4l2.py",
+            "if data.nbytes != math.prod(shape) * dtype.itemsize:",
+            "if False:",
+        ),
+        (
+            "C8",
+            "edge_runtime/camera/v4l2.py",
+            "self._stable = v4l2_ioctl.stable_name(node)",
+            "pass",
+        ),
+        ("C9", "edge_runtime/camera/live.py", "self._dropped += 1", "pass"),
+        (
+            "C10",
+            "edge_runtime/camera/stream.py",
+            "            cv2.CAP_PROP_READ_TIMEOUT_MSEC,\n            milliseconds,\n",
+            "",
+        ),
+        ("C11", "edge_runtime/camera/v4l2_ioctl.py", "== node for entry", "== '' for entry"),
+        (
+            "C12",
+            "edge_runtime/camera/replay.py",
+            'return f"file:{utf8_name(path)}"',
+            "return utf8_name(path)",
+        ),
+        (
+            "C12",
+            "edge_runtime/commands/tables.py",
+            "write_table(table, stream)",
+            "write_table(table, partial)",
+        ),
+        (
+            "C13",
+            "edge_runtime/camera/replay.py",
+            "if 0 < told_s - self._time_s <= LONGEST_STEP_S:",
+            "if False:",
+        ),
+        ("C13", "edge_runtime/camera/replay.py", "0 < self._rate <= MOST_FPS", "self._rate"),
+        (
+            "C14",
+            PIPELINE,
+            "if frame.file is not None and is_grey_photograph(",
+            "if False and is_grey_photograph(",
+        ),
+        (
+            "C14",
+            "edge_runtime/commands/once.py",
+            "except (ConfigError, DataError) as error:",
+            "except MemoryError as error:",
+        ),
+        ("C14", "edge_runtime/camera/replay.py", "self._pass_over(error)", "raise error"),
+        (
+            "C15",
+            "edge_runtime/camera/__init__.py",
+            "stream.open, config,",
+            f"stream.open, config, {KNOCK},",
+        ),
+        ("C16", "edge_runtime/camera/live.py", "        if again:", "        if False:"),
+        ("C16", "edge_runtime/camera/stream.py", "if in_silence and pictures < FEW:", "if False:"),
+        ("C16", "edge_runtime/camera/stream.py", "if self._pictures != 1:", "if True:"),
+        ("C17", "edge_runtime/camera/pictures.py", 'not entry.name.startswith(".")', "True"),
+        ("C17", "edge_runtime/camera/pictures.py", "in self._seen:", "in ():"),
+        ("C17", "edge_runtime/camera/pictures.py", "if is_special(path):", "if False:"),
+        ("M1", "edge_runtime/model/onnx_bytes.py", "    if not seen:", "    if False:"),
+        ("M2", "edge_runtime/model/bundle.py", "if sha256_hex(data) != expected:", "if False:"),
+        (
+            "M3",
+            "edge_runtime/model/encoder.py",
+            "        _check_ports(self._session, bundle, where)",
+            "        pass",
+        ),
+        (
+            "M4",
+            "edge_runtime/model/labels/labels.py",
+            "if not math.isfinite(cosines.sum()):",
+            "if False:",
+        ),
+        ("M5", "edge_runtime/model/encoder.py", "if space != manifest.text_space:", "if False:"),
+        (
+            "M6",
+            "edge_runtime/model/npy.py",
+            "if dtype.hasobject or dtype not in",
+            "if False and dtype not in",
+        ),
+        (
+            "M7",
+            "edge_runtime/model/npy.py",
+            "if len(data) - stream.tell() != expected:",
+            "if False:",
+        ),
+        (
+            "M8",
+            "edge_runtime/model/onnx_bytes.py",
+            "if number == 13 or (number == 14 and value == 1):",
+            "if False:",
+        ),
+        ("M9", "edge_runtime/model/store/archive.py", 'or ".." in path.parts', ""),
+        ("M9", "edge_runtime/model/store/archive.py", "elif kind not in _NOTES:", "elif False:"),
+        (
+            "M10",
+            "edge_runtime/commands/install.py",
+            "_refuse_what_is_no_update(bundle, old)",
+            "pass",
+        ),
+        ("M10", "edge_runtime/commands/install.py", "        public.verify(", "        str("),
         ("M10", "edge_runtime/engine.py", "if verdict in (STARTED, FAILED):", "if False:"),
         ("M11", SERVICE, 'notifier.ready(f"reload refused: {why}")', "raise"),
-        ("M12", "edge_runtime/install.py", "self_test_in_child(folder)", "pass"),
+        ("M12", "edge_runtime/commands/install.py", "self_test_in_child(folder)", "pass"),
         ("U1", STORE, "        if foreign:", "        if False:"),
         ("U1", STORE, "if stranger is None:", "if True:"),
-        ("U2", "edge_runtime/ownership.py", "if facts.st_uid != 0:", "if False:"),
-        ("U2", "edge_runtime/ownership.py", "if facts.st_mode & writers and not sticky:", "if False:"),
-        ("U3", "edge_runtime/install.py", "DEFAULT_KEY.lstat()", "DEFAULT_KEY.stat()"),
-        ("U3", "edge_runtime/install.py", "    if new.manifest.name != installed.name:", "    if False:"),
-        ("U3", "edge_runtime/install.py", "return _Installed(name, None, good=False)", "return None"),
-        ("U3", MODEL + "versions.py", ", not identifiers, ranks", ", True, ranks"),
-        ("U4", MODEL + "bundle.py", " or not low <= value <= high", ""),
-        ("U4", MODEL + "bundle.py", ", parse_constant=_refuse_constant", ""),
-        ("U4", MODEL + "self_test.py", "load_label_set(name, bundle)", "pass"),
+        ("U2", "edge_runtime/system/ownership.py", "if facts.st_uid != 0:", "if False:"),
+        (
+            "U2",
+            "edge_runtime/system/ownership.py",
+            "if facts.st_mode & writers and not sticky:",
+            "if False:",
+        ),
+        ("U3", "edge_runtime/commands/install.py", "DEFAULT_KEY.lstat()", "DEFAULT_KEY.stat()"),
+        (
+            "U3",
+            "edge_runtime/commands/install.py",
+            "    if new.manifest.name != installed.name:",
+            "    if False:",
+        ),
+        (
+            "U3",
+            "edge_runtime/commands/install.py",
+            "return _Installed(name, None, good=False)",
+            "return None",
+        ),
+        ("U3", "edge_runtime/model/store/versions.py", ", not identifiers, ranks", ", True, ranks"),
+        ("U4", "edge_runtime/model/bundle.py", " or not low <= value <= high", ""),
+        ("U4", "edge_runtime/model/bundle.py", ", parse_constant=_refuse_constant", ""),
+        ("U4", "edge_runtime/model/self_test.py", "load_label_set(name, bundle)", "pass"),
         ("U5", STORE, "fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
         ("U5", STORE, "        store.sweep()", "        pass"),
-        ("U6", MODEL + "trial.py", "os.O_NOFOLLOW | ", ""),
-        ("U6", MODEL + "trial.py", "        if state:", "        if False:"),
-        ("U7", MODEL + "self_test.py", "os.setresuid(NOBODY, NOBODY, NOBODY)", "pass"),
-        ("U8", "edge_runtime/files.py", "os.O_EXCL | os.O_NOFOLLOW", "os.O_TRUNC"),
-        ("U8", "edge_runtime/ownership.py", "return os.O_NOFOLLOW if others else 0", "return 0"),
-        ("U8", SINKS + "spool.py", r"-\d{8}T\d{6}Z\.", r"\."),
+        ("U6", "edge_runtime/model/store/trial.py", "os.O_NOFOLLOW | ", ""),
+        ("U6", "edge_runtime/model/store/trial.py", "        if state:", "        if False:"),
+        ("U7", "edge_runtime/model/self_test.py", "os.setresuid(NOBODY, NOBODY, NOBODY)", "pass"),
+        ("U8", "edge_runtime/system/files.py", "os.O_EXCL | os.O_NOFOLLOW", "os.O_TRUNC"),
+        (
+            "U8",
+            "edge_runtime/system/ownership.py",
+            "return os.O_NOFOLLOW if others else 0",
+            "return 0",
+        ),
+        ("U8", "edge_runtime/sinks/triggers/spool.py", r"-\d{8}T\d{6}Z\.", r"\."),
         ("U8", FILE, r"(\d{6}|[1-9]\d{6})", r"(\d{6,})"),
-        ("U8", "edge_runtime/tables.py", "    if not head.startswith(beginning):", "    if False:"),
+        (
+            "U8",
+            "edge_runtime/commands/tables.py",
+            "    if not head.startswith(beginning):",
+            "    if False:",
+        ),
         ("U9", STORE, "if not _former_version_made(folder, name)", "if True"),
-        ("U9", "edge_runtime/install.py", "where = BundleStore(former)", "pass"),
-        ("M13", "edge_runtime/doctor.py", "if done.returncode < 0:", "if False:"),
+        ("U9", "edge_runtime/commands/install.py", "where = BundleStore(former)", "pass"),
+        ("M13", "edge_runtime/commands/doctor.py", "if done.returncode < 0:", "if False:"),
         ("S1", FILE, "if self._older + self._size + coming <= caps.total:", "if True:"),
         ("S2", FILE, "os.ftruncate(fd, self._size)", "pass"),
-        ("S3", FILE, "self._size = _repair(self._fd, self.path)", "self._size = os.fstat(self._fd).st_size"),
+        (
+            "S3",
+            FILE,
+            "self._size = _repair(self._fd, self.path)",
+            "self._size = os.fstat(self._fd).st_size",
+        ),
         ("S4", FILE, "os.ftruncate(fd, self._size)", "pass"),
         ("S5", FILE, "if error.errno in _MISTAKES:", "if True:"),
-        ("S5", SINKS + "spool.py", "if error.errno not in _MAY_PASS:", "if True:"),
+        (
+            "S5",
+            "edge_runtime/sinks/triggers/spool.py",
+            "if error.errno not in _MAY_PASS:",
+            "if True:",
+        ),
         ("S6", FILE, "if self._fd is not None and not _is_at(self._fd, self.path):", "if False:"),
         ("S7", SERVICE, "not source.live and not camera.loop and", "not source.live and"),
         ("S7", SERVICE, "(path.is_file() or path.is_dir())", "path.exists()"),
         ("S8", SERVICE, "    daemon.check_sinks()", "    pass"),
-        ("S8", SINKS + "base.py", "if self._vital and isinstance(error, OSError):", "if False:"),
+        (
+            "S8",
+            "edge_runtime/sinks/base.py",
+            "if self._vital and isinstance(error, OSError):",
+            "if False:",
+        ),
         ("S9", FILE, "while at:", "while at > size - (1 << 20):"),
-        ("S10", SINKS + "spool.py", "insist(lambda: sync_folder(self.path.parent))", "pass"),
-        ("S10", SINKS + "spool.py", "if not (_is_whole(self.sidecar) and _is_whole(self.media)):", "if False:"),
-        ("S10", SINKS + "spool.py", "return promised == (self.media.name, self.media.stat().st_size)", "return True"),
+        (
+            "S10",
+            "edge_runtime/sinks/triggers/spool.py",
+            "insist(lambda: sync_folder(self.path.parent))",
+            "pass",
+        ),
+        (
+            "S10",
+            "edge_runtime/sinks/triggers/spool.py",
+            "if not (_is_whole(self.sidecar) and _is_whole(self.media)):",
+            "if False:",
+        ),
+        (
+            "S10",
+            "edge_runtime/sinks/triggers/spool.py",
+            "return promised == (self.media.name, self.media.stat().st_size)",
+            "return True",
+        ),
         ("S11", FILE, "max(_SMALLEST, fits // 8)", "caps.rotate"),
         ("S11", FILE, "or self._give_up_all(fd)", ""),
-        ("S11", SINKS + "spool.py", "or not room.make_room(self._folder):", "or True:"),
-        ("S11", SINKS + "room.py", "offers.sort(key=lambda offer: offer[0])", "pass"),
-        ("S12", "edge_runtime/files.py", "if inode in _mine:", "if True:"),
+        (
+            "S11",
+            "edge_runtime/sinks/triggers/spool.py",
+            "or not room.make_room(self._folder):",
+            "or True:",
+        ),
+        (
+            "S11",
+            "edge_runtime/sinks/files/room.py",
+            "offers.sort(key=lambda offer: offer[0])",
+            "pass",
+        ),
+        ("S12", "edge_runtime/system/files.py", "if inode in _mine:", "if True:"),
         ("S12", FILE, "if _is_at(fd, path):", "if True:"),
         ("S12", FILE, "new = _claimed(fresh)", "new = os.open(fresh, _FLAGS, 0o644)"),
-        ("S12", "edge_runtime/files.py", "if not _was_killed(pid):", "if True:"),
-        ("S12", "edge_runtime/tables.py", "        claim(fd)", "        pass"),
+        ("S12", "edge_runtime/system/files.py", "if not _was_killed(pid):", "if True:"),
+        ("S12", "edge_runtime/commands/tables.py", "        claim(fd)", "        pass"),
         ("T1", SERVICE, "time.monotonic()", "time.time()"),
-        ("T2", "edge_runtime/telemetry.py", "return now() < _RELEASED or", "return"),
-        ("P1", "edge_runtime/signals.py", "(signal.SIGTERM, self._stop),", ""),
+        ("T2", "edge_runtime/system/telemetry.py", "return now() < _RELEASED or", "return"),
+        ("P1", "edge_runtime/daemon/signals.py", "(signal.SIGTERM, self._stop),", ""),
         ("P2", "systemd/edge-label.service", "WatchdogSec=30", ""),
         ("P2", SERVICE, "notifier = Notifier()", TIMER),
-        ("P3", PIPELINE, "self._seq += 1", "self._seq += 1; vars(self).setdefault('kept', []).append(b'x' * 50_000)"),
-        ("P4", CAMERA + "live.py", "            device.close()", "            pass"),
+        (
+            "P3",
+            PIPELINE,
+            "self._seq += 1",
+            "self._seq += 1; vars(self).setdefault('kept', []).append(b'x' * 50_000)",
+        ),
+        ("P4", "edge_runtime/camera/live.py", "            device.close()", "            pass"),
         ("P5", SERVICE, "slowed = self._governor(record.temp_c, time.monotonic())", "slowed = 1"),
-        ("P6", SERVICE, "except Exception as error:  # a file may hold anything", "except StuckError as error:  #"),
+        (
+            "P6",
+            SERVICE,
+            "except Exception as error:  # a file may hold anything",
+            "except StuckError as error:  #",
+        ),
         ("P6", SERVICE, "if before is None or isinstance(error, StuckError):", "if True:"),
-        ("P6", CAMERA + "live.py", "except Exception:  # whatever", "except StuckError:  #"),
+        (
+            "P6",
+            "edge_runtime/camera/live.py",
+            "except Exception:  # whatever",
+            "except StuckError:  #",
+        ),
         ("P7", SERVICE, "threading.excepthook = self._note", "pass"),
-        ("P7", SINKS + "base.py", "if not self._thread.is_alive():", "if False:"),
+        ("P7", "edge_runtime/sinks/base.py", "if not self._thread.is_alive():", "if False:"),
         ("P8", "edge_runtime/__main__.py", "heard = Signals()", "heard = None"),
-        ("P9", "edge_runtime/streams.py", "if _is_closed(number):", "if False:"),
-        ("P9", "edge_runtime/streams.py", 'sys.stdout.reconfigure(errors="backslashreplace")', "pass"),
-        ("P9", "edge_runtime/streams.py", "            return len(text)", "            raise"),
-        ("P10", "edge_runtime/telemetry.py", "except OSError:  # no descriptor", "except StopIteration:  #"),
-        ("P11", "edge_runtime/files.py", "os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC", "os.O_RDONLY | os.O_CLOEXEC"),
-        ("P11", CAMERA + "pictures.py", "if is_special(path):", "if False:"),
-        ("P12", "edge_runtime/cli.py", "except Exception as error:", "except EdgeLabelError as error:"),
+        ("P9", "edge_runtime/system/streams.py", "if _is_closed(number):", "if False:"),
+        (
+            "P9",
+            "edge_runtime/system/streams.py",
+            'sys.stdout.reconfigure(errors="backslashreplace")',
+            "pass",
+        ),
+        (
+            "P9",
+            "edge_runtime/system/streams.py",
+            "            return len(text)",
+            "            raise",
+        ),
+        (
+            "P10",
+            "edge_runtime/system/telemetry.py",
+            "except OSError:  # no descriptor",
+            "except StopIteration:  #",
+        ),
+        (
+            "P11",
+            "edge_runtime/system/files.py",
+            "os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC",
+            "os.O_RDONLY | os.O_CLOEXEC",
+        ),
+        ("P11", "edge_runtime/camera/pictures.py", "if is_special(path):", "if False:"),
+        (
+            "P12",
+            "edge_runtime/cli.py",
+            "except Exception as error:",
+            "except EdgeLabelError as error:",
+        ),
         ("P13", "edge_runtime/cli.py", "record.message = printable(record.message)", "pass"),
-        ("P13", "edge_runtime/tables.py", "if unicodedata.category(c) in _NOT_TEXT else c", "if False else c"),
-        ("P14", "edge_runtime/report.py", "if not abs(number) <= MOST:", "if False:"),
-        ("P15", MODEL + "bundle.py", "for root in (Path(), ours) if _is_checkout(root)", "for root in (Path(), ours)"),
-        ("N1", SINKS + "base.py", "queue.Queue(capacity or default)", "queue.Queue()"),
-        ("N2", SINKS + "http.py", "if len(head) > MAX_HEAD:", "if False:"),
+        (
+            "P13",
+            "edge_runtime/commands/tables.py",
+            "if unicodedata.category(c) in _NOT_TEXT else c",
+            "if False else c",
+        ),
+        ("P14", "edge_runtime/commands/report/page.py", "if not abs(number) <= MOST:", "if False:"),
+        (
+            "P15",
+            "edge_runtime/model/bundle.py",
+            "for root in (Path(), ours) if _is_checkout(root)",
+            "for root in (Path(), ours)",
+        ),
+        ("N1", "edge_runtime/sinks/base.py", "queue.Queue(capacity or default)", "queue.Queue()"),
+        ("N2", "edge_runtime/sinks/web/http.py", "if len(head) > MAX_HEAD:", "if False:"),
         ("N3", "edge_runtime/config.py", "not ipaddress.ip_address(host).is_loopback", "False"),
         ("N4", "edge_runtime/errors.py", "c if c.isprintable() else", "c if True else"),
-        ("N5", MODEL + "encoder.py", 'os.environ["ORT_DISABLE_TELEMETRY"] = "1"', "pass"),
+        (
+            "N5",
+            "edge_runtime/model/encoder.py",
+            'os.environ["ORT_DISABLE_TELEMETRY"] = "1"',
+            "pass",
+        ),
         (
             "N6",
-            SINKS + "triggers.py",
+            "edge_runtime/sinks/triggers/sink.py",
             "self._fired = task.fired_before + len(task.fired)",
             "self._fired += len(task.fired)",
         ),
-        ("N6", SINKS + "triggers.py", "self._owed = True", "pass"),
-        ("N6", SINKS + "triggers.py", "first = first or error", "raise"),
+        ("N6", "edge_runtime/sinks/triggers/sink.py", "self._owed = True", "pass"),
+        ("N6", "edge_runtime/sinks/triggers/sink.py", "first = first or error", "raise"),
         (
             "N7",
-            SINKS + "mqtt.py",
+            "edge_runtime/sinks/mqtt/sink.py",
             "for topic in sorted(self._retained - alive, key=self._config_first):",
             "for topic in ():",
         ),
-        ("N7", SINKS + "mqtt.py", "if key not in components}", "if False}"),
-        ("N7", SINKS + "mqtt_topics.py", "if form.fullmatch(str(topic))", "if True"),
-        ("N7", SINKS + "mqtt_topics.py", "    if not ours:", "    if False:"),
-        ("N7", SINKS + "prometheus.py", "del self._switched[gone]", "pass"),
+        ("N7", "edge_runtime/sinks/mqtt/sink.py", "if key not in components\n", "if False\n"),
+        ("N7", "edge_runtime/sinks/mqtt/topics.py", "if form.fullmatch(str(topic))", "if True"),
+        ("N7", "edge_runtime/sinks/mqtt/topics.py", "    if not ours:", "    if False:"),
+        ("N7", "edge_runtime/sinks/web/prometheus.py", "del self._switched[gone]", "pass"),
         (
             "N8",
-            SINKS + "mqtt_link.py",
+            "edge_runtime/sinks/mqtt/link.py",
             "_unreachable(sys.exc_info()[1], self._config)",
             "_unreachable(None, self._config)",
         ),
-        ("N8", SINKS + "mqtt_link.py", "self._complain(_no_answer(self._config))", "pass"),
-        ("N9", SINKS + "mqtt_link.py", "if self._quick_losses < QUICK_LOSSES:", "if True:"),
+        (
+            "N8",
+            "edge_runtime/sinks/mqtt/link.py",
+            "self._complain(_no_answer(self._config))",
+            "pass",
+        ),
+        (
+            "N9",
+            "edge_runtime/sinks/mqtt/link.py",
+            "if self._quick_losses < QUICK_LOSSES:",
+            "if True:",
+        ),
         ("N10", "edge_runtime/config.py", 'check_host("mqtt.host", self.host)', "pass"),
-        ("N10", SINKS + "hook.py", "except Exception as error:", "except OSError as error:"),
-        ("N10", SINKS + "mqtt_link.py", "raise OSError(one_line(error)) from error", "raise"),
-        ("K1", SINKS + "http.py", "if not self._has_place(connection):", "if False:"),
-        ("K1", SINKS + "http.py", "self._connections - placed", "self._connections"),
-        ("K1", SINKS + "preview.html", "if (record) await showPicture", "if (record) showPicture"),
+        (
+            "N10",
+            "edge_runtime/sinks/triggers/hook.py",
+            "except Exception as error:",
+            "except OSError as error:",
+        ),
+        (
+            "N10",
+            "edge_runtime/sinks/mqtt/link.py",
+            "raise OSError(one_line(error)) from error",
+            "raise",
+        ),
+        (
+            "K1",
+            "edge_runtime/sinks/web/http.py",
+            "if not self._has_place(connection):",
+            "if False:",
+        ),
+        ("K1", "edge_runtime/sinks/web/http.py", "self._connections - placed", "self._connections"),
+        (
+            "K1",
+            "edge_runtime/sinks/web/preview.html",
+            "if (record) await showPicture",
+            "if (record) showPicture",
+        ),
         ("K2", "edge_runtime/secrecy.py", "hiding = True", "pass"),
         ("K2", "edge_runtime/errors.py", "printable(masked(line))", "printable(line)"),
         ("K2", "edge_runtime/cli.py", "masked(super().format(record))", "super().format(record)"),
         ("K2", "edge_runtime/cli.py", "        hide_arguments(sys.argv[1:])", "        pass"),
-        ("K2", CAMERA + "stream.py", "self.name = shown(url)", "self.name = url"),
-        ("K2", "edge_runtime/doctor.py", "command, input=given,", "[*command, given], input=given,"),
-        ("K2", "edge_runtime/opencv.py", "os.environ.update(_SILENCE)", "pass"),
-        ("K2", "edge_runtime/report.py", "at_most=_strictest_mode(shows)", "at_most=0o644"),
-        ("K3", "edge_runtime/secrecy.py", "ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)", "pass"),
-        ("G1", "edge_runtime/strict_yaml.py", "if isinstance(event, yaml.AliasEvent):", "if False:"),
-        ("G2", "edge_runtime/opencv.py", '"OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),', ""),
+        ("K2", "edge_runtime/camera/stream.py", "self.name = shown(url)", "self.name = url"),
+        (
+            "K2",
+            "edge_runtime/commands/doctor.py",
+            "            command,\n            input=given,\n",
+            "            [*command, given],\n            input=given,\n",
+        ),
+        ("K2", "edge_runtime/system/opencv.py", "os.environ.update(_SILENCE)", "pass"),
+        (
+            "K2",
+            "edge_runtime/commands/report/page.py",
+            "at_most=_strictest_mode(shows)",
+            "at_most=0o644",
+        ),
+        (
+            "K3",
+            "edge_runtime/secrecy.py",
+            "ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)",
+            "pass",
+        ),
+        (
+            "G1",
+            "edge_runtime/system/strict_yaml.py",
+            "if isinstance(event, yaml.AliasEvent):",
+            "if False:",
+        ),
+        (
+            "G2",
+            "edge_runtime/system/opencv.py",
+            '"OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),',
+            "",
+        ),
         ("G3", PIPELINE, "self._privacy(frame)", "pass"),
-        ("G4", "edge_runtime/strict_yaml.py", 'if field.metadata.get("short"):', "if False:"),
-        ("G4", "edge_runtime/strict_yaml.py", "(_switch(node) is False and bool not in options)", "False"),
-        ("G5", "edge_runtime/strict_yaml.py", 'if "\\0" in text:', "if False:"),
+        (
+            "G4",
+            "edge_runtime/system/strict_yaml.py",
+            'if field.metadata.get("short"):',
+            "if False:",
+        ),
+        (
+            "G4",
+            "edge_runtime/system/strict_yaml.py",
+            "(_switch(node) is False and bool not in options)",
+            "False",
+        ),
+        ("G5", "edge_runtime/system/strict_yaml.py", 'if "\\0" in text:', "if False:"),
         ("G5", "edge_runtime/model/bundle.py", 'if "\\0" in name:', "if False:"),
-        ("G6", "edge_runtime/strict_yaml.py", "_refuse_open_brackets(text, where)", "pass"),
+        ("G6", "edge_runtime/system/strict_yaml.py", "_refuse_open_brackets(text, where)", "pass"),
         ("D1", "Makefile", "LOCK = --constraint requirements.lock", "LOCK ="),
         ("D1", "Dockerfile.arm64", "--require-hashes --requirement pip.txt", "--upgrade pip"),
-        ("D2", "Dockerfile.arm64", "@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b", ""),
+        (
+            "D2",
+            "Dockerfile.arm64",
+            "@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b",
+            "",
+        ),
         ("D3", "systemd/offline.conf", "RestrictAddressFamilies=\n", ""),
     )
 )
@@ -221,29 +500,41 @@ def kill(mutant: Mutant, copy: Path) -> str | None:
     path = copy / mutant.file
     good = path.read_text()
     if mutant.old not in good:
-        raise SystemExit(f"{mutant.file}: {mutant.old!r} is not there any more; mend the list of mutants")
+        raise SystemExit(
+            f"{mutant.file}: {mutant.old!r} is not there any more; mend the list of mutants"
+        )
     path.write_text(good.replace(mutant.old, mutant.new))
     env = {**os.environ, "EDGE_LABEL_PATIENCE": "15"}  # what a mutant broke is waited for in vain
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-rfE", *select([mutant.id])]
     try:
-        done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, cwd=copy, env=env, capture_output=True, text=True, timeout=300
+        )
     except subprocess.TimeoutExpired:
-        raise SystemExit(f"{mutant.id}: pytest ran for 300 s, which proves nothing; try a quiet machine") from None
+        raise SystemExit(
+            f"{mutant.id}: pytest ran for 300 s, which proves nothing; try a quiet machine"
+        ) from None
     finally:
         path.write_text(good)
     if done.returncode == 0:
         return None
     if done.returncode != 1:
-        raise SystemExit(f"{mutant.id}: pytest ended with {done.returncode}, which proves nothing; run it again")
+        raise SystemExit(
+            f"{mutant.id}: pytest ended with {done.returncode}, which proves nothing; run it again"
+        )
     failed = [
-        line.split()[1].split("::")[-1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))
+        line.split()[1].split("::")[-1]
+        for line in done.stdout.splitlines()
+        if line.startswith(("FAILED", "ERROR"))
     ]
     return failed[0] if failed else f"(pytest {done.returncode})"
 
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.mutants", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("rows", nargs="*", metavar="ID", help="rows to try (default: all)")
     wanted = parser.parse_args().rows
     missing = {row.id for row in ROWS} - {mutant.id for mutant in MUTANTS}
@@ -265,7 +556,9 @@ def main() -> int:
             verdict = f"killed by {by}" if by else "SURVIVES"
             print(f"{mutant.id:<4} {mutant.file}: {mutant.old.strip()}")
             print(f"     {verdict} ({time.monotonic() - start:.0f} s)", flush=True)
-    print("every mechanism is needed by a test" if not survivors else f"{survivors} mutants survive")
+    print(
+        "every mechanism is needed by a test" if not survivors else f"{survivors} mutants survive"
+    )
     return 1 if survivors else 0
 
 

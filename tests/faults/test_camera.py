@@ -34,7 +34,11 @@ def network_camera() -> Iterator[MjpegCamera]:
 
 
 def states(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.message.split(":")[0].removeprefix("camera ") for r in caplog.records if r.message.startswith("camera ")]
+    return [
+        r.message.split(":")[0].removeprefix("camera ")
+        for r in caplog.records
+        if r.message.startswith("camera ")
+    ]
 
 
 def picture(value: int = 0) -> Frame:
@@ -44,7 +48,9 @@ def picture(value: int = 0) -> Frame:
 class Scripted:
     """A device that does what the list says, one step a grab: a frame, or an exception to raise."""
 
-    def __init__(self, steps: list[Frame | Exception], after: Callable[[], Frame] | None = None) -> None:
+    def __init__(
+        self, steps: list[Frame | Exception], after: Callable[[], Frame] | None = None
+    ) -> None:
         self._steps = iter(steps)
         self._after = after
 
@@ -60,7 +66,9 @@ class Scripted:
         pass
 
 
-def read_until(source: LiveSource, wanted: Callable[[Frame | None], bool], timeout_s: float = 10.0) -> Frame | None:
+def read_until(
+    source: LiveSource, wanted: Callable[[Frame | None], bool], timeout_s: float = 10.0
+) -> Frame | None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         frame = source.read(0.1)
@@ -98,7 +106,9 @@ def test_an_unplugged_camera_is_back_within_five_seconds_of_its_return(
 
 
 @pytest.mark.fault("P4")
-def test_a_thousand_reconnects_keep_threads_and_descriptors_constant(monkeypatch: pytest.MonkeyPatch):
+def test_a_thousand_reconnects_keep_threads_and_descriptors_constant(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(live, "BACKOFF_FIRST_S", 0.0)
     monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.0)
     opened = [0]
@@ -129,13 +139,17 @@ def test_a_thousand_reconnects_keep_threads_and_descriptors_constant(monkeypatch
         late = counts()
     finally:
         source.close()
-    print(f"threads {early[0]} -> {late[0]}, descriptors {early[1]} -> {late[1]} over 1,000 reconnects")
+    print(
+        f"threads {early[0]} -> {late[0]}, descriptors {early[1]} -> {late[1]} over 1,000 reconnects"
+    )
     assert late[0] <= early[0]
     assert late[1] <= early[1] + 1  # the device is open or not at the moment of counting
 
 
 @pytest.mark.fault("C1", "C2")
-def test_the_wait_grows_to_thirty_seconds_and_ends_when_the_camera_shows(monkeypatch: pytest.MonkeyPatch):
+def test_the_wait_grows_to_thirty_seconds_and_ends_when_the_camera_shows(
+    monkeypatch: pytest.MonkeyPatch,
+):
     waits: list[float] = []
     here = [0]
     source = LiveSource("x", lambda: Scripted([]), CameraConfig(), presence=lambda: here[0])
@@ -165,7 +179,11 @@ def test_a_stalled_stream_is_explained_every_second_and_resumes_without_a_restar
         network_camera.mode = "stall"
         before = network_camera.connections
         wait_until(lambda: sum(r["state"] == "stale" for r in records_of(output)) >= 5)
-        wait_until(lambda: network_camera.connections > before, 8, "a new connection while the old one stalls")
+        wait_until(
+            lambda: network_camera.connections > before,
+            8,
+            "a new connection while the old one stalls",
+        )
         network_camera.mode = "ok"
         network_camera.unplug()  # the camera's reboot
         network_camera.plug_in()
@@ -204,13 +222,17 @@ def blocked_daemon(folder: Path, *arguments: str | Path) -> Daemon:
 
 
 @pytest.mark.fault("C3")
-def test_a_read_that_never_returns_is_stale_then_frozen_then_exit_70(tmp_path: Path, tiny_bundle: Path):
+def test_a_read_that_never_returns_is_stale_then_frozen_then_exit_70(
+    tmp_path: Path, tiny_bundle: Path
+):
     output = tmp_path / "out.jsonl"
     file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"stuck_s": 10})
     with blocked_daemon(tmp_path, "--config", file, "--output", output) as daemon:
         wait_until(lambda: any(r["state"] == "stale" for r in records_of(output)))
         wait_until(lambda: records_of(output)[-1].get("camera_state") == "frozen")
-        names = [p.read_text().strip() for p in Path(f"/proc/{daemon.process.pid}/task").glob("*/comm")]
+        names = [
+            p.read_text().strip() for p in Path(f"/proc/{daemon.process.pid}/task").glob("*/comm")
+        ]
         print(f"threads {sorted(names)}")
         assert daemon.process.wait(20) == 70
     assert "only a new process can help" in daemon.log
@@ -237,7 +259,11 @@ def test_a_blocked_camera_does_not_delay_the_end(tmp_path: Path, tiny_bundle: Pa
 def test_never_a_second_capture_thread(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(live, "SILENT_S", 0.2)
     release = threading.Event()
-    source = LiveSource("x", lambda: Scripted([picture()], after=lambda: release.wait() and picture()), CameraConfig())
+    source = LiveSource(
+        "x",
+        lambda: Scripted([picture()], after=lambda: release.wait() and picture()),
+        CameraConfig(),
+    )
     source._stuck_s = 0.5
     assert source.read(5) is not None
     with pytest.raises(StuckError, match="only a new process"):
@@ -256,7 +282,11 @@ def test_the_same_frame_again_and_again_is_frozen_and_then_the_camera_is_opened_
     def device() -> Scripted:
         opened[0] += 1
         alive = (picture(n % 251) for n in itertools.count())
-        return Scripted([picture(7)] * 1000) if opened[0] == 1 else Scripted([], after=lambda: next(alive))
+        return (
+            Scripted([picture(7)] * 1000)
+            if opened[0] == 1
+            else Scripted([], after=lambda: next(alive))
+        )
 
     source = LiveSource("x", device, CameraConfig(frozen_frames=5))
     read_until(source, lambda frame: frame is not None and (frame.frozen or opened[0] > 1))
@@ -276,11 +306,17 @@ def test_equal_bytes_count_and_one_other_byte_starts_anew():
 
 
 @pytest.mark.fault("C4")
-def test_a_frozen_stream_gets_no_label_and_says_frozen(network_camera: MjpegCamera, tmp_path: Path, tiny_bundle: Path):
+def test_a_frozen_stream_gets_no_label_and_says_frozen(
+    network_camera: MjpegCamera, tmp_path: Path, tiny_bundle: Path
+):
     output = tmp_path / "out.jsonl"
     camera = {"source": network_camera.url, "frozen_frames": 15}
     with Daemon(
-        tmp_path, "--config", write_config(tmp_path / "c.yaml", tiny_bundle, camera=camera), "--output", output
+        tmp_path,
+        "--config",
+        write_config(tmp_path / "c.yaml", tiny_bundle, camera=camera),
+        "--output",
+        output,
     ) as daemon:
         wait_until(lambda: any(r["state"] == "ok" for r in records_of(output)))
         network_camera.mode = "frozen"
@@ -288,7 +324,9 @@ def test_a_frozen_stream_gets_no_label_and_says_frozen(network_camera: MjpegCame
         assert frozen[0]["camera_state"] == "frozen"
         assert not any(label["on"] for r in frozen for label in r["labels"])
         network_camera.mode = "dark"
-        dark = wait_until(lambda: [r for r in records_of(output) if r["state"] == "low_information"])
+        dark = wait_until(
+            lambda: [r for r in records_of(output) if r["state"] == "low_information"]
+        )
         assert not any(label["on"] for r in dark for label in r["labels"])
         network_camera.mode = "ok"
         wait_until(lambda: records_of(output)[-1]["state"] == "ok")
@@ -297,7 +335,9 @@ def test_a_frozen_stream_gets_no_label_and_says_frozen(network_camera: MjpegCame
 
 
 @pytest.mark.fault("C6")
-def test_a_stream_of_rubbish_crashes_nothing(network_camera: MjpegCamera, tmp_path: Path, tiny_bundle: Path):
+def test_a_stream_of_rubbish_crashes_nothing(
+    network_camera: MjpegCamera, tmp_path: Path, tiny_bundle: Path
+):
     output = tmp_path / "out.jsonl"
     file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"source": network_camera.url})
     with Daemon(tmp_path, "--config", file, "--output", output) as daemon:
@@ -366,7 +406,9 @@ def test_whatever_a_driver_throws_the_camera_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(live, "BACKOFF_FIRST_S", 0.01)
-    cameras = iter([Scripted([RuntimeError("a bug in a\nbinding")]), Scripted([picture()], after=picture)])
+    cameras = iter(
+        [Scripted([RuntimeError("a bug in a\nbinding")]), Scripted([picture()], after=picture)]
+    )
     source = LiveSource("x", lambda: next(cameras), CameraConfig())
     assert read_until(source, lambda frame: frame is not None) is not None
     source.close()
@@ -381,14 +423,20 @@ def test_a_hot_cpu_labels_fewer_frames_and_says_so(tmp_path: Path, tiny_bundle: 
     (zone / "temp").write_text("45000")
     thermal = {"limit_c": 70, "zones": str(zone.parent)}
     with Daemon(
-        tmp_path, "--config", write_config(tmp_path / "c.yaml", tiny_bundle, thermal=thermal), "--output", output
+        tmp_path,
+        "--config",
+        write_config(tmp_path / "c.yaml", tiny_bundle, thermal=thermal),
+        "--output",
+        output,
     ) as daemon:
         wait_until(lambda: len(records_of(output)) > 40)
         cool = records_of(output)[-1]
         (zone / "temp").write_text("82500")
         wait_until(lambda: any("slowed" in r for r in records_of(output)))
         seen = len(records_of(output))
-        hot = wait_until(lambda: len(records_of(output)) > seen + 32 and records_of(output)[seen + 32])
+        hot = wait_until(
+            lambda: len(records_of(output)) > seen + 32 and records_of(output)[seen + 32]
+        )
         assert daemon.stop() == 0
     assert "slowed" not in cool
     assert (hot["slowed"], hot["temp_c"]) == (2, 82.5)
@@ -418,7 +466,15 @@ def test_a_wall_clock_that_jumps_moves_no_timeout(tmp_path: Path, tiny_bundle: P
         sys.exit(main(sys.argv[1:]))
     """
     output = tmp_path / "out.jsonl"
-    command = [sys.executable, "-c", textwrap.dedent(code), "--camera", "demo", "--bundle", str(tiny_bundle)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(code),
+        "--camera",
+        "demo",
+        "--bundle",
+        str(tiny_bundle),
+    ]
     start = time.monotonic()
     subprocess.run(
         [*command, "--labels", "colours", "--seconds", "3", "--output", str(output)],
@@ -443,7 +499,15 @@ def test_a_boot_in_1970_is_flagged_in_every_record(tmp_path: Path, tiny_bundle: 
         sys.exit(main(sys.argv[1:]))
     """
     output = tmp_path / "out.jsonl"
-    command = [sys.executable, "-c", textwrap.dedent(code), "--camera", "demo", "--bundle", str(tiny_bundle)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(code),
+        "--camera",
+        "demo",
+        "--bundle",
+        str(tiny_bundle),
+    ]
     subprocess.run(
         [*command, "--labels", "colours", "--frames", "5", "--output", str(output)],
         check=True,

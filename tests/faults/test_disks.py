@@ -19,21 +19,21 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime import files
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import CameraConfig, Condition, TriggerRule, TriggersConfig
+from edge_runtime.daemon.service import _kind
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelledFrame
-from edge_runtime.service import _kind
-from edge_runtime.sinks import room
-from edge_runtime.sinks.avi import AviWriter
-from edge_runtime.sinks.record_file import Caps, RecordFile
-from edge_runtime.sinks.spool import Spool
-from edge_runtime.sinks.triggers import Rules, Task, TriggerSink
+from edge_runtime.sinks.files import room
+from edge_runtime.sinks.files.record_file import Caps, RecordFile
+from edge_runtime.sinks.triggers.avi import AviWriter
+from edge_runtime.sinks.triggers.sink import Rules, Task, TriggerSink
+from edge_runtime.sinks.triggers.spool import Spool
+from edge_runtime.system import files
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.disks import ext4_image, fill, mounted_image, small_disk
 from tests.faults.test_storage import family, line, numbers
-from tests.unit.sinks.test_spool import jpeg, opened, put
+from tests.unit.sinks.triggers.test_spool import jpeg, opened, put
 from tests.unit.test_records import record
 
 DEFAULT = Caps()  # rotate_mb: 50, max_mb: 1000
@@ -66,12 +66,17 @@ def test_a_looped_file_keeps_its_byte_cap(tmp_path: Path, tiny_bundle: Path):
     output.parent.mkdir()
     looped = {"source": str(video(tmp_path / "v.avi", 30)), "loop": True}
     file = write_config(
-        tmp_path / "c.yaml", tiny_bundle, camera=looped, output={"file": str(output), "max_mb": 2, "rotate_mb": 1}
+        tmp_path / "c.yaml",
+        tiny_bundle,
+        camera=looped,
+        output={"file": str(output), "max_mb": 2, "rotate_mb": 1},
     )
     with Daemon(tmp_path, "--config", file) as daemon:
         wait_until(lambda: [path for path in family(output) if ".000003." in path.name])
         for _ in range(20):
-            assert min(_bytes_in(output.parent) for _ in range(3)) <= 2e6  # a listing may meet a file on its way out
+            assert (
+                min(_bytes_in(output.parent) for _ in range(3)) <= 2e6
+            )  # a listing may meet a file on its way out
             time.sleep(0.01)
         assert daemon.stop() == 0
     assert records_of(output)[-1]["deleted"] > 0
@@ -156,11 +161,28 @@ def test_a_finite_run_that_fills_the_disk_ends_in_one_line_with_what_was_written
 
 
 @pytest.mark.fault("S8")
-def test_a_finite_run_whose_last_record_does_not_fit_is_no_success(tmp_path: Path, tiny_bundle: Path):
+def test_a_finite_run_whose_last_record_does_not_fit_is_no_success(
+    tmp_path: Path, tiny_bundle: Path
+):
     """It is written after the last frame was labelled."""
     source = video(tmp_path / "v.avi", 40)
-    command = [*EDGE_LABEL, "--camera", source, "--bundle", tiny_bundle, "--labels", "colours", "--output"]
-    subprocess.run([*command, tmp_path / "all.jsonl"], check=True, cwd=REPOSITORY, timeout=60, capture_output=True)
+    command = [
+        *EDGE_LABEL,
+        "--camera",
+        source,
+        "--bundle",
+        tiny_bundle,
+        "--labels",
+        "colours",
+        "--output",
+    ]
+    subprocess.run(
+        [*command, tmp_path / "all.jsonl"],
+        check=True,
+        cwd=REPOSITORY,
+        timeout=60,
+        capture_output=True,
+    )
     sizes = [len(text) for text in (tmp_path / "all.jsonl").read_bytes().splitlines(keepends=True)]
     fitting = 4096 // (max(sizes) + 10)  # times differ by a few digits from run to run
     with small_disk(tmp_path / "disk", "256k") as disk:
@@ -170,7 +192,10 @@ def test_a_finite_run_whose_last_record_does_not_fit_is_no_success(tmp_path: Pat
         for frames in range(fitting, fitting + 4):
             output = disk / "run.jsonl"
             done = subprocess.run(
-                [*command, output, "--frames", str(frames)], cwd=REPOSITORY, timeout=60, capture_output=True
+                [*command, output, "--frames", str(frames)],
+                cwd=REPOSITORY,
+                timeout=60,
+                capture_output=True,
             )
             codes.append((done.returncode, len(records_of(output)) == frames))
             output.unlink()
@@ -183,9 +208,13 @@ def test_a_finite_run_whose_last_record_does_not_fit_is_no_success(tmp_path: Pat
 
 
 @pytest.mark.fault("S9")
-@pytest.mark.parametrize("torn", [b"", b'{"sch', line(2)[:60]], ids=["between lines", "in the head", "in a line"])
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"sch', line(2)[:60]], ids=["between lines", "in the head", "in a line"]
+)
 @pytest.mark.parametrize("zeros", [1, 65_536, (1 << 20) + 1, 300 << 20])
-def test_a_tail_of_zeros_of_any_length_is_cut_off_in_little_memory(tmp_path: Path, torn: bytes, zeros: int):
+def test_a_tail_of_zeros_of_any_length_is_cut_off_in_little_memory(
+    tmp_path: Path, torn: bytes, zeros: int
+):
     path = tmp_path / "run.jsonl"
     path.write_bytes(line(0) + line(1) + torn)
     os.truncate(path, path.stat().st_size + zeros)
@@ -235,7 +264,9 @@ DAMAGE = {
     "sidecar is no object": lambda media, sidecar: sidecar.write_text("[1]"),
     "picture empty": lambda media, sidecar: os.truncate(media, 0),
     "picture of zeros": lambda media, sidecar: media.write_bytes(bytes(media.stat().st_size)),
-    "picture ends in zeros": lambda media, sidecar: media.write_bytes(media.read_bytes()[:200] + bytes(100)),
+    "picture ends in zeros": lambda media, sidecar: media.write_bytes(
+        media.read_bytes()[:200] + bytes(100)
+    ),
     "picture cut off": lambda media, sidecar: os.truncate(media, 200),
     "picture of another size": lambda media, sidecar: media.write_bytes(jpeg(299)),
 }
@@ -301,7 +332,9 @@ def test_after_a_power_cut_the_hook_gets_whole_captures_only(tmp_path: Path):
     captures[1].media.write_bytes(bytes(300))
 
     rule = TriggerRule("r", when=Condition(label="snow"))
-    config = TriggersConfig(str(tmp_path / "spool"), (rule,), hook=(str(hook),), delete_after_hook=True)
+    config = TriggersConfig(
+        str(tmp_path / "spool"), (rule,), hook=(str(hook),), delete_after_hook=True
+    )
     sink = TriggerSink(config, JpegEncoder())
     sink.write(Task(record(), None))
     wait_until(lambda: not captures[2].media.exists())
@@ -314,7 +347,9 @@ def test_a_capture_that_was_announced_survives_a_power_cut(tmp_path: Path):
     """The image of a mounted ext4 is copied, as the disk stands at that moment, and mounted again."""
     with ext4_image(tmp_path / "image", tmp_path / "disk") as disk:
         spool = opened(disk / "spool", 10_000_000)
-        subprocess.run(["sync", "-f", disk], check=True)  # the folder was there before; the capture is what is new
+        subprocess.run(
+            ["sync", "-f", disk], check=True
+        )  # the folder was there before; the capture is what is new
         captures = [put(spool, jpeg(50_000)) for _ in range(3)]
         shutil.copyfile(tmp_path / "image", tmp_path / "after")
         spool.close()
@@ -359,7 +394,9 @@ def test_the_live_file_is_given_up_when_others_fill_the_disk(tmp_path: Path):
 
 
 @pytest.mark.fault("S11")
-def test_a_cap_holds_and_the_newest_stays_where_the_file_cannot_be_rotated(tmp_path: Path, monkeypatch):
+def test_a_cap_holds_and_the_newest_stays_where_the_file_cannot_be_rotated(
+    tmp_path: Path, monkeypatch
+):
     """As a single file that is mounted into a container cannot."""
 
     def busy(*_: object) -> None:
@@ -388,7 +425,9 @@ def test_files_with_such_names_that_are_not_ours_are_never_given_up(tmp_path: Pa
 
 
 @pytest.mark.fault("S11")
-def test_a_spool_on_a_full_disk_gives_its_oldest_for_the_newest(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_spool_on_a_full_disk_gives_its_oldest_for_the_newest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     with small_disk(tmp_path / "disk", "1m") as disk:
         spool = opened(disk / "spool", 50_000_000)
         for _ in range(100):
@@ -462,21 +501,32 @@ def test_what_is_left_from_an_earlier_run_goes_first_whatever_the_clock_says(tmp
 
 
 @pytest.mark.fault("S11")
-def test_a_daemon_on_a_small_disk_says_in_its_records_what_it_gave_up(tmp_path: Path, tiny_bundle: Path):
+def test_a_daemon_on_a_small_disk_says_in_its_records_what_it_gave_up(
+    tmp_path: Path, tiny_bundle: Path
+):
     with small_disk(tmp_path / "disk", "1m") as disk:
         output, stdout = disk / "run.jsonl", tmp_path / "stdout"
         file = write_config(
-            tmp_path / "c.yaml", tiny_bundle, camera={"fps": 240}, output={"file": str(output), "stdout": True}
+            tmp_path / "c.yaml",
+            tiny_bundle,
+            camera={"fps": 240},
+            output={"file": str(output), "stdout": True},
         )
         fill(disk / "others")
         os.truncate(disk / "others", (disk / "others").stat().st_size - 100_000)
-        with stdout.open("wb") as stream, Daemon(tmp_path, "--config", file, stdout=stream) as daemon:
+        with (
+            stdout.open("wb") as stream,
+            Daemon(tmp_path, "--config", file, stdout=stream) as daemon,
+        ):
             wait_until(lambda: any(r.get("deleted", 0) > 3 for r in records_of(stdout)[-5:]))
             assert daemon.stop() == 0
         kept, made = numbers(output), records_of(stdout)
     assert kept == list(range(kept[0], len(made)))
     assert "lost" not in made[-1]
-    assert daemon.log.count("the disk is full; from now on the oldest records and captures make room") == 1
+    assert (
+        daemon.log.count("the disk is full; from now on the oldest records and captures make room")
+        == 1
+    )
 
 
 # Two programs on one file
@@ -485,8 +535,8 @@ def test_a_daemon_on_a_small_disk_says_in_its_records_what_it_gave_up(tmp_path: 
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from edge_runtime.sinks.record_file import Caps, RecordFile
-from edge_runtime.sinks.spool import Spool
+from edge_runtime.sinks.files.record_file import Caps, RecordFile
+from edge_runtime.sinks.triggers.spool import Spool
 path = Path(sys.argv[1])
 held = Spool(path, 1_000_000) if path.is_dir() else RecordFile(path, Caps(rotate=int(sys.argv[2])))
 n = 0
@@ -503,7 +553,10 @@ while True:
 def holder(path: Path, rotate: int = 50_000_000) -> Iterator[int]:
     """Another process that writes to ``path``; its id."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path, str(rotate)], stdout=subprocess.PIPE, cwd=REPOSITORY, text=True
+        [sys.executable, "-c", HOLDER, path, str(rotate)],
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "holding\n"
@@ -528,7 +581,11 @@ def test_a_second_program_on_the_same_file_or_spool_is_refused_with_78_and_the_o
     file = write_config(tmp_path / "c.yaml", tiny_bundle, **sections)
     with holder(path) as pid:
         done = subprocess.run(
-            [*EDGE_LABEL, "--config", file, "--frames", "3"], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+            [*EDGE_LABEL, "--config", file, "--frames", "3"],
+            capture_output=True,
+            text=True,
+            cwd=REPOSITORY,
+            timeout=60,
         )
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         assert done.returncode == 78
@@ -536,13 +593,19 @@ def test_a_second_program_on_the_same_file_or_spool_is_refused_with_78_and_the_o
             f"edge-label: {path}: process {pid} ({name}) writes there already; stop that, or give another {what}\n"
         )
     done = subprocess.run(
-        [*EDGE_LABEL, "--config", file, "--frames", "3"], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+        [*EDGE_LABEL, "--config", file, "--frames", "3"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60,
     )
     assert done.returncode == 0
 
 
 @pytest.mark.fault("S12")
-def test_of_two_programs_that_append_and_rotate_one_loses_nothing_and_the_other_knows(tmp_path: Path):
+def test_of_two_programs_that_append_and_rotate_one_loses_nothing_and_the_other_knows(
+    tmp_path: Path,
+):
     """Before, 300,000 appends succeeded and 36,563 were found."""
     path = tmp_path / "run.jsonl"
     with holder(path, rotate=1_000):
@@ -556,7 +619,9 @@ def test_of_two_programs_that_append_and_rotate_one_loses_nothing_and_the_other_
 
 
 @pytest.mark.fault("S12")
-def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_the_live_one(tmp_path, monkeypatch):
+def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_the_live_one(
+    tmp_path, monkeypatch
+):
     path, older = tmp_path / "run.jsonl", tmp_path / "run.000001.jsonl"
     path.write_bytes(line(0))
 
@@ -566,7 +631,7 @@ def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_t
             path.write_bytes(line(1))
         files.claim(fd)
 
-    monkeypatch.setattr("edge_runtime.sinks.record_file.claim", late)
+    monkeypatch.setattr("edge_runtime.sinks.files.record_file.claim", late)
     store = RecordFile(path, DEFAULT)
     assert os.path.samestat(os.fstat(store._fd), path.stat())
     store.close()
@@ -575,7 +640,7 @@ def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_t
 KILLED = """\
 import ctypes, platform, sys, threading, time
 from pathlib import Path
-from edge_runtime.sinks.record_file import Caps, RecordFile
+from edge_runtime.sinks.files.record_file import Caps, RecordFile
 held = RecordFile(Path(sys.argv[1]), Caps())
 threading.Thread(target=time.sleep, args=(100,)).start()
 print("holding", flush=True)

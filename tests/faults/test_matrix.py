@@ -27,7 +27,9 @@ def test_every_row_has_a_mutant():
 def test_the_page_names_every_row_every_mutant_and_a_test_that_exists():
     page = (REPOSITORY / "docs" / "faults.md").read_text()
     assert all(f"| {row.id} | {row.fault} | {row.mechanism} |" in page for row in ROWS)
-    assert all(f"| {mutant.id} | " in page and f"`{mutant.old.strip()}`" in page for mutant in MUTANTS)
+    assert all(
+        f"| {mutant.id} | " in page and f"`{mutant.old.strip()}`" in page for mutant in MUTANTS
+    )
     sources = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
     assert all(f"def {name}(" in sources for name in re.findall(r"`(test_\w+)`", page))
 

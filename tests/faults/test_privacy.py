@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.bench import builtin_jpeg
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.camera.privacy import Privacy
+from edge_runtime.commands.bench import builtin_jpeg
 from edge_runtime.config import ModelConfig, PrivacyConfig, load_config
 from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError, DataError
@@ -43,7 +43,9 @@ def test_every_kind_of_frame_is_masked_and_its_original_is_gone(encoding: str):
     assert seen.encoding in ("bgr", "grey", "y16", "f32")
     assert seen.data[:, : width // 2].max() == 0
     assert seen.data[:, width // 2 + 2 :].mean() > 1
-    assert not np.shares_memory(seen.data, original), "the capture thread compares the original with the next frame"
+    assert not np.shares_memory(seen.data, original), (
+        "the capture thread compares the original with the next frame"
+    )
 
 
 @pytest.mark.fault("G3")
@@ -93,7 +95,9 @@ def test_a_frame_that_does_not_decode_is_blanked(tiny_bundle: Path):
     engine = load_engine(ModelConfig(bundle=str(tiny_bundle), labels="colours"))
     broken = np.concatenate([builtin_jpeg()[:30000], np.zeros(100, np.uint8)])
     frame = Frame(broken, "mjpg", 0.0, 0.0)
-    labelled = Pipeline(engine, camera="x", privacy=Privacy(PrivacyConfig(masks=LEFT))).process(frame)
+    labelled = Pipeline(engine, camera="x", privacy=Privacy(PrivacyConfig(masks=LEFT))).process(
+        frame
+    )
     assert labelled.record.state == "invalid"
     assert labelled.frame is not None
     assert labelled.frame.data.max() == 0
@@ -113,11 +117,15 @@ def test_a_snapshot_of_the_daemon_holds_the_mask_and_a_run_without_triggers_hold
         source = {"source": camera.url}
         output = tmp_path / "out.jsonl"
         plain = write_config(tmp_path / "plain.yaml", tiny_bundle, camera=source, **sections)
-        with Daemon(tmp_path, "--config", plain, "--output", output, env={"HOME": str(home)}) as daemon:
+        with Daemon(
+            tmp_path, "--config", plain, "--output", output, env={"HOME": str(home)}
+        ) as daemon:
             wait_until(lambda: len(records_of(output)) > 20)
             assert daemon.stop() == 0
         kept = {"triggers": {"spool": str(spool), "rules": [rule]}}
-        with_spool = write_config(tmp_path / "spool.yaml", tiny_bundle, camera=source, **sections, **kept)
+        with_spool = write_config(
+            tmp_path / "spool.yaml", tiny_bundle, camera=source, **sections, **kept
+        )
         with Daemon(tmp_path, "--config", with_spool, "--output", output) as daemon:
             wait_until(lambda: list(spool.glob("*.jpg")))
             assert daemon.stop() == 0
@@ -156,10 +164,14 @@ HOSTILE = 'say "hi" #+/$ {x="1"} \\ über 😀'
 
 
 @pytest.mark.fault("N4")
-def test_hostile_label_text_is_escaped_in_records_log_and_terminal(tmp_path: Path, tiny_bundle: Path):
+def test_hostile_label_text_is_escaped_in_records_log_and_terminal(
+    tmp_path: Path, tiny_bundle: Path
+):
     labels = tmp_path / "labels.yaml"
     labels.write_text(
-        json.dumps({"labels": [{"name": HOSTILE, "prompts": ["red"], "threshold": 0}]}, ensure_ascii=False)
+        json.dumps(
+            {"labels": [{"name": HOSTILE, "prompts": ["red"], "threshold": 0}]}, ensure_ascii=False
+        )
     )
     output = tmp_path / "out.jsonl"
     file = write_config(tmp_path / "c.yaml", tiny_bundle, model={"labels": str(labels)})
@@ -172,8 +184,12 @@ def test_hostile_label_text_is_escaped_in_records_log_and_terminal(tmp_path: Pat
 
 
 @pytest.mark.fault("N4")
-@pytest.mark.parametrize("evil", ["a\nb", "\x1b[31mred", "a\u2028b", "\u202egnp.exe", "a\x00b", "a\u0085b", "\ud83d"])
-def test_a_label_that_could_move_the_cursor_is_refused(tmp_path: Path, tiny_bundle: Path, evil: str):
+@pytest.mark.parametrize(
+    "evil", ["a\nb", "\x1b[31mred", "a\u2028b", "\u202egnp.exe", "a\x00b", "a\u0085b", "\ud83d"]
+)
+def test_a_label_that_could_move_the_cursor_is_refused(
+    tmp_path: Path, tiny_bundle: Path, evil: str
+):
     labels = tmp_path / "labels.yaml"
     labels.write_text(json.dumps({"labels": [{"name": evil}]}))
     with pytest.raises(ConfigError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.opencv import cv2
+from edge_runtime.system.opencv import cv2
 from tests.daemon import EDGE_LABEL, Daemon, records_of, wait_until, write_config
 from tests.doubles.mosquitto import free_port
 from tests.tiny import write_tiny_bundle
@@ -67,11 +67,16 @@ class Reloaded:
         self.metrics, self.page = free_port(), free_port()
         self.good: dict[str, Any] = {
             "output": {"file": str(self.output)},
-            "prometheus": {"listen": f"127.0.0.1:{self.metrics}", "textfile": str(place / "metrics.prom")},
+            "prometheus": {
+                "listen": f"127.0.0.1:{self.metrics}",
+                "textfile": str(place / "metrics.prom"),
+            },
             "preview": {"listen": f"127.0.0.1:{self.page}"},
             "triggers": {
                 "spool": str(place / "spool"),
-                "rules": [{"name": "all", "when": {"state": "ok"}, "edge": "level", "min_interval_s": 0.2}],
+                "rules": [
+                    {"name": "all", "when": {"state": "ok"}, "edge": "level", "min_interval_s": 0.2}
+                ],
                 "hook": ["/bin/true"],
             },
         }
@@ -112,7 +117,11 @@ class Reloaded:
 
 def bad_sections(place: Path, taken: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every section with a value that cannot be used: closed, too long, NUL, of the wrong kind."""
-    kinds = {"closed": str(place / "closed" / "folder" / "x"), "long": str(place / LONG / "x"), "nul": f"{place}/a\0b"}
+    kinds = {
+        "closed": str(place / "closed" / "folder" / "x"),
+        "long": str(place / LONG / "x"),
+        "nul": f"{place}/a\0b",
+    }
     for kind, path in kinds.items():
         yield f"bundle {kind}", {"model": {"bundle": path}}
         yield f"labels {kind}", {"model": {"labels": f"{path}.yaml"}}
@@ -141,7 +150,13 @@ def bad_sections(place: Path, taken: int) -> Iterator[tuple[str, dict[str, Any]]
 
 def bad_files(config: Path) -> Iterator[tuple[str, Any]]:
     """The file itself: what it holds, and what it is."""
-    for text in (b"]", b"camrea: {source: demo}", b"\xff\xfe\0", b"camera: {source: 'a\0b'}", b"[" * 5000):
+    for text in (
+        b"]",
+        b"camrea: {source: demo}",
+        b"\xff\xfe\0",
+        b"camera: {source: 'a\0b'}",
+        b"[" * 5000,
+    ):
         yield repr(text[:20]), lambda text=text: config.write_bytes(text)
     yield "9 MB", lambda: config.write_bytes(b"#" * 9_000_000)
     yield "absent", lambda: None
@@ -174,7 +189,10 @@ def test_no_bad_file_ends_the_daemon_or_costs_it_a_sink(place: Path):
             count += 1
         assert count >= 28
         test.works()
-        wait_until(lambda: test.holds() <= before, what=f"{test.holds()} threads and descriptors to be {before}")
+        wait_until(
+            lambda: test.holds() <= before,
+            what=f"{test.holds()} threads and descriptors to be {before}",
+        )
         test.write(model={"top_k": 1})
         assert "reloaded" in test.reload()
         test.works()
@@ -197,7 +215,9 @@ def refused(test: Reloaded, name: str) -> None:
 
 
 @pytest.mark.fault("P6")
-@pytest.mark.parametrize("source", [f"/dev/{LONG}", f"rtsp://{'a' * 300}/x", "http://ü..ü/x", f"rtsp://h/{'x' * 9000}"])
+@pytest.mark.parametrize(
+    "source", [f"/dev/{LONG}", f"rtsp://{'a' * 300}/x", "http://ü..ü/x", f"rtsp://h/{'x' * 9000}"]
+)
 def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: Path, source: str):
     """A live source that is not there is no mistake, so it is taken; nothing about its name ends a thread."""
     output = tmp_path / "run.jsonl"
@@ -207,7 +227,10 @@ def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: P
         write_config(config, tiny_bundle, camera={"source": source})
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("READY=1")
-        wait_until(lambda: sum(r["state"] == "stale" for r in records_of(output)) > 1, what="records without a picture")
+        wait_until(
+            lambda: sum(r["state"] == "stale" for r in records_of(output)) > 1,
+            what="records without a picture",
+        )
         write_config(config, tiny_bundle)
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: records_of(output)[-1]["state"] != "stale", what="the old camera")
@@ -219,8 +242,16 @@ def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: P
 def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
     """What shows only at the first frame: pictures of which none can be read, or that are not of the modality."""
     output = tmp_path / "run.jsonl"
-    pixels = {"name": "pixels", "layout": "NHWC", "dtype": "uint8", "size": [32, 32], "resize": "squash"}
-    bundle = write_tiny_bundle(tmp_path / "multi", {"input": {**pixels, "modalities": ["rgb", "depth"]}})
+    pixels = {
+        "name": "pixels",
+        "layout": "NHWC",
+        "dtype": "uint8",
+        "size": [32, 32],
+        "resize": "squash",
+    }
+    bundle = write_tiny_bundle(
+        tmp_path / "multi", {"input": {**pixels, "modalities": ["rgb", "depth"]}}
+    )
     config = write_config(tmp_path / "c.yaml", bundle)
     broken, colour = tmp_path / "broken", tmp_path / "colour"
     broken.mkdir()
@@ -238,14 +269,19 @@ def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
             daemon.wait_for("STATUS=reload taken back")
             assert daemon.log[said:].count("the old configuration is in use again") == 1
             before = len(records_of(output))
-            wait_until(lambda before=before: len(records_of(output)) > before + 3, what="records of the old camera")
+            wait_until(
+                lambda before=before: len(records_of(output)) > before + 3,
+                what="records of the old camera",
+            )
             assert records_of(output)[-1]["camera"] == "demo"
         assert daemon.stop() == 0
 
 
 @pytest.mark.fault("P8")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_before_the_libraries_are_loaded_is_remembered(tmp_path: Path, tiny_bundle: Path, number: int):
+def test_a_signal_before_the_libraries_are_loaded_is_remembered(
+    tmp_path: Path, tiny_bundle: Path, number: int
+):
     output = tmp_path / "run.jsonl"
     config = write_config(tmp_path / "c.yaml", tiny_bundle)
     with Daemon(tmp_path, "--config", config, "--output", output) as daemon:
@@ -266,14 +302,16 @@ def test_a_signal_before_the_libraries_are_loaded_is_remembered(tmp_path: Path, 
 
 
 def handles(process: Path, number: int) -> bool:
-    caught = next(line for line in (process / "status").read_text().splitlines() if line.startswith("SigCgt:"))
+    caught = next(
+        line for line in (process / "status").read_text().splitlines() if line.startswith("SigCgt:")
+    )
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 _DEADLY = """
 import sys
 from edge_runtime import cli
-from edge_runtime.sinks.http import HttpServer
+from edge_runtime.sinks.web.http import HttpServer
 def dies(self):
     raise ValueError("of ours")
 HttpServer._run = dies
@@ -282,8 +320,12 @@ sys.exit(cli.main())
 
 
 @pytest.mark.fault("P7")
-def test_a_thread_that_dies_ends_the_process_with_a_reason_never_in_silence(tmp_path: Path, tiny_bundle: Path):
-    config = write_config(tmp_path / "c.yaml", tiny_bundle, preview={"listen": f"127.0.0.1:{free_port()}"})
+def test_a_thread_that_dies_ends_the_process_with_a_reason_never_in_silence(
+    tmp_path: Path, tiny_bundle: Path
+):
+    config = write_config(
+        tmp_path / "c.yaml", tiny_bundle, preview={"listen": f"127.0.0.1:{free_port()}"}
+    )
     with Daemon(tmp_path, "--config", config, program=(EDGE_LABEL[0], "-c", _DEADLY)) as daemon:
         assert daemon.process.wait(60) == 70
         last = daemon.log.splitlines()[-1]

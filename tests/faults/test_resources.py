@@ -13,23 +13,31 @@ import pytest
 from PIL import Image
 
 from edge_runtime import cli
-from edge_runtime.files import read_capped
-from edge_runtime.report import MAX_TICKS, read_run, to_html
+from edge_runtime.commands.report.page import MAX_TICKS, read_run, to_html
+from edge_runtime.system.files import read_capped
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.doubles.mosquitto import free_port
 from tests.unit.test_records import record
 
 
 @pytest.mark.fault("P10")
-def test_without_a_descriptor_to_spare_labelling_goes_on_and_the_rest_comes_back(tmp_path: Path, tiny_bundle: Path):
+def test_without_a_descriptor_to_spare_labelling_goes_on_and_the_rest_comes_back(
+    tmp_path: Path, tiny_bundle: Path
+):
     """Every open() fails, for seconds: vitals, captures, metrics file, and a reload in the middle of it."""
     output, metrics = tmp_path / "run.jsonl", tmp_path / "m.prom"
     sections = {
         "output": {"file": str(output)},
-        "prometheus": {"listen": f"127.0.0.1:{free_port()}", "textfile": str(metrics), "every_s": 1},
+        "prometheus": {
+            "listen": f"127.0.0.1:{free_port()}",
+            "textfile": str(metrics),
+            "every_s": 1,
+        },
         "triggers": {
             "spool": str(tmp_path / "spool"),
-            "rules": [{"name": "all", "when": {"state": "ok"}, "edge": "level", "min_interval_s": 0.1}],
+            "rules": [
+                {"name": "all", "when": {"state": "ok"}, "edge": "level", "min_interval_s": 0.1}
+            ],
         },
     }
     config = write_config(tmp_path / "c.yaml", tiny_bundle, **sections)
@@ -40,11 +48,15 @@ def test_without_a_descriptor_to_spare_labelling_goes_on_and_the_rest_comes_back
         starved = records_of(output)[-1]["seq"]
         daemon.process.send_signal(1)
         daemon.wait_for("STATUS=reload refused")
-        wait_until(lambda: records_of(output)[-1]["seq"] > starved + 60, what="two seconds of records")
+        wait_until(
+            lambda: records_of(output)[-1]["seq"] > starved + 60, what="two seconds of records"
+        )
         assert "Too many open files" in daemon.log
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, before)
         captures = len(list((tmp_path / "spool").glob("*.jpg")))
-        wait_until(lambda: len(list((tmp_path / "spool").glob("*.jpg"))) > captures, what="captures again")
+        wait_until(
+            lambda: len(list((tmp_path / "spool").glob("*.jpg"))) > captures, what="captures again"
+        )
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log
     numbers = [read["seq"] for read in records_of(output)]
@@ -52,13 +64,19 @@ def test_without_a_descriptor_to_spare_labelling_goes_on_and_the_rest_comes_back
 
 
 @pytest.mark.fault("P10")
-@pytest.mark.parametrize("verb", [["run", "--camera", "demo", "--frames", "2"], ["labels", "list"], ["bundle", "info"]])
+@pytest.mark.parametrize(
+    "verb", [["run", "--camera", "demo", "--frames", "2"], ["labels", "list"], ["bundle", "info"]]
+)
 def test_a_start_without_descriptors_is_one_line(tiny_bundle: Path, verb: list[str]):
     """Every small number of descriptors that Python itself can start with."""
     model = [str(tiny_bundle)] if verb[0] == "bundle" else ["--bundle", str(tiny_bundle)]
     command = [*EDGE_LABEL, *verb, *model, *(["--labels", "colours"] if verb[0] == "run" else [])]
     python = [EDGE_LABEL[0], "-c", "import argparse, logging, edge_runtime.errors"]
-    tried = [count for count in range(4, 16, 2) if limited(python, resource.RLIMIT_NOFILE, count).returncode == 0]
+    tried = [
+        count
+        for count in range(4, 16, 2)
+        if limited(python, resource.RLIMIT_NOFILE, count).returncode == 0
+    ]
     assert tried
     for count in tried[:3]:
         done = limited(command, resource.RLIMIT_NOFILE, count)
@@ -82,7 +100,17 @@ def limited(command: list[str], what: int, most: int) -> subprocess.CompletedPro
 @pytest.mark.parametrize("megabytes", [60, 250, 500, 550])
 def test_too_little_memory_is_one_line(tiny_bundle: Path, megabytes: int):
     """``ulimit -v``. (Between 400 and 450 MB OpenCV's library crashes while it is loaded; nobody can catch that.)"""
-    command = [*EDGE_LABEL, "--camera", "demo", "--frames", "2", "--bundle", str(tiny_bundle), "--labels", "colours"]
+    command = [
+        *EDGE_LABEL,
+        "--camera",
+        "demo",
+        "--frames",
+        "2",
+        "--bundle",
+        str(tiny_bundle),
+        "--labels",
+        "colours",
+    ]
     done = limited(command, resource.RLIMIT_AS, megabytes * 1_024_000)
     assert "Traceback" not in done.stderr
     if done.returncode > 0:
@@ -121,14 +149,26 @@ def odd(path: Path, kind: str) -> Path:
         ["bundle", "info", "{x}"],
     ],
 )
-def test_what_is_no_file_is_one_line_and_soon(tmp_path: Path, tiny_bundle: Path, kind: str, arguments: list[str]):
+def test_what_is_no_file_is_one_line_and_soon(
+    tmp_path: Path, tiny_bundle: Path, kind: str, arguments: list[str]
+):
     for suffix in ("", ".mp4", ".jpg"):
         odd(tmp_path / f"x{suffix}", kind)
     environment = {**os.environ, "EDGE_LABEL_BUNDLE": str(tiny_bundle)}
-    labels = ["--labels", "colours"] if arguments[0] in ("run", "once") and "--labels" not in arguments else []
+    labels = (
+        ["--labels", "colours"]
+        if arguments[0] in ("run", "once") and "--labels" not in arguments
+        else []
+    )
     command = [*EDGE_LABEL, *(argument.format(x=tmp_path / "x") for argument in arguments), *labels]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=30, stdin=subprocess.DEVNULL
+        command,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment,
+        timeout=30,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode in (65, 66, 78), done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -141,7 +181,15 @@ def test_a_pipe_among_pictures_is_passed_over(tmp_path: Path, tiny_bundle: Path)
     folder.mkdir()
     os.mkfifo(folder / "a.jpg")
     Image.new("RGB", (64, 64), "red").save(folder / "b.png")
-    command = [*EDGE_LABEL, "once", str(folder), "--bundle", str(tiny_bundle), "--labels", "colours"]
+    command = [
+        *EDGE_LABEL,
+        "once",
+        str(folder),
+        "--bundle",
+        str(tiny_bundle),
+        "--labels",
+        "colours",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == ["b.png"]
@@ -152,7 +200,9 @@ def test_a_shells_substitution_is_read_like_a_file(tmp_path: Path, tiny_bundle: 
     """``--config <(envsubst < template)``: a pipe that somebody does write to."""
     config = write_config(tmp_path / "c.yaml", tiny_bundle)
     command = f"{EDGE_LABEL[0]} -m edge_runtime run --frames 2 --config <(sleep 0.5; cat {config})"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
 
@@ -165,13 +215,13 @@ def test_no_more_is_read_than_asked_for(tmp_path: Path):
 
 
 COMMANDS = {
-    "edge_runtime.service.run": ["run", "--camera", "demo"],
-    "edge_runtime.once.label_pictures": ["once", "x.png"],
-    "edge_runtime.bench.run_bench": ["bench"],
-    "edge_runtime.doctor.examine": ["doctor"],
-    "edge_runtime.report.write_report": ["report", "x.jsonl"],
-    "edge_runtime.describe.bundle_info": ["bundle", "info"],
-    "edge_runtime.describe.list_labels": ["labels", "list"],
+    "edge_runtime.daemon.service.run": ["run", "--camera", "demo"],
+    "edge_runtime.commands.once.label_pictures": ["once", "x.png"],
+    "edge_runtime.commands.bench.run_bench": ["bench"],
+    "edge_runtime.commands.doctor.examine": ["doctor"],
+    "edge_runtime.commands.report.page.write_report": ["report", "x.jsonl"],
+    "edge_runtime.commands.bundle.bundle_info": ["bundle", "info"],
+    "edge_runtime.commands.bundle.list_labels": ["labels", "list"],
 }
 
 
@@ -180,14 +230,24 @@ COMMANDS = {
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (ZeroDivisionError("one\ntwo \x1b[31m"), "ZeroDivisionError: one; a mistake of ours: please report this"),
+        (
+            ZeroDivisionError("one\ntwo \x1b[31m"),
+            "ZeroDivisionError: one; a mistake of ours: please report this",
+        ),
         (MemoryError(), "not enough memory"),
         (OSError(24, "Too many open files"), "Too many open files; raise the limit (ulimit -n)"),
-        (OSError(95, "Operation not supported"), "OSError: Operation not supported; a mistake of ours"),
+        (
+            OSError(95, "Operation not supported"),
+            "OSError: Operation not supported; a mistake of ours",
+        ),
     ],
 )
 def test_what_nobody_foresaw_is_one_line_and_70(
-    function: str, error: Exception, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    function: str,
+    error: Exception,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     def fails(*_: object, **__: object) -> None:
         raise error
@@ -203,7 +263,9 @@ def test_what_nobody_foresaw_is_one_line_and_70(
 def test_verbose_shows_where_it_comes_from(tmp_path: Path, place: str):
     command = ["labels", "list", "--bundle", str(tmp_path)]
     command = ["--verbose", *command] if place == "before" else [*command, "--verbose"]
-    done = subprocess.run([*EDGE_LABEL, *command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    done = subprocess.run(
+        [*EDGE_LABEL, *command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+    )
     assert done.returncode == 78
     assert "Traceback" in done.stderr
     assert "FileNotFoundError" in done.stderr, "also what lay behind the line"
@@ -211,8 +273,12 @@ def test_verbose_shows_where_it_comes_from(tmp_path: Path, place: str):
 
 
 @pytest.mark.fault("P14")
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e300", "1e308", "null", '"x"', "[]", "1" * 4000])
-@pytest.mark.parametrize("key", ["mono_s", "seq", "dropped", "fps", "rss_mb", "temp_c", "ms", "time", "labels"])
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-Infinity", "1e300", "1e308", "null", '"x"', "[]", "1" * 4000]
+)
+@pytest.mark.parametrize(
+    "key", ["mono_s", "seq", "dropped", "fps", "rss_mb", "temp_c", "ms", "time", "labels"]
+)
 def test_a_record_of_impossible_numbers_costs_a_line_and_no_time(key: str, value: str):
     good = [record(seq=i, mono_s=50.0 + i / 10).to_json() for i in range(20)]
     fields = json.loads(good[10])

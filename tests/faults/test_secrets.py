@@ -80,7 +80,9 @@ def read(path: Path) -> bytes:
 
 
 def ask(port: int, path: str, token: str) -> bytes:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {token}"}
+    )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return str(answer.headers).encode() + answer.read()
 
@@ -93,7 +95,15 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
     given.mkdir()
     out.mkdir()
     subprocess.run(
-        [need("mosquitto_passwd", "mosquitto"), "-c", "-b", given / "passwords", "pi", secret("mqtt")], check=True
+        [
+            need("mosquitto_passwd", "mosquitto"),
+            "-c",
+            "-b",
+            given / "passwords",
+            "pi",
+            secret("mqtt"),
+        ],
+        check=True,
     )
     (given / "passwords").chmod(0o644)
     hook = given / "hook.sh"
@@ -104,7 +114,10 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
         Broker(given, "allow_anonymous false", f"password_file {given / 'passwords'}") as broker,
         MjpegCamera() as camera,
     ):
-        address = camera.url.replace("://", f"://admin:{secret('user')}@") + f"?user=admin&pwd={secret('query')}"
+        address = (
+            camera.url.replace("://", f"://admin:{secret('user')}@")
+            + f"?user=admin&pwd={secret('query')}"
+        )
         config = write_config(
             given / "all.yaml",
             tiny_bundle,
@@ -139,7 +152,10 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
             Daemon(out, "--config", config, "--verbose", stdout=stdout) as daemon,
         ):
             daemon.wait_for("READY=1")
-            wait_until(lambda: any(r["state"] != "stale" for r in records_of(out / "records.jsonl")), what="a frame")
+            wait_until(
+                lambda: any(r["state"] != "stale" for r in records_of(out / "records.jsonl")),
+                what="a frame",
+            )
             wait_until(lambda: "connected to" in daemon.log, what="the broker")
             wait_until(lambda: list((out / "spool").glob("*.json")), what="a capture")
 
@@ -154,7 +170,9 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
                 good.replace('"every_s": 1', f'"every_s": "{address}"'),
                 good.replace(str(given / "credentials"), secret("instead")),
                 good.replace(str(given / "preview-token"), secret("instead")),
-                good.replace('"127.0.0.1", "port"', f'"mqtt://pi:{secret("host")}@127.0.0.1", "port"'),
+                good.replace(
+                    '"127.0.0.1", "port"', f'"mqtt://pi:{secret("host")}@127.0.0.1", "port"'
+                ),
                 good.replace(f'"{address}"', f"!{secret('tag')}"),
             ):
                 assert bad != good
@@ -162,18 +180,25 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
                 daemon.process.send_signal(signal.SIGHUP)
                 daemon.wait_for("READY=1")
             config.write_text(good)
-            ask_preview = [ask(preview, path, secret("preview")) for path in ("/", "/state", "/picture.jpg")]
+            ask_preview = [
+                ask(preview, path, secret("preview")) for path in ("/", "/state", "/picture.jpg")
+            ]
             ask_metrics = ask(metrics, "/metrics", secret("metrics"))
             textfile = wait_until(lambda: read(out / "edge.prom"), what="the metrics' file")
             heard = broker.listen(20, "-u", "pi", "-P", secret("mqtt"), topic="#", timeout_s=3)
             limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
             assert daemon.stop() == 0
         stdout.close()
-    assert {topic for topic, _ in heard} >= {"edge-label/porch/state", "homeassistant/device/edge-label-porch/config"}
+    assert {topic for topic, _ in heard} >= {
+        "edge-label/porch/state",
+        "homeassistant/device/edge-label-porch/config",
+    }
     assert "Max core file size        0" in limits
     assert "hook: a password among its arguments is shown to every user by ps" in daemon.log
     for place, data in zip(
-        ("page", "state", "picture", "metrics", "textfile"), (*ask_preview, ask_metrics, textfile), strict=True
+        ("page", "state", "picture", "metrics", "textfile"),
+        (*ask_preview, ask_metrics, textfile),
+        strict=True,
     ):
         found += found_in(place, data)
     for topic, payload in heard:
@@ -183,7 +208,15 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
     found += found_in("configured name", str(records_of(out / "records.jsonl")[0]["camera"]))
 
     report = subprocess.run(
-        [*EDGE_LABEL, "report", out / "records.jsonl", "--spool", out / "spool", "--png", out / "run.png"],
+        [
+            *EDGE_LABEL,
+            "report",
+            out / "records.jsonl",
+            "--spool",
+            out / "spool",
+            "--png",
+            out / "run.png",
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         check=True,
@@ -205,7 +238,9 @@ def test_the_doctor_hands_a_password_to_its_children_on_a_pipe(tiny_bundle: Path
     for more in ((), ("--json",)):
         with watched() as found:
             done = subprocess.run(
-                [*EDGE_LABEL, "doctor", "--config", config, *more], cwd=REPOSITORY, capture_output=True
+                [*EDGE_LABEL, "doctor", "--config", config, *more],
+                cwd=REPOSITORY,
+                capture_output=True,
             )
         assert b"rtsp://***@127.0.0.1:9/s: not a local camera" in done.stdout, done.stderr
         assert not found + found_in("doctor", done.stdout + done.stderr)
@@ -216,7 +251,12 @@ MISTAKES = (
     ("run", "--camera", "rtsp//u:<S>@h/s"),
     ("run", "--camera", "u:<S>@h:554/s"),
     ("run", "--camera", "rtsp://admin:<S>/x@127.0.0.1:9/s", "--exit-on-device-error"),
-    ("run", "--camera", "rtsp://u:<S>@127.0.0.1:9/user=admin_password=<S>_channel=1", "--exit-on-device-error"),
+    (
+        "run",
+        "--camera",
+        "rtsp://u:<S>@127.0.0.1:9/user=admin_password=<S>_channel=1",
+        "--exit-on-device-error",
+    ),
     ("run", "--camera", "http://127.0.0.1:9/v.cgi?user=admin&pwd=<S>", "--exit-on-device-error"),
     ("run", "--camera", "http://127.0.0.1:9/" + "<S>" * 600 + "@", "--exit-on-device-error"),
     ("run", "--camera", "rtsp:/u:" + "<S>" * 400 + "@h"),
@@ -238,14 +278,25 @@ MISTAKES = (
 
 @pytest.mark.fault("K2")
 @pytest.mark.parametrize("arguments", MISTAKES, ids=lambda arguments: " ".join(arguments)[:60])
-def test_no_message_about_a_mistake_repeats_a_password(tiny_bundle: Path, arguments: tuple[str, ...]):
+def test_no_message_about_a_mistake_repeats_a_password(
+    tiny_bundle: Path, arguments: tuple[str, ...]
+):
     command = [*EDGE_LABEL, *(argument.replace("<S>", SECRET) for argument in arguments)]
     if arguments[0] in ("run", "bench", "once"):
-        command += ["--bundle", str(tiny_bundle), *(() if "--labels" in arguments else ("--labels", "colours"))]
+        command += [
+            "--bundle",
+            str(tiny_bundle),
+            *(() if "--labels" in arguments else ("--labels", "colours")),
+        ]
     # Levels that somebody set for another program: OpenCV and FFmpeg would print the address with all of it.
     loud = {"OPENCV_LOG_LEVEL": "DEBUG", "OPENCV_FFMPEG_LOGLEVEL": "56", "OPENCV_FFMPEG_DEBUG": "1"}
     done = subprocess.run(
-        command, cwd=REPOSITORY, env={**os.environ, **loud}, capture_output=True, timeout=60, stdin=subprocess.DEVNULL
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, **loud},
+        capture_output=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode in (2, 65, 66, 69, 78), done.stderr
     if "--exit-on-device-error" in arguments:
@@ -256,7 +307,10 @@ def test_no_message_about_a_mistake_repeats_a_password(tiny_bundle: Path, argume
 
 @pytest.mark.fault("K2")
 def test_a_password_on_the_command_line_is_overwritten_there(tiny_bundle: Path, tmp_path: Path):
-    for arguments in (["--camera", f"rtsp://u:{SECRET}@127.0.0.1:9/s"], [f"--camera=rtsp://{SECRET}@127.0.0.1:9/s"]):
+    for arguments in (
+        ["--camera", f"rtsp://u:{SECRET}@127.0.0.1:9/s"],
+        [f"--camera=rtsp://{SECRET}@127.0.0.1:9/s"],
+    ):
         with Daemon(tmp_path, *arguments, "--bundle", tiny_bundle, "--labels", "colours") as daemon:
             daemon.wait_for("READY=1")
             shown = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes()
@@ -276,7 +330,8 @@ def test_a_crash_leaves_no_core(tiny_bundle: Path, tmp_path: Path):
     with Daemon(tmp_path, "--config", config, program=_in_folder(tmp_path)) as daemon:
         daemon.wait_for("READY=1")
         subprocess.run(
-            [need("prlimit", "util-linux"), "--core=unlimited", "--pid", str(daemon.process.pid)], check=True
+            [need("prlimit", "util-linux"), "--core=unlimited", "--pid", str(daemon.process.pid)],
+            check=True,
         )
         daemon.process.send_signal(signal.SIGSEGV)
         daemon.process.wait(10)
@@ -285,13 +340,23 @@ def test_a_crash_leaves_no_core(tiny_bundle: Path, tmp_path: Path):
     wait_until(lambda: Path(f"/proc/{plain.pid}/comm").read_text() == "sleep\n")
     plain.send_signal(signal.SIGSEGV)
     plain.wait(10)
-    assert [path.name for path in tmp_path.iterdir() if "core" in path.name], "this machine makes cores of others"
+    assert [path.name for path in tmp_path.iterdir() if "core" in path.name], (
+        "this machine makes cores of others"
+    )
 
 
 def _in_folder(folder: Path) -> tuple[str, ...]:
     """The program, run in a folder where a core would be seen."""
     run = f'ulimit -c unlimited; cd {folder}; exec "$@"'
-    return ("sh", "-c", run, "sh", "env", f"PYTHONPATH={Path(edge_runtime.__file__).parents[1]}", *EDGE_LABEL)
+    return (
+        "sh",
+        "-c",
+        run,
+        "sh",
+        "env",
+        f"PYTHONPATH={Path(edge_runtime.__file__).parents[1]}",
+        *EDGE_LABEL,
+    )
 
 
 def test_the_unit_takes_no_core():

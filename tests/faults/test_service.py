@@ -18,8 +18,12 @@ def demo_config(tmp_path: Path, tiny_bundle: Path) -> Path:
 
 
 @pytest.mark.fault("C1")
-def test_ready_comes_before_the_first_frame_and_a_missing_camera_is_waited_for(tmp_path: Path, tiny_bundle: Path):
-    file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"source": "/dev/video-that-is-not-there"})
+def test_ready_comes_before_the_first_frame_and_a_missing_camera_is_waited_for(
+    tmp_path: Path, tiny_bundle: Path
+):
+    file = write_config(
+        tmp_path / "c.yaml", tiny_bundle, camera={"source": "/dev/video-that-is-not-there"}
+    )
     with Daemon(tmp_path, "--config", file) as daemon:
         daemon.wait_for("READY=1")
         daemon.wait_for("WATCHDOG=1\nSTATUS=camera no device")
@@ -28,7 +32,9 @@ def test_ready_comes_before_the_first_frame_and_a_missing_camera_is_waited_for(t
         assert daemon.stop() == 0
 
 
-def test_the_watchdog_is_fed_by_records_and_the_status_says_what_is_seen(tmp_path: Path, demo_config: Path):
+def test_the_watchdog_is_fed_by_records_and_the_status_says_what_is_seen(
+    tmp_path: Path, demo_config: Path
+):
     with Daemon(tmp_path, "--config", demo_config) as daemon:
         daemon.wait_for("READY=1")
         assert " FPS " in daemon.wait_for("WATCHDOG=1\nSTATUS=")
@@ -36,7 +42,9 @@ def test_the_watchdog_is_fed_by_records_and_the_status_says_what_is_seen(tmp_pat
 
 @pytest.mark.fault("P1")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_in_order_within_five_seconds(tmp_path: Path, demo_config: Path, number: int):
+def test_a_signal_stops_it_in_order_within_five_seconds(
+    tmp_path: Path, demo_config: Path, number: int
+):
     output = tmp_path / "out.jsonl"
     with Daemon(tmp_path, "--config", demo_config, "--output", output) as daemon:
         wait_until(lambda: len(records_of(output)) > 5)
@@ -52,7 +60,7 @@ def test_a_signal_may_fall_on_any_line_of_a_wait():
     """SIGTERM at every line that a hot CPU's wait executes, those of the standard library too."""
     code = """
 import signal, sys, time
-from edge_runtime.service import Signals
+from edge_runtime.daemon.service import Signals
 signals = Signals()
 def strike(frame, event, argument):
     signal.raise_signal(signal.SIGTERM)
@@ -62,7 +70,9 @@ signals.sleep_until(time.monotonic() + 60)
 sys.settrace(None)
 print(signals.stop)
 """
-    done = subprocess.run([EDGE_LABEL[0], "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [EDGE_LABEL[0], "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=30
+    )
     assert done.stdout == "True\n"
 
 
@@ -80,7 +90,9 @@ def test_a_stopped_process_feeds_no_watchdog(tmp_path: Path, demo_config: Path):
 
 
 @pytest.mark.fault("M11")
-def test_reload_takes_new_labels_between_two_frames(tmp_path: Path, tiny_bundle: Path, demo_config: Path):
+def test_reload_takes_new_labels_between_two_frames(
+    tmp_path: Path, tiny_bundle: Path, demo_config: Path
+):
     output = tmp_path / "out.jsonl"
     labels = tmp_path / "mine.yaml"
     labels.write_text("labels: [{name: dark red}]\nbackground: [a photo of nothing]\n")
@@ -102,7 +114,12 @@ def test_reload_takes_new_labels_between_two_frames(tmp_path: Path, tiny_bundle:
 @pytest.mark.fault("M11")
 @pytest.mark.parametrize(
     "broken",
-    ["camera: {sauce: demo}", "model: {labels: nothing-like-it}", "]", "camera: {source: /no/such/file.mp4}"],
+    [
+        "camera: {sauce: demo}",
+        "model: {labels: nothing-like-it}",
+        "]",
+        "camera: {source: /no/such/file.mp4}",
+    ],
 )
 def test_a_broken_reload_keeps_the_last_good_one(tmp_path: Path, demo_config: Path, broken: str):
     output = tmp_path / "out.jsonl"
@@ -122,7 +139,9 @@ def test_a_broken_reload_keeps_the_last_good_one(tmp_path: Path, demo_config: Pa
     assert len({r["labels_id"] for r in records_of(output)}) == 1
 
 
-def test_reload_can_move_to_another_camera_and_another_file(tmp_path: Path, tiny_bundle: Path, demo_config: Path):
+def test_reload_can_move_to_another_camera_and_another_file(
+    tmp_path: Path, tiny_bundle: Path, demo_config: Path
+):
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
     write_config(demo_config, tiny_bundle, output={"file": str(first)})
     with Daemon(tmp_path, "--config", demo_config) as daemon:
@@ -151,12 +170,24 @@ def test_a_storm_of_reloads_loses_no_record(tmp_path: Path, demo_config: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [("camera: {widht: 1}", 78), ("model: {bundle: /nowhere}", 66), ("model: {labels: zebras}", 66)]
+    ("text", "code"),
+    [
+        ("camera: {widht: 1}", 78),
+        ("model: {bundle: /nowhere}", 66),
+        ("model: {labels: zebras}", 66),
+    ],
 )
-def test_what_a_restart_cannot_help_ends_with_its_own_code(tmp_path: Path, tiny_bundle: Path, text: str, code: int):
+def test_what_a_restart_cannot_help_ends_with_its_own_code(
+    tmp_path: Path, tiny_bundle: Path, text: str, code: int
+):
     file = tmp_path / "c.yaml"
     file.write_text(text)
-    command = [*EDGE_LABEL, "--config", str(file), *([] if "bundle" in text else ["--bundle", str(tiny_bundle)])]
+    command = [
+        *EDGE_LABEL,
+        "--config",
+        str(file),
+        *([] if "bundle" in text else ["--bundle", str(tiny_bundle)]),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == 1

@@ -49,7 +49,9 @@ class Run:
     Beside it runs another without any sink: gaps that both have are the machine's.
     """
 
-    def __init__(self, tmp_path: Path, bundle: Path, broker: Broker, spool: Path, max_mb: float) -> None:
+    def __init__(
+        self, tmp_path: Path, bundle: Path, broker: Broker, spool: Path, max_mb: float
+    ) -> None:
         self.output = tmp_path / "run.jsonl"
         self.metrics = free_port()
         config = tmp_path / "config.yaml"
@@ -58,7 +60,9 @@ class Run:
         plain = ["--camera", "demo", "--bundle", bundle, "--labels", "colours"]
         self.daemon = Daemon(tmp_path, *plain, "--config", config, "--output", self.output)
         (tmp_path / "beside").mkdir()
-        self.beside = Daemon(tmp_path / "beside", *plain, "--output", tmp_path / "beside" / "run.jsonl")
+        self.beside = Daemon(
+            tmp_path / "beside", *plain, "--output", tmp_path / "beside" / "run.jsonl"
+        )
 
     def __enter__(self) -> Run:
         return self
@@ -75,7 +79,9 @@ class Run:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(0.5)
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=30) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.metrics}/metrics", timeout=30
+            ) as answer:
                 assert b"edge_label_records_total" in answer.read()
 
     def check(self) -> str:
@@ -112,7 +118,9 @@ def started(run: Run) -> None:
         time.sleep(0.1)
 
 
-def test_a_broker_that_is_killed_frozen_and_back_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_path: Path):
+def test_a_broker_that_is_killed_frozen_and_back_costs_no_record_and_no_frame(
+    tiny_bundle: Path, tmp_path: Path
+):
     need_mosquitto()
     with Broker(tmp_path) as broker:
         run = Run(tmp_path, tiny_bundle, broker, tmp_path / "spool", 50)
@@ -126,7 +134,9 @@ def test_a_broker_that_is_killed_frozen_and_back_costs_no_record_and_no_frame(ti
             run.wait(SECONDS)
             broker.thaw()
             published = dict(broker.listen(1, topic="edge-label/cam/state", timeout_s=40))
-            assert json.loads(published["edge-label/cam/state"])["seq"] >= killed_at, "a broker that died keeps nothing"
+            assert json.loads(published["edge-label/cam/state"])["seq"] >= killed_at, (
+                "a broker that died keeps nothing"
+            )
             print(f"broker dead {SECONDS:g} s, frozen {SECONDS:g} s: {run.check()}")
             assert run.daemon.log.count("trying again") <= 6, run.daemon.log
 
@@ -140,12 +150,16 @@ def test_a_spool_at_its_cap_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_
             started(run)
             for _ in range(int(SECONDS)):
                 run.wait(1.0)
-                assert min(used(spool) for _ in range(3)) <= 1e6  # a listing may meet a capture on its way out
+                assert (
+                    min(used(spool) for _ in range(3)) <= 1e6
+                )  # a listing may meet a capture on its way out
             print(f"spool at its cap for {SECONDS:g} s: {run.check()}")
             assert run.daemon.log.count("is full: from now on") == 1
 
 
-def test_a_full_disk_under_the_spool_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_path: Path, small_disk: Path):
+def test_a_full_disk_under_the_spool_costs_no_record_and_no_frame(
+    tiny_bundle: Path, tmp_path: Path, small_disk: Path
+):
     need_mosquitto()
     with Broker(tmp_path) as broker:
         run = Run(tmp_path, tiny_bundle, broker, small_disk / "spool", 50)

@@ -20,8 +20,8 @@ import pytest
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import LabelledFrame
 from edge_runtime.sinks import SinkThread
-from edge_runtime.sinks.jsonl import JsonlFileSink
-from edge_runtime.sinks.record_file import Caps, RecordFile
+from edge_runtime.sinks.files.jsonl import JsonlFileSink
+from edge_runtime.sinks.files.record_file import Caps, RecordFile
 from tests.commands import need_mosquitto
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.disks import fill, small_disk
@@ -38,12 +38,17 @@ def line(n: int, size: int = 100) -> bytes:
 
 def family(path: Path) -> list[Path]:
     """The file and its rotated siblings, oldest first."""
-    return [*sorted(path.parent.glob(f"{path.stem}.0*{path.suffix}")), *([path] if path.exists() else [])]
+    return [
+        *sorted(path.parent.glob(f"{path.stem}.0*{path.suffix}")),
+        *([path] if path.exists() else []),
+    ]
 
 
 def numbers(path: Path) -> list[int]:
     """``seq`` of every line of the family; a line that does not parse fails the test."""
-    return [json.loads(text)["seq"] for file in family(path) for text in file.read_text().splitlines()]
+    return [
+        json.loads(text)["seq"] for file in family(path) for text in file.read_text().splitlines()
+    ]
 
 
 @pytest.fixture
@@ -96,12 +101,16 @@ def test_a_disk_filled_by_others_costs_the_oldest_records_then_recovers(tmpfs: P
 
 
 @pytest.mark.fault("S1")
-def test_a_full_disk_stops_no_label_is_counted_and_recovers(tmpfs: Path, tmp_path: Path, tiny_bundle: Path):
+def test_a_full_disk_stops_no_label_is_counted_and_recovers(
+    tmpfs: Path, tmp_path: Path, tiny_bundle: Path
+):
     output = tmpfs / "run.jsonl"
     others = tmpfs / "others"
     stdout = tmp_path / "stdout"
     fill(others)
-    file = write_config(tmp_path / "c.yaml", tiny_bundle, output={"file": str(output), "stdout": True})
+    file = write_config(
+        tmp_path / "c.yaml", tiny_bundle, output={"file": str(output), "stdout": True}
+    )
     with stdout.open("wb") as stream, Daemon(tmp_path, "--config", file, stdout=stream) as daemon:
         wait_until(lambda: "No space left" in daemon.log)
         seen = len(records_of(stdout))
@@ -118,9 +127,21 @@ def test_a_full_disk_stops_no_label_is_counted_and_recovers(tmpfs: Path, tmp_pat
 
 @pytest.mark.fault("S1")
 def test_stdout_on_a_full_device_is_no_crash(tmp_path: Path, tiny_bundle: Path):
-    command = [*EDGE_LABEL, "--camera", "demo", "--bundle", str(tiny_bundle), "--labels", "colours", "--frames", "5"]
+    command = [
+        *EDGE_LABEL,
+        "--camera",
+        "demo",
+        "--bundle",
+        str(tiny_bundle),
+        "--labels",
+        "colours",
+        "--frames",
+        "5",
+    ]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=30)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=30
+        )
     assert done.returncode == 0
     assert "5 records lost" in done.stderr
 
@@ -176,7 +197,11 @@ def _write_for_ever(path: Path) -> None:
     whole = os.write
     os.write = lambda fd, data: whole(fd, bytes(data)[:8])
     store = RecordFile(path, Caps(total=60_000, rotate=15_000))
-    n = numbers(path)[-1] + 1 if path.exists() and path.stat().st_size and path.read_bytes().endswith(b"\n") else 0
+    n = (
+        numbers(path)[-1] + 1
+        if path.exists() and path.stat().st_size and path.read_bytes().endswith(b"\n")
+        else 0
+    )
     while True:
         store.append(line(n, 300))
         n += 1
@@ -212,7 +237,9 @@ def test_two_hundred_kills_of_the_writer_tear_at_most_the_last_line(tmp_path: Pa
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         torn += path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         for file in family(path):
-            whole = [text for text in file.read_text().splitlines(keepends=True) if text.endswith("\n")]
+            whole = [
+                text for text in file.read_text().splitlines(keepends=True) if text.endswith("\n")
+            ]
             lines += len([json.loads(text) for text in whole])
             assert len(whole) >= len(file.read_text().splitlines()) - (file == path)
     assert lines > 10_000
@@ -221,10 +248,14 @@ def test_two_hundred_kills_of_the_writer_tear_at_most_the_last_line(tmp_path: Pa
 
 
 @pytest.mark.fault("S3")
-def test_the_daemon_killed_at_random_loses_at_most_its_last_record(tmp_path: Path, tiny_bundle: Path):
+def test_the_daemon_killed_at_random_loses_at_most_its_last_record(
+    tmp_path: Path, tiny_bundle: Path
+):
     """EDGE_LABEL_KILLS=200 is the long form."""
     output = tmp_path / "run.jsonl"
-    file = write_config(tmp_path / "c.yaml", tiny_bundle, camera={"fps": 240}, output={"file": str(output)})
+    file = write_config(
+        tmp_path / "c.yaml", tiny_bundle, camera={"fps": 240}, output={"file": str(output)}
+    )
     rng = random.Random(1)
     runs = 0
     for _ in range(KILLS):
@@ -247,7 +278,9 @@ class Failing:
     ``short``, for write: the n-th call stores half of its data and says so, the next one fails, as a full disk does.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, n: int, code: int, short: bool) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, call: str, n: int, code: int, short: bool
+    ) -> None:
         self._real: Callable[..., object] = getattr(os, call)
         self._n = n
         self._error = OSError(code, os.strerror(code))
@@ -288,11 +321,15 @@ def test_the_nth_failing_call_corrupts_nothing(
         path.parent.mkdir()
         path.write_bytes(line(0) + b'{"schema":"torn')
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fdatasync", lambda fd: None)  # 40,000 real ones take minutes and show nothing
+            patch.setattr(
+                os, "fdatasync", lambda fd: None
+            )  # 40,000 real ones take minutes and show nothing
             store = RecordFile(path, Caps(total=4000, rotate=800, sync_s=0))
             failing = Failing(patch, call, n, code, short)
             lost = since = seq = 0
-            while seq < 119 and since < 5:  # stop soon after the failure: later its traces are deleted to keep the cap
+            while (
+                seq < 119 and since < 5
+            ):  # stop soon after the failure: later its traces are deleted to keep the cap
                 seq += 1
                 try:
                     store.append(line(seq))
@@ -306,13 +343,19 @@ def test_the_nth_failing_call_corrupts_nothing(
         assert kept[-1] == seq
         assert lost <= 1
         assert sum(file.stat().st_size for file in family(path)) <= 4000 + 100
-    assert hits >= (50 if call == "write" else 1)  # the others are called less often than fifty times
+    assert hits >= (
+        50 if call == "write" else 1
+    )  # the others are called less often than fifty times
 
 
 @pytest.mark.fault("S5")
-def test_a_read_only_disk_costs_the_file_and_nothing_else(tmpfs: Path, tmp_path: Path, tiny_bundle: Path):
+def test_a_read_only_disk_costs_the_file_and_nothing_else(
+    tmpfs: Path, tmp_path: Path, tiny_bundle: Path
+):
     output, stdout = tmpfs / "run.jsonl", tmp_path / "stdout"
-    file = write_config(tmp_path / "c.yaml", tiny_bundle, output={"file": str(output), "stdout": True})
+    file = write_config(
+        tmp_path / "c.yaml", tiny_bundle, output={"file": str(output), "stdout": True}
+    )
     subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
     with stdout.open("wb") as stream, Daemon(tmp_path, "--config", file, stdout=stream) as daemon:
         wait_until(lambda: len(records_of(stdout)) > 20)
@@ -325,12 +368,16 @@ def test_a_read_only_disk_costs_the_file_and_nothing_else(tmpfs: Path, tmp_path:
 
 
 @pytest.mark.fault("S5")
-def test_labels_still_reach_mqtt_from_a_read_only_disk(tmpfs: Path, tmp_path: Path, tiny_bundle: Path):
+def test_labels_still_reach_mqtt_from_a_read_only_disk(
+    tmpfs: Path, tmp_path: Path, tiny_bundle: Path
+):
     need_mosquitto()
     subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
     with Broker(tmp_path) as broker:
         mqtt = {"host": "127.0.0.1", "port": broker.port, "device": "cam", "every_s": 0.1}
-        file = write_config(tmp_path / "c.yaml", tiny_bundle, output={"file": str(tmpfs / "run.jsonl")}, mqtt=mqtt)
+        file = write_config(
+            tmp_path / "c.yaml", tiny_bundle, output={"file": str(tmpfs / "run.jsonl")}, mqtt=mqtt
+        )
         with Daemon(tmp_path, "--config", file) as daemon:
             daemon.wait_for("READY=1")
 
@@ -355,7 +402,9 @@ def test_a_file_rotated_by_others_loses_no_record(tmp_path: Path):
         store.append(line(n))
     store.close()
     parts = [*sorted(tmp_path.glob("run.jsonl.*"), key=lambda p: int(p.suffix[1:])), path]
-    assert [json.loads(t)["seq"] for p in parts for t in p.read_text().splitlines()] == list(range(1000))
+    assert [json.loads(t)["seq"] for p in parts for t in p.read_text().splitlines()] == list(
+        range(1000)
+    )
 
 
 @pytest.mark.fault("S6")
@@ -381,7 +430,9 @@ def test_a_finite_run_is_one_file_without_a_cap(tmp_path: Path):
     assert family(path) == [path]
 
 
-def test_a_finite_run_on_a_full_disk_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_finite_run_on_a_full_disk_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     older = tmp_path / "run.000001.jsonl"
     older.write_bytes(line(0))
     store = RecordFile(tmp_path / "run.jsonl", None)
@@ -418,8 +469,12 @@ def test_records_can_go_to_a_pipe(tmp_path: Path):
     os.close(reader)
 
 
-@pytest.mark.parametrize(("place", "advice"), [("none/run.jsonl", "make the folder"), (".", "choose another file")])
-def test_a_place_that_can_never_be_written_is_a_configuration_error(tmp_path: Path, place: str, advice: str):
+@pytest.mark.parametrize(
+    ("place", "advice"), [("none/run.jsonl", "make the folder"), (".", "choose another file")]
+)
+def test_a_place_that_can_never_be_written_is_a_configuration_error(
+    tmp_path: Path, place: str, advice: str
+):
     with pytest.raises(ConfigError, match=advice):
         RecordFile(tmp_path / place, Caps())
 

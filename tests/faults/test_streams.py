@@ -28,13 +28,18 @@ _MULTIPART = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; bound
 
 def part(number: int) -> bytes:
     data = PICTURES[number % len(PICTURES)]
-    return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(data), data)
+    return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (
+        len(data),
+        data,
+    )
 
 
 class Server:
     """Hands each connection to ``serve``, in a thread of its own; with ``clients`` it takes no more than so many."""
 
-    def __init__(self, serve: Callable[[socket.socket], None], *, clients: int = 1_000_000, port: int = 0) -> None:
+    def __init__(
+        self, serve: Callable[[socket.socket], None], *, clients: int = 1_000_000, port: int = 0
+    ) -> None:
         self._serve = serve
         self._left = clients
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -178,7 +183,8 @@ def snapshots(every_s: float = 0.0) -> Server:
         data = PICTURES[count[0] % len(PICTURES)]
         time.sleep(every_s)
         client.sendall(
-            b"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data)
+            b"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(data), data)
         )
 
     return Server(serve)
@@ -241,7 +247,9 @@ def settled(source: LiveSource, caplog: pytest.LogCaptureFixture, pictures: int)
     in_a_row, said = 0, len(caplog.records)
     deadline = time.monotonic() + PATIENCE_S
     while in_a_row < pictures:
-        assert time.monotonic() < deadline, f"still a line a picture: {[r.message for r in caplog.records]}"
+        assert time.monotonic() < deadline, (
+            f"still a line a picture: {[r.message for r in caplog.records]}"
+        )
         frame = source.read(0.05)
         if len(caplog.records) > said:
             in_a_row, said = 0, len(caplog.records)
@@ -250,7 +258,9 @@ def settled(source: LiveSource, caplog: pytest.LogCaptureFixture, pictures: int)
 
 @pytest.mark.fault("C16")
 def test_a_stream_with_a_picture_every_now_and_then_is_slow_and_not_broken(
-    opened: Callable[..., LiveSource], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., LiveSource],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """Every limit is a tenth of the real one, and the camera ten times as fast: a picture every 6 s becomes 0.6 s."""
     caplog.set_level(logging.INFO)
@@ -278,7 +288,9 @@ def test_a_camera_that_often_pauses_is_frozen_twice_and_then_slow(
         def grab(self) -> Frame:
             time.sleep(0.3)
             self.count += 1
-            return Frame(np.full((2, 2), self.count % 251, np.uint8), "grey", time.monotonic(), time.time())
+            return Frame(
+                np.full((2, 2), self.count % 251, np.uint8), "grey", time.monotonic(), time.time()
+            )
 
         def close(self) -> None:
             pass

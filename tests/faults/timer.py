@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from edge_runtime.notify import Notifier
+from edge_runtime.daemon.notify import Notifier
 
 
 def feed(notifier: Notifier) -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 UNIT = "edge-label"
 CONFIG = Path("/etc/edge-label/edge-label.yaml")
 RECORDS = Path("/var/lib/edge-label/labels.jsonl")
-CAMERA = "/dev/v4l/by-path/platform-vivid.0-video-index0"  # found again under whatever number it returns
+CAMERA = (
+    "/dev/v4l/by-path/platform-vivid.0-video-index0"  # found again under whatever number it returns
+)
 VIVID = Path("/sys/bus/platform/drivers/vivid")
 BUDGET_RSS_MB = 180
 LADDER_MIB = (128, 96, 80, 64, 48, 30)
@@ -41,7 +43,9 @@ def wait(seconds: float, condition: Callable[[], bool], what: str) -> float:
     start = time.monotonic()
     while not condition():
         took = time.monotonic() - start
-        assert took < seconds, f"{what}: not within {seconds:.0f} s; last records {tail(2)}; journal {journal(6)}"
+        assert took < seconds, (
+            f"{what}: not within {seconds:.0f} s; last records {tail(2)}; journal {journal(6)}"
+        )
         time.sleep(0.5)
     return time.monotonic() - start
 
@@ -54,11 +58,18 @@ def records() -> list[dict]:
     """Every complete record so far."""
     if not RECORDS.exists():
         return []
-    return [json.loads(line) for line in RECORDS.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        json.loads(line)
+        for line in RECORDS.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
 
 
 def tail(count: int) -> list[dict]:
-    return [{key: record.get(key) for key in ("seq", "state", "camera_state")} for record in records()[-count:]]
+    return [
+        {key: record.get(key) for key in ("seq", "state", "camera_state")}
+        for record in records()[-count:]
+    ]
 
 
 def frames() -> int:
@@ -109,7 +120,9 @@ def ready_before_the_camera_is_there() -> str:
     """READY means the model is loaded. A missing camera must not make the start time out."""
     assert not list(Path("/dev").glob("video*"))
     text = CONFIG.read_text()
-    text = text.replace("source: /dev/video0", f"source: {CAMERA}").replace("  file: null", f"  file: {RECORDS}", 1)
+    text = text.replace("source: /dev/video0", f"source: {CAMERA}").replace(
+        "  file: null", f"  file: {RECORDS}", 1
+    )
     CONFIG.write_text(text)
     start = time.monotonic()
     sh(f"systemctl start {UNIT}")  # Type=notify: returns when READY came
@@ -162,7 +175,10 @@ def memory_is_within_the_budget() -> str:
     assert memory["VmHWM"] <= BUDGET_RSS_MB, memory
     group = Path(f"/sys/fs/cgroup/system.slice/{UNIT}.service")
     peak = int((group / "memory.peak").read_text()) / 1e6
-    return ", ".join(f"{name} {value:.1f} MB" for name, value in memory.items()) + f", cgroup peak {peak:.1f} MB"
+    return (
+        ", ".join(f"{name} {value:.1f} MB" for name, value in memory.items())
+        + f", cgroup peak {peak:.1f} MB"
+    )
 
 
 def nothing_calls_home() -> str:
@@ -179,8 +195,12 @@ def nothing_calls_home() -> str:
         target = str(link.readlink())
         if target.startswith("socket:"):
             inodes.add(target[8:-1])
-    internet = "".join((process / "net" / table).read_text() for table in ("tcp", "tcp6", "udp", "udp6", "raw"))
-    used = {line.split()[9] for line in internet.splitlines() if ":" in line and line.split()[0] != "sl"}
+    internet = "".join(
+        (process / "net" / table).read_text() for table in ("tcp", "tcp6", "udp", "udp6", "raw")
+    )
+    used = {
+        line.split()[9] for line in internet.splitlines() if ":" in line and line.split()[0] != "sl"
+    }
     assert not inodes & used, inodes & used
     return f"{len(inodes)} sockets, all local"
 
@@ -216,7 +236,11 @@ def a_stalled_camera_is_said_and_survived() -> str:
     """The driver drops every buffer: the descriptor stays open and no frame comes."""
     before = pid()
     sh(f"v4l2-ctl -d {CAMERA} -c percentage_of_dropped_buffers=100")
-    took = wait(60, lambda: camera_state() in ("frozen", "no_signal", "reconnecting"), "a state that says so")
+    took = wait(
+        60,
+        lambda: camera_state() in ("frozen", "no_signal", "reconnecting"),
+        "a state that says so",
+    )
     state = camera_state()
     time.sleep(12)  # longer than the ten seconds a read blocks
     assert show("ActiveState") == "active"
@@ -325,7 +349,10 @@ def main() -> int:
         except Exception as error:  # a check that breaks is one that failed
             ok, seen, failed = False, f"{type(error).__name__}: {error}", failed + 1
         seconds = round(time.monotonic() - start, 1)
-        print(json.dumps({"check": check.__name__, "ok": ok, "seen": seen, "seconds": seconds}), flush=True)
+        print(
+            json.dumps({"check": check.__name__, "ok": ok, "seen": seen, "seconds": seconds}),
+            flush=True,
+        )
     return failed
 
 

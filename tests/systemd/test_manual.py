@@ -10,14 +10,16 @@ from typing import Any
 
 import yaml
 
-from edge_runtime import strict_yaml
 from edge_runtime.config import Config, load_config
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels import load_labels
+from edge_runtime.model.labels.labels import load_labels
+from edge_runtime.system import strict_yaml
 from tests.daemon import REPOSITORY
 
 MANUAL = REPOSITORY / "systemd" / "edge-label.yaml"
-ALL_ON = re.sub(r"(?m)^#(?=\w+:$|  )", "", MANUAL.read_text())  # the sections that are off stand there commented out
+ALL_ON = re.sub(
+    r"(?m)^#(?=\w+:$|  )", "", MANUAL.read_text()
+)  # the sections that are off stand there commented out
 
 
 def section(hint: Any) -> Any:

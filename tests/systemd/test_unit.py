@@ -21,7 +21,12 @@ def systemd_analyze() -> str:
 
 
 def make(target: str, root: Path, *variables: str) -> None:
-    subprocess.run(["make", "-s", target, f"DESTDIR={root}", *variables], cwd=REPOSITORY, check=True, timeout=60)
+    subprocess.run(
+        ["make", "-s", target, f"DESTDIR={root}", *variables],
+        cwd=REPOSITORY,
+        check=True,
+        timeout=60,
+    )
 
 
 def files(root: Path) -> set[str]:
@@ -31,7 +36,9 @@ def files(root: Path) -> set[str]:
 def test_systemd_accepts_the_unit_without_a_word(systemd_analyze: str, tmp_path: Path):
     make("install", tmp_path, "EDGE_LABEL=/bin/true")  # verify wants a program that is there
     unit = tmp_path / "etc/systemd/system/edge-label.service"
-    done = subprocess.run([systemd_analyze, "verify", "--man=no", unit], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [systemd_analyze, "verify", "--man=no", unit], capture_output=True, text=True, timeout=60
+    )
     # systemd speaks of the host's other units too, when it has any; ours is what counts.
     assert [line for line in done.stderr.splitlines() if "edge-label" in line] == []
     assert done.returncode == 0, done.stderr
@@ -95,7 +102,11 @@ def test_the_offline_drop_in_leaves_no_network():
 def test_systemd_sees_no_network_with_the_offline_drop_in(systemd_analyze: str, offline: Path):
     command = [systemd_analyze, "security", "--offline=true", "--no-pager", offline]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    marks = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines() if len(line.split()) > 1}
+    marks = {
+        line.split()[1]: line.split()[0]
+        for line in done.stdout.splitlines()
+        if len(line.split()) > 1
+    }
     assert marks["PrivateNetwork="] == "✓", done.stdout
     assert marks["IPAddressDeny="] == "✓", done.stdout
     assert marks["RestrictAddressFamilies=~AF_(INET|INET6)"] == "✓", done.stdout
@@ -110,9 +121,15 @@ def test_install_and_uninstall_are_inverse(tmp_path: Path, folder: str):
     root = tmp_path / folder
     make("install", root)
     unit = root / "etc/systemd/system/edge-label.service"
-    assert "ExecStart=/usr/local/bin/edge-label run --config /etc/edge-label/edge-label.yaml" in unit.read_text()
+    assert (
+        "ExecStart=/usr/local/bin/edge-label run --config /etc/edge-label/edge-label.yaml"
+        in unit.read_text()
+    )
     assert (root / "var/lib/edge-label").is_dir()
-    assert files(root) == {"etc/systemd/system/edge-label.service", "etc/edge-label/edge-label.yaml"}
+    assert files(root) == {
+        "etc/systemd/system/edge-label.service",
+        "etc/edge-label/edge-label.yaml",
+    }
     make("uninstall", root)
     assert files(root) == set()
     assert not (root / "var/lib/edge-label").exists()
@@ -120,7 +137,9 @@ def test_install_and_uninstall_are_inverse(tmp_path: Path, folder: str):
 
 
 @pytest.mark.fault("U8")
-@pytest.mark.parametrize("variable", [None, "STATEDIR=/var/lib/", "STATEDIR=/home/me", "SYSCONFDIR="])
+@pytest.mark.parametrize(
+    "variable", [None, "STATEDIR=/var/lib/", "STATEDIR=/home/me", "SYSCONFDIR="]
+)
 def test_uninstall_deletes_nothing_that_install_did_not_make(tmp_path: Path, variable: str | None):
     make("install", tmp_path)
     (tmp_path / "etc/edge-label/edge-label.yaml").write_text("camera: {source: demo}\n")
@@ -164,4 +183,7 @@ def test_installing_again_keeps_an_edited_configuration(tmp_path: Path):
     edited.write_text("camera: {source: demo}\n")
     make("install", tmp_path, "PREFIX=/usr")
     assert edited.read_text() == "camera: {source: demo}\n"
-    assert "ExecStart=/usr/bin/edge-label " in (tmp_path / "etc/systemd/system/edge-label.service").read_text()
+    assert (
+        "ExecStart=/usr/bin/edge-label "
+        in (tmp_path / "etc/systemd/system/edge-label.service").read_text()
+    )

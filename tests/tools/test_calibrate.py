@@ -9,13 +9,18 @@ import pytest
 from edge_runtime.cli import main as edge_label
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels import Scorer, load_label_set, load_labels, parse_label_set
+from edge_runtime.model.labels.labels import Scorer, load_label_set, load_labels, parse_label_set
 from edge_runtime.model.preprocess import Preprocessor
 from tools import calibrate
 from tools.factory.calibration import fits, label_file, tasks
 from tools.lib.paths import RECIPES
 
-COLOURS = {"red": (40, 40, 210), "green": (40, 210, 40), "blue": (210, 40, 40), "none": (120, 120, 120)}
+COLOURS = {
+    "red": (40, 40, 210),
+    "green": (40, 210, 40),
+    "blue": (210, 40, 40),
+    "none": (120, 120, 120),
+}
 SET = """\
 labels:
   - {name: red, group: colour}
@@ -29,7 +34,9 @@ def paint(folder, bgr, count, seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(count):
-        picture = np.clip(rng.normal(bgr, 25, (32, 32, 3)) + rng.normal(0, 12, 3), 0, 255).astype(np.uint8)
+        picture = np.clip(rng.normal(bgr, 25, (32, 32, 3)) + rng.normal(0, 12, 3), 0, 255).astype(
+            np.uint8
+        )
         cv2.imwrite(str(folder / f"{i:03}.png"), picture)
 
 
@@ -63,13 +70,22 @@ def test_labelled_pictures_give_thresholds_biases_and_a_temperature(my_set, tiny
         assert [label for label, on in zip(labels.names, votes, strict=True) if on] == [name]
 
 
-def test_a_background_label_learns_a_bias_but_no_threshold_and_stays_background(my_set, tiny_bundle):
+def test_a_background_label_learns_a_bias_but_no_threshold_and_stays_background(
+    my_set, tiny_bundle
+):
     (my_set / "my.yaml").write_text(SET.replace("name: green,", "name: green, background: true,"))
     for name, colour in COLOURS.items():
         paint(my_set / "labelled" / name, colour, 24)
     assert run("labels", "my.yaml", "--bundle", tiny_bundle, "--labelled", "labelled") == 0
-    learned = {label.name: label for label in load_label_set("my.calibrated.yaml", load_bundle(tiny_bundle)).labels}
-    assert {name: label.background for name, label in learned.items()} == {"red": False, "green": True, "blue": False}
+    learned = {
+        label.name: label
+        for label in load_label_set("my.calibrated.yaml", load_bundle(tiny_bundle)).labels
+    }
+    assert {name: label.background for name, label in learned.items()} == {
+        "red": False,
+        "green": True,
+        "blue": False,
+    }
     assert learned["green"].threshold is None
     assert learned["green"].bias != 0
     assert learned["red"].threshold is not None
@@ -78,15 +94,29 @@ def test_a_background_label_learns_a_bias_but_no_threshold_and_stays_background(
 def test_unlabelled_pictures_pull_back_the_label_that_always_wins(my_set, tiny_bundle):
     paint(my_set / "usual", (60, 60, 180), 20)  # everything this camera sees is reddish
     assert run("labels", "my.yaml", "--bundle", tiny_bundle, "--pictures", "usual") == 0
-    biases = {label.name: label.bias for label in load_label_set("my.calibrated.yaml", load_bundle(tiny_bundle)).labels}
+    biases = {
+        label.name: label.bias
+        for label in load_label_set("my.calibrated.yaml", load_bundle(tiny_bundle)).labels
+    }
     assert biases["red"] < 0 < min(biases["green"], biases["blue"])
 
 
 def test_pictures_show_what_words_do_not_say_and_a_build_keeps_them(my_set, tiny_bundle, capsys):
-    (my_set / "my.yaml").write_text("labels: [{name: red}, {name: ours, prompts: [grey]}]\nbackground: [blue]\n")
+    (my_set / "my.yaml").write_text(
+        "labels: [{name: red}, {name: ours, prompts: [grey]}]\nbackground: [blue]\n"
+    )
     paint(my_set / "usual", (120, 120, 120), 20)
     paint(my_set / "shown" / "ours", (40, 200, 60), 10)
-    arguments = ("labels", "my.yaml", "--bundle", tiny_bundle, "--pictures", "usual", "--prototypes", "shown")
+    arguments = (
+        "labels",
+        "my.yaml",
+        "--bundle",
+        tiny_bundle,
+        "--pictures",
+        "usual",
+        "--prototypes",
+        "shown",
+    )
     assert run(*arguments) == 0
     bundle = load_bundle(tiny_bundle)
     labels = load_labels("my.calibrated.yaml", bundle)
@@ -115,7 +145,9 @@ def test_what_is_written_reads_back_as_it_was():
         (("--labelled", "single"), "two of its labels"),
     ],
 )
-def test_what_cannot_be_learned_from_is_one_line_and_writes_nothing(arguments, message, my_set, tiny_bundle, capsys):
+def test_what_cannot_be_learned_from_is_one_line_and_writes_nothing(
+    arguments, message, my_set, tiny_bundle, capsys
+):
     paint(my_set / "wrong" / "purple", (0, 0, 0), 1)
     paint(my_set / "single" / "red", (0, 0, 200), 3)
     assert run("labels", "my.yaml", "--bundle", tiny_bundle, *arguments) != 0
@@ -131,15 +163,21 @@ def test_every_label_of_the_calibration_recipe_is_a_label_of_its_set_and_group()
     shows = yaml.safe_load((RECIPES / "calibration.yaml").read_text())
     for name, groups in shows.items():
         source = RECIPES / "labels" / f"{name}.yaml"
-        labels = {(label.group, label.name) for label in parse_label_set(source.read_text(), name).labels}
+        labels = {
+            (label.group, label.name) for label in parse_label_set(source.read_text(), name).labels
+        }
         for group, entries in groups.items():
             assert {(group, label) for label in entries if label != "none"} <= labels
 
 
-def test_a_bundle_that_is_too_sure_is_calibrated_and_judged_on_other_pictures(my_set, tiny_bundle, capsys):
+def test_a_bundle_that_is_too_sure_is_calibrated_and_judged_on_other_pictures(
+    my_set, tiny_bundle, capsys
+):
     seen = {name: colour for name, colour in COLOURS.items() if name != "none"}
     for name, colour in seen.items():
-        dull = tuple(int(105 + 0.06 * (c - 105)) for c in colour)  # hard to tell: often wrong, at a scale of 100 sure
+        dull = tuple(
+            int(105 + 0.06 * (c - 105)) for c in colour
+        )  # hard to tell: often wrong, at a scale of 100 sure
         paint(my_set / "data" / "colours" / name, dull, 60, seed=1)
         paint(my_set / "other" / name, dull, 30, seed=2)
     (my_set / "recipe.yaml").write_text(
@@ -147,7 +185,16 @@ def test_a_bundle_that_is_too_sure_is_calibrated_and_judged_on_other_pictures(my
         "data: [{name: colours, path: colours, label: folder, validation: 0.5}]\n"
     )
     before = (tiny_bundle / "manifest.json").read_bytes()
-    arguments = ("bundle", tiny_bundle, "--recipe", "recipe.yaml", "--data", "data", "--evaluate", "other")
+    arguments = (
+        "bundle",
+        tiny_bundle,
+        "--recipe",
+        "recipe.yaml",
+        "--data",
+        "data",
+        "--evaluate",
+        "other",
+    )
     assert run(*arguments) == 0
     out = capsys.readouterr().out
     fitted, judged = re.findall(r"Mean calibration error (\S+) -> (\S+) ", out)
@@ -174,4 +221,7 @@ def test_what_is_known_needs_two_classes_and_pictures_of_both_kinds():
     task = fits.Task("made", np.random.default_rng(0).normal(0, 1, (40, 4)), np.arange(40) % 4)
     assert set(tasks.known_against_unknown(task, 10.0)) == {"probability", "margin", "cosine"}
     for classes, truth in ((2, np.arange(40) % 2), (4, np.zeros(40, int))):
-        assert tasks.known_against_unknown(fits.Task("few", task.cosines[:, :classes], truth), 10.0) == {}
+        assert (
+            tasks.known_against_unknown(fits.Task("few", task.cosines[:, :classes], truth), 10.0)
+            == {}
+        )

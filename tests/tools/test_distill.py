@@ -38,7 +38,9 @@ def run(recipe: str, data: Path, output: Path, *options: str) -> int:
 def weights_of(run_folder: Path) -> dict[str, torch.Tensor]:
     """Trained and averaged weights of a run."""
     state = read_checkpoint(run_folder / "checkpoint.pt")
-    return {f"{part}.{name}": t for part in ("student", "average") for name, t in state[part].items()}
+    return {
+        f"{part}.{name}": t for part in ("student", "average") for name, t in state[part].items()
+    }
 
 
 def same_bits(a: Path, b: Path) -> bool:
@@ -47,7 +49,9 @@ def same_bits(a: Path, b: Path) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_resumed_run_ends_in_the_same_bits(recipe_text: str, colour_pictures: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_in_the_same_bits(
+    recipe_text: str, colour_pictures: Path, tmp_path: Path
+) -> None:
     assert run(recipe_text, colour_pictures, tmp_path / "whole") == 0
     assert run(recipe_text, colour_pictures, tmp_path / "cut", "--steps", "3") == 0
     assert read_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 3
@@ -56,20 +60,28 @@ def test_a_resumed_run_ends_in_the_same_bits(recipe_text: str, colour_pictures: 
     assert run(recipe_text, colour_pictures, tmp_path / "cut", "--resume") == 0
     assert same_bits(tmp_path / "whole", tmp_path / "cut")
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")]
-    scores = [[json.loads(line)["validation"] for line in log if "validation" in line] for log in logs]
+    scores = [
+        [json.loads(line)["validation"] for line in log if "validation" in line] for log in logs
+    ]
     assert scores[0]
     assert scores[0] == scores[1]
 
 
-def test_stored_views_and_stems_train_and_resume(recipe_text: str, colour_pictures: Path, tmp_path: Path) -> None:
+def test_stored_views_and_stems_train_and_resume(
+    recipe_text: str, colour_pictures: Path, tmp_path: Path
+) -> None:
     """Replayed views, and training that starts behind the frozen layers."""
-    stored = recipe_text.replace("name: mobilenetv4_conv_small", "name: mobilenetv4_conv_small\n  frozen: 4")
+    stored = recipe_text.replace(
+        "name: mobilenetv4_conv_small", "name: mobilenetv4_conv_small\n  frozen: 4"
+    )
     stored += "targets: {views: 2, stem: true}\n"
     assert run(stored, colour_pictures, tmp_path / "whole") == 0
     assert run(stored, colour_pictures, tmp_path / "cut", "--steps", "2") == 0
     assert run(stored, colour_pictures, tmp_path / "cut", "--resume") == 0
     assert same_bits(tmp_path / "whole", tmp_path / "cut")
-    begun, ended = (weights_of(tmp_path / "whole")[f"student.backbone.layers.{i}.conv.weight"] for i in (0, 4))
+    begun, ended = (
+        weights_of(tmp_path / "whole")[f"student.backbone.layers.{i}.conv.weight"] for i in (0, 4)
+    )
     assert begun.shape != ended.shape
     fresh = build_student(load_recipe(tmp_path / "whole.yaml").student, 16)
     torch.manual_seed(3)
@@ -87,11 +99,31 @@ def test_two_processes_share_the_batches_and_one_can_go_on_alone(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    command += ["-m", "tools.distill", str(path), "--data", str(colour_pictures), "--output", str(tmp_path / "two")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(port),
+    ]
+    command += [
+        "-m",
+        "tools.distill",
+        str(path),
+        "--data",
+        str(colour_pictures),
+        "--output",
+        str(tmp_path / "two"),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "--device", "cpu", "--quiet"], cwd=REPOSITORY, env=environment, capture_output=True, timeout=300
+        [*command, "--device", "cpu", "--quiet"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     state = read_checkpoint(tmp_path / "two" / "checkpoint.pt")
@@ -100,19 +132,31 @@ def test_two_processes_share_the_batches_and_one_can_go_on_alone(
     assert steps == read_checkpoint(tmp_path / "one" / "checkpoint.pt")["step"]
     log = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
     assert steps == log[-1]["step"]
-    assert sum("validation" in entry for entry in log) == len({e["step"] for e in log if "validation" in e})
-    assert run(path.read_text(), colour_pictures, tmp_path / "two", "--resume") == 0, "one process could not go on"
+    assert sum("validation" in entry for entry in log) == len(
+        {e["step"] for e in log if "validation" in e}
+    )
+    assert run(path.read_text(), colour_pictures, tmp_path / "two", "--resume") == 0, (
+        "one process could not go on"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "said", "code"),
     [
         (("name: mobilenetv4_conv_small", "name: mobilnet_v2"), "did you mean 'mobilenet_v2'", 2),
-        (("name: mobilenetv4_conv_small", "name: resnet"), "mobilenet_v2, mobilenetv4_conv_small", 2),
+        (
+            ("name: mobilenetv4_conv_small", "name: resnet"),
+            "mobilenet_v2, mobilenetv4_conv_small",
+            2,
+        ),
         (("dropout: 0.2", "dropuot: 0.2"), "did you mean 'dropout'", 78),
         (("size: 32,", "size: big,"), "must be a whole number", 78),
         (("path: colours", "path: nowhere"), "no such folder", 66),
-        (("label: folder", "label: folder, texts: TEXTS"), "label 'lake' of 'colours' has no text", 78),
+        (
+            ("label: folder", "label: folder, texts: TEXTS"),
+            "label 'lake' of 'colours' has no text",
+            78,
+        ),
         (("validation: 0.2", "validation: 1"), "no picture is left to train on", 65),
     ],
 )
@@ -129,7 +173,9 @@ def test_a_wrong_recipe_stops_with_one_line_and_writes_no_checkpoint(
     texts.write_text("cab: a cab\nfog: fog\nhill: a hill\n")
     recipe = recipe_text.replace(*change).replace("TEXTS", str(texts))
     assert run(recipe, colour_pictures, tmp_path / "out") == code
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tools.distill: ")]
+    error = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("tools.distill: ")
+    ]
     assert len(error) == 1
     assert said in error[0]
     assert not (tmp_path / "out" / "checkpoint.pt").exists()
@@ -139,7 +185,8 @@ def test_an_unknown_teacher_lists_those_that_exist(
     recipe_text: str, colour_pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = "\n".join(
-        "teacher: {name: klip}" if line.startswith("teacher:") else line for line in recipe_text.splitlines()
+        "teacher: {name: klip}" if line.startswith("teacher:") else line
+        for line in recipe_text.splitlines()
     )
     assert run(recipe, colour_pictures, tmp_path / "out") == 2
     assert "offline" in capsys.readouterr().err
@@ -154,7 +201,9 @@ def test_a_bank_of_another_text_space_is_refused(
     assert "text space openai/clip-vit-base-patch32" in capsys.readouterr().err
 
 
-def test_an_empty_folder_is_named(recipe_text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_is_named(
+    recipe_text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "pictures" / "colours").mkdir(parents=True)
     assert run(recipe_text, tmp_path / "pictures", tmp_path / "out") == 65
     assert "source 'colours' holds no pictures" in capsys.readouterr().err
@@ -172,14 +221,25 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     assert spoilt != good
     assert run(recipe_text, colour_pictures, tmp_path / "out", "--resume") == 70
     assert "the loss is nan" in capsys.readouterr().err
-    assert (tmp_path / "out" / "checkpoint.pt").read_bytes() == spoilt, "it saved after the loss was lost"
+    assert (tmp_path / "out" / "checkpoint.pt").read_bytes() == spoilt, (
+        "it saved after the loss was lost"
+    )
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(recipe_text: str, colour_pictures: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(
+    recipe_text: str, colour_pictures: Path, tmp_path: Path
+) -> None:
     """The kernel refuses files of more than a megabyte from here on, as a full disk refuses the next block."""
     assert run(recipe_text, colour_pictures, tmp_path / "out", "--steps", "2") == 0
     before = (tmp_path / "out" / "checkpoint.pt").read_bytes()
-    command = [sys.executable, "-m", "tools.distill", str(tmp_path / "out.yaml"), "--data", str(colour_pictures)]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.distill",
+        str(tmp_path / "out.yaml"),
+        "--data",
+        str(colour_pictures),
+    ]
     command += ["--output", str(tmp_path / "out"), "--resume", "--device", "cpu", "--quiet"]
     done = subprocess.run(
         command,
@@ -196,7 +256,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(recipe_text: str, colour_pictures
     assert sorted(p.name for p in (tmp_path / "out").glob(".*")) == [], "half a file was left"
 
 
-def test_half_an_array_is_never_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_an_array_is_never_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "views.npy"
     write_array(path, np.arange(3))
     whole = path.read_bytes()

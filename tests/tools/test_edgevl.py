@@ -16,7 +16,7 @@ pytest.importorskip("transformers", reason="needs edge-label[train]")
 
 from edge_runtime.errors import ConfigError, DataError, StuckError  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
-from edge_runtime.strict_yaml import parse  # noqa: E402
+from edge_runtime.system.strict_yaml import parse  # noqa: E402
 from tests.tiny import write_tiny_bundle  # noqa: E402
 from tools import edgevl  # noqa: E402
 from tools.factory.edgevl import bundle as edgevl_bundle  # noqa: E402
@@ -32,7 +32,12 @@ from tools.factory.students.student import build_student, to_pixels  # noqa: E40
 from tools.factory.training.checkpoint import SCHEMA  # noqa: E402
 
 CPU = torch.device("cpu")
-COLOURS = {"cab": (200, 40, 40), "fog": (180, 180, 185), "hill": (40, 160, 60), "lake": (30, 60, 190)}
+COLOURS = {
+    "cab": (200, 40, 40),
+    "fog": (180, 180, 185),
+    "hill": (40, 160, 60),
+    "lake": (30, 60, 190),
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,9 @@ data: [{{name: none, path: none}}]
 
     def some(count: int) -> torch.Tensor:
         colours = np.array(list(COLOURS.values()))[rng.integers(0, 4, count)][:, None, None]
-        return to_pixels(np.clip(colours + rng.normal(0, 60, (count, 32, 32, 3)), 0, 255).astype(np.uint8), CPU)
+        return to_pixels(
+            np.clip(colours + rng.normal(0, 60, (count, 32, 32, 3)), 0, 255).astype(np.uint8), CPU
+        )
 
     for _ in range(12):
         student(some(8))
@@ -66,7 +73,8 @@ data: [{{name: none, path: none}}]
         student.head[0].bias -= student.head(student.backbone((some(64) - 114) / 57)).mean(0)
     state = student.state_dict()
     torch.save(
-        {"schema": SCHEMA, "text_space": str(tiny_clip), "student": state, "average": state}, folder / "checkpoint.pt"
+        {"schema": SCHEMA, "text_space": str(tiny_clip), "student": state, "average": state},
+        folder / "checkpoint.pt",
     )
     return folder
 
@@ -83,16 +91,23 @@ def pair_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             colour = np.array(list(COLOURS.values())[i % 4])
             noisy = np.clip(colour + rng.normal(0, 25, (40, 40, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(root / folder / "rgb" / f"{i:02}.png")
-            other = (500 + 10 * noisy[..., i % 3].astype(np.uint16)) if kind == "depth" else noisy[..., i % 3]
+            other = (
+                (500 + 10 * noisy[..., i % 3].astype(np.uint16))
+                if kind == "depth"
+                else noisy[..., i % 3]
+            )
             cv2.imwrite(str(root / folder / kind / f"{i:02}.png"), other)
-    (root / "words.yaml").write_text("labels: [" + ", ".join(f"{{name: {c}}}" for c in COLOURS) + "]\n")
+    (root / "words.yaml").write_text(
+        "labels: [" + ", ".join(f"{{name: {c}}}" for c in COLOURS) + "]\n"
+    )
     return root
 
 
 def recipe_of(data: Path, folder: Path) -> Path:
     stage = "losses: {{contrastive: 0, condition: 0, relational: 0, alignment: 1, alignment_kind: l1{extra}}}\n"
     train = (
-        "    train: {batch: 8, warmup: 1, norm_batches: 0, lr: 1.0e-3, backbone_lr: 1.0e-3, stages: [{epochs: 2}]}\n"
+        "    train: {batch: 8, warmup: 1, norm_batches: 0, lr: 1.0e-3, backbone_lr: 1.0e-3, "
+        "stages: [{epochs: 2}]}\n"
     )
     path = folder / "edgevl.yaml"
     path.write_text(
@@ -113,7 +128,14 @@ def finished(start_run: Path, pair_data: Path, tmp_path_factory: pytest.TempPath
         raw = json.loads((base / "manifest.json").read_text())
         raw[name] = raw.get(name, {}) | ({"size": [32, 32]} if name == "input" else {})
         (base / "manifest.json").write_text(json.dumps(raw))
-    arguments = [str(recipe_of(pair_data, folder)), "--start", str(start_run), "--data", str(pair_data), "--quiet"]
+    arguments = [
+        str(recipe_of(pair_data, folder)),
+        "--start",
+        str(start_run),
+        "--data",
+        str(pair_data),
+        "--quiet",
+    ]
     arguments += ["--eval", str(pair_data), "--output", str(folder / "out"), "--ablation"]
     # The tiny text tower says the same of every word; four directions of the space tell the labels apart.
     words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
@@ -129,12 +151,16 @@ def test_the_table_has_every_row_and_the_report_every_figure(finished: Path):
     table = (finished / "out" / "edgevl.md").read_text()
     assert [line.split(" |")[0][2:] for line in table.splitlines()[2:11]] == list(Row)
     assert set(report["pairs"]) == {"a", "t"}
-    assert report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100  # its own teacher
+    assert (
+        report["rows"]["start, RGB only, fp32"]["a"]["rgb"]["agreement"] == 100
+    )  # its own teacher
 
 
 def test_a_soup_is_the_mean_of_trainings_that_saw_things_in_different_orders(finished: Path):
     folders = sorted(finished.glob("out/cache-*/stage1-both-*"))
-    ends = [torch.load(folder / "checkpoint.pt", weights_only=True)["average"] for folder in folders]
+    ends = [
+        torch.load(folder / "checkpoint.pt", weights_only=True)["average"] for folder in folders
+    ]
     assert len(ends) == 2
     assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
@@ -152,7 +178,8 @@ def test_the_interval_of_a_gain_is_that_of_pairs_and_not_of_their_views():
     judged = JudgedPairs("x", "ir", pictures, pictures, target, sure, words)
     odd = np.arange(len(target)) % pairs % 2
     better, worse = (
-        statistics.answer(lambda _, e=e: e, [judged]) for e in (np.eye(2, dtype=np.float32)[odd], 1 - target)
+        statistics.answer(lambda _, e=e: e, [judged])
+        for e in (np.eye(2, dtype=np.float32)[odd], 1 - target)
     )
     got = statistics.gain(better, worse, ("other",))
     assert got["points"] == 50
@@ -170,13 +197,20 @@ def test_the_table_says_how_sure_its_differences_are(finished: Path):
 
 def test_distillation_brings_depth_nearer_to_colour(finished: Path):
     rows = json.loads((finished / "out" / "edgevl.json").read_text())["rows"]
-    before, after = (rows[name]["a"]["other"]["cosine"] for name in ("start, RGB only, fp32", "stage 1 on both, fp32"))
+    before, after = (
+        rows[name]["a"]["other"]["cosine"]
+        for name in ("start, RGB only, fp32", "stage 1 on both, fp32")
+    )
     assert after > before
 
 
 def test_torch_and_onnx_runtime_agree_on_what_is_shipped(finished: Path):
-    parity = json.loads((finished / "out" / "edgevl.json").read_text())["torch fake-quantised to ONNX int8, cosine"]
-    assert parity["mean"] >= 0.99  # random weights amplify every rounding; test_fake_quant.py holds it to 0.999
+    parity = json.loads((finished / "out" / "edgevl.json").read_text())[
+        "torch fake-quantised to ONNX int8, cosine"
+    ]
+    assert (
+        parity["mean"] >= 0.99
+    )  # random weights amplify every rounding; test_fake_quant.py holds it to 0.999
 
 
 def test_the_curated_lists_hold_no_test_pair_in_training(finished: Path):
@@ -198,10 +232,15 @@ def test_a_colour_picture_gets_a_grey_partner_made_of_itself(finished: Path):
 def test_stage_2_learns_from_triplets_and_leaves_the_frozen_layers_alone(finished: Path):
     """Stage 2 and the QAT row start alike and see the same batches; only the triplets tell them apart."""
     names = FakeQuantised((finished / "out" / "encoder.onnx").read_bytes()).backbone.names
-    states = [next((finished / "out").glob(f"cache-*/{stage}-*/checkpoint.pt")) for stage in ("stage2", "qat")]
+    states = [
+        next((finished / "out").glob(f"cache-*/{stage}-*/checkpoint.pt"))
+        for stage in ("stage2", "qat")
+    ]
     refined, plain = (torch.load(path, weights_only=True)["student"] for path in states)
     for number, name in enumerate(names):
-        same = torch.equal(refined[f"backbone.tensors.{number}"], plain[f"backbone.tensors.{number}"])
+        same = torch.equal(
+            refined[f"backbone.tensors.{number}"], plain[f"backbone.tensors.{number}"]
+        )
         if name.startswith("backbone.layers.0."):
             assert same, name
         elif name.endswith("weight"):
@@ -210,7 +249,9 @@ def test_stage_2_learns_from_triplets_and_leaves_the_frozen_layers_alone(finishe
     assert len(report["validation at each check of stage 2"]) == 1 + EdgeVLRecipe.checks
 
 
-def test_the_bundle_says_what_it_was_trained_for(finished: Path, start_run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_bundle_says_what_it_was_trained_for(
+    finished: Path, start_run: Path, monkeypatch: pytest.MonkeyPatch
+):
     # The tiny bundle's text side is of another space.
     monkeypatch.setattr(edgevl_bundle, "check_bundle", lambda _: None)
     recipe = parse((finished / "edgevl.yaml").read_text(), "edgevl.yaml", EdgeVLRecipe)
@@ -224,7 +265,9 @@ def test_the_bundle_says_what_it_was_trained_for(finished: Path, start_run: Path
     assert "stage 2 with QAT" in (finished / "new" / "multi" / "MODEL_CARD.md").read_text()
 
 
-def test_bad_input_is_one_line(start_run: Path, pair_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_bad_input_is_one_line(
+    start_run: Path, pair_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     recipe = recipe_of(pair_data, tmp_path)
     common = ["--data", str(pair_data), "--output", str(tmp_path / "out"), "--quiet"]
     assert edgevl.main([str(recipe), "--start", str(tmp_path), *common]) == 66
@@ -247,7 +290,14 @@ def test_too_few_pairs_for_three_parts_are_refused_in_one_line(
         file.unlink()
     words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
     monkeypatch.setattr(setting, "load_superset", lambda *_: words)
-    arguments = [str(recipe_of(few, tmp_path)), "--start", str(start_run), "--data", str(few), "--quiet"]
+    arguments = [
+        str(recipe_of(few, tmp_path)),
+        "--start",
+        str(start_run),
+        "--data",
+        str(few),
+        "--quiet",
+    ]
     assert edgevl.main([*arguments, "--output", str(tmp_path / "out")]) == DataError.exit_code
     assert "4 pairs leave none for validation; give more of them" in capsys.readouterr().err
 
@@ -256,8 +306,21 @@ def test_a_base_that_is_no_bundle_is_refused_before_the_training(
     start_run: Path, pair_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(edgevl, "run", lambda *_, **__: pytest.fail("trained"))
-    arguments = [str(recipe_of(pair_data, tmp_path)), "--start", str(start_run), "--data", str(pair_data)]
-    arguments += ["--output", str(tmp_path / "out"), "--base", str(tmp_path), "--bundle", str(tmp_path / "new")]
+    arguments = [
+        str(recipe_of(pair_data, tmp_path)),
+        "--start",
+        str(start_run),
+        "--data",
+        str(pair_data),
+    ]
+    arguments += [
+        "--output",
+        str(tmp_path / "out"),
+        "--base",
+        str(tmp_path),
+        "--bundle",
+        str(tmp_path / "new"),
+    ]
     assert edgevl.main(arguments) == ConfigError.exit_code
 
 

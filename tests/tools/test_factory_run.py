@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="needs edge-label[train]")
 
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
 from edge_runtime.model.encoder import Encoder  # noqa: E402
-from edge_runtime.model.labels import Scorer, TextBank, compile_labels, load_label_set  # noqa: E402
+from edge_runtime.model.labels.labels import Scorer, TextBank, compile_labels, load_label_set  # noqa: E402
 from edge_runtime.model.preprocess import Preprocessor  # noqa: E402
 from tests.tools.conftest import COLOURS  # noqa: E402
 from tools import bundle, distill, evaluate, export, quantize  # noqa: E402
@@ -23,7 +23,11 @@ from tools.factory.int8.parity import Inputs  # noqa: E402
 from tools.factory.int8.quantise import quantise  # noqa: E402
 from tools.factory.teachers.load import load_teacher  # noqa: E402
 
-LABELS = "labels:\n" + "".join(f"  - name: {name}\n" for name in COLOURS) + 'background: ["a photo of ice"]\n'
+LABELS = (
+    "labels:\n"
+    + "".join(f"  - name: {name}\n" for name in COLOURS)
+    + 'background: ["a photo of ice"]\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,12 @@ licences: ["none: synthetic"]
     for name, data in teacher_bank(load_teacher(str(tiny_clip)), phrases).files().items():
         (workshop / name).write_bytes(data)
     options = ["--bank", str(workshop), "--labels", str(workshop / "colours.yaml")]
-    options += ["--evaluate", str(colour_pictures / "colours"), "--output", str(workshop / "bundle")]
+    options += [
+        "--evaluate",
+        str(colour_pictures / "colours"),
+        "--output",
+        str(workshop / "bundle"),
+    ]
     assert bundle.main([str(run), *options]) == 0
     return workshop / "bundle"
 
@@ -80,7 +89,9 @@ def test_int8_says_what_float32_says_and_both_what_torch_says(made: Path, worksh
     report = json.loads((workshop / "run" / "quantize.json").read_text())
     assert report["torch_fp32_to_onnx_fp32"]["min"] > 0.9999
     kept = report["onnx_fp32_to_int8"][report["kept"]]
-    assert kept["mean"] == max(entry["mean"] for entry in report["onnx_fp32_to_int8"].values() if entry)
+    assert kept["mean"] == max(
+        entry["mean"] for entry in report["onnx_fp32_to_int8"].values() if entry
+    )
     assert kept["mean"] > 0.98
     assert report["int8_bytes"] < report["fp32_bytes"] / 2.5
 
@@ -103,7 +114,11 @@ def test_the_int8_graph_reads_pixels_without_arithmetic(made: Path) -> None:
 
 
 def test_calibrators_that_all_give_up_leave_the_encoder_that_was_there(
-    made: Path, workshop: Path, colour_pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+    made: Path,
+    workshop: Path,
+    colour_pictures: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch,
 ) -> None:
     before = (workshop / "run" / "encoder.onnx").read_bytes()
 
@@ -113,7 +128,16 @@ def test_calibrators_that_all_give_up_leave_the_encoder_that_was_there(
         return quantise(model, pictures, method)
 
     monkeypatch.setattr(quantise_run, "quantise", gives_up)
-    options = ["--data", str(colour_pictures), "--calibration", "8", "--held-out", "6", "--calibrator", "entropy"]
+    options = [
+        "--data",
+        str(colour_pictures),
+        "--calibration",
+        "8",
+        "--held-out",
+        "6",
+        "--calibrator",
+        "entropy",
+    ]
     assert quantize.main([str(workshop / "run"), *options]) == 65
     assert "no calibrator gives ranges (entropy: hardly varies)" in capsys.readouterr().err
     assert (workshop / "run" / "encoder.onnx").read_bytes() == before
@@ -123,12 +147,23 @@ def test_the_model_card_holds_what_evaluate_prints(
     made: Path, workshop: Path, colour_pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = (made / "MODEL_CARD.md").read_text()
-    options = ["--data", str(colour_pictures / "colours"), "--fp32", str(workshop / "run" / "encoder.fp32.onnx")]
+    options = [
+        "--data",
+        str(colour_pictures / "colours"),
+        "--fp32",
+        str(workshop / "run" / "encoder.fp32.onnx"),
+    ]
     assert evaluate.main([str(made), *options, "--output", str(workshop / "scores")]) == 0
     printed = capsys.readouterr().out
     for line in printed.strip().splitlines():
         assert line in card
-    for heading in ("What it is not for", "What it scores", "float32 against int8", "How it was made", "Licences"):
+    for heading in (
+        "What it is not for",
+        "What it scores",
+        "float32 against int8",
+        "How it was made",
+        "Licences",
+    ):
         assert f"## {heading}" in card
     scores = json.loads((workshop / "scores" / "evaluation.json").read_text())
     assert set(scores["sets"]["colours"]["int8"]) == {"top1", "top5", "auc", "ece"}
@@ -144,14 +179,18 @@ def test_a_bank_of_another_space_makes_no_bundle(
     meta = json.loads((tmp_path / "text_bank.json").read_text())
     (tmp_path / "text_bank.json").write_text(json.dumps(meta | {"text_space": "another/clip"}))
     before = sorted(p.name for p in workshop.iterdir())
-    code = bundle.main([str(workshop / "run"), "--bank", str(tmp_path), "--labels", "--output", str(made)])
+    code = bundle.main(
+        [str(workshop / "run"), "--bank", str(tmp_path), "--labels", "--output", str(made)]
+    )
     assert code == 78
     assert "a text bank of another/clip" in capsys.readouterr().err
     assert sorted(p.name for p in workshop.iterdir()) == before, "something half-written was left"
     load_bundle(made).verify()
 
 
-def test_evaluate_names_what_is_missing(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_names_what_is_missing(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert evaluate.main([str(made), "--data", str(tmp_path / "none")]) == 66
     assert "no such folder" in capsys.readouterr().err
     (tmp_path / "set" / "cab").mkdir(parents=True)

@@ -19,9 +19,16 @@ def test_between_walks_straight_from_start_to_end() -> None:
     assert interpolation.between(start, end, 1)["w"].tolist() == end["w"].tolist()
 
 
-def test_missing_run_and_half_a_request_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_run_and_half_a_request_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert interpolate.main([str(tmp_path / "none"), "--share", "0.5"]) == 2
     assert "--share and --output belong together" in capsys.readouterr().err
-    assert interpolate.main([str(tmp_path / "none"), "--share", "0.5", "--output", str(tmp_path / "out")]) == 66
+    assert (
+        interpolate.main(
+            [str(tmp_path / "none"), "--share", "0.5", "--output", str(tmp_path / "out")]
+        )
+        == 66
+    )
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "out").exists()

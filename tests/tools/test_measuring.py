@@ -65,12 +65,16 @@ def test_a_daemon_that_does_not_start_is_said_with_its_own_words(
 
 
 @pytest.mark.parametrize("what", ["frames", "session"])
-def test_what_cannot_be_measured_is_one_line(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_measured_is_one_line(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert variants.main([what, str(tmp_path / "none")]) != 0
     assert str(tmp_path / "none") in one_line(capsys)
 
 
-def test_a_prompt_without_a_place_for_the_class_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prompt_without_a_place_for_the_class_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for prompt in ("a photo", "a photo of {name}", "{} and {}"):
         assert evaluate.main([str(tmp_path), "--prompt", prompt]) == UsageError.exit_code
         assert "needs one {}" in one_line(capsys)

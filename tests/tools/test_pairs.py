@@ -18,7 +18,14 @@ from tools.factory.data.pictures import PictureCache, cache_pictures
 from tools.factory.data.samples import scan
 from tools.factory.data.views import partners
 from tools.factory.edgevl import curation
-from tools.factory.recipe import InputRecipe, Recipe, SourceRecipe, StudentRecipe, TargetsRecipe, TeacherRecipe
+from tools.factory.recipe import (
+    InputRecipe,
+    Recipe,
+    SourceRecipe,
+    StudentRecipe,
+    TargetsRecipe,
+    TeacherRecipe,
+)
 from tools.factory.teachers.targets import cache_targets
 from tools.factory.training.losses import triplet
 
@@ -31,7 +38,9 @@ class MeanColour:
 
     def image_embeddings(self, pictures):
         means = np.stack([np.asarray(p, np.float32).mean((0, 1)) for p in pictures])
-        rows = np.concatenate([means - means.mean(1, keepdims=True), np.full((len(means), 1), 20.0)], 1)
+        rows = np.concatenate(
+            [means - means.mean(1, keepdims=True), np.full((len(means), 1), 20.0)], 1
+        )
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     def text_embeddings(self, phrases):
@@ -54,7 +63,9 @@ def pair_folders(tmp_path: Path) -> Path:
         depth[:, :30] = 1000
         depth[:4] = 0
         cv2.imwrite(str(tmp_path / "depth" / f"{i:02}.png"), depth)
-    (tmp_path / "words.yaml").write_text("labels: [{name: red}, {name: green}, {name: blue}, {name: grey}]\n")
+    (tmp_path / "words.yaml").write_text(
+        "labels: [{name: red}, {name: green}, {name: blue}, {name: grey}]\n"
+    )
     return tmp_path
 
 
@@ -62,7 +73,9 @@ def curated(folder: Path, keep: float = 1.0) -> list[curation.Pair]:
     teacher = MeanColour()
     pairs = curation.find_pairs(folder / "rgb", folder / "depth", "depth")
     superset = curation.load_superset(folder / "words.yaml", teacher)
-    return curation.keep_confident(curation.pseudo_label(pairs, teacher, superset, quiet=True), keep)
+    return curation.keep_confident(
+        curation.pseudo_label(pairs, teacher, superset, quiet=True), keep
+    )
 
 
 def recipe_of(folder: Path, views: int) -> Recipe:
@@ -82,7 +95,9 @@ def paired_cache(pair_folders: Path) -> tuple[Recipe, PictureCache, Path]:
     recipe = recipe_of(pair_folders, views=3)
     return (
         recipe,
-        cache_pictures(scan(recipe.data, pair_folders), recipe.input, pair_folders / "c", quiet=True),
+        cache_pictures(
+            scan(recipe.data, pair_folders), recipe.input, pair_folders / "c", quiet=True
+        ),
         pair_folders,
     )
 
@@ -96,8 +111,12 @@ def test_both_halves_of_a_pair_share_crop_flip_and_target(paired_cache):
         assert cache.samples[depth].modality == "depth"
         assert cache.samples[colour].modality == "rgb"
         np.testing.assert_array_equal(targets.embeddings[:, depth], targets.embeddings[:, colour])
-        np.testing.assert_array_equal(targets.views["box"][:, depth], targets.views["box"][:, colour])
-        np.testing.assert_array_equal(targets.views["flip"][:, depth], targets.views["flip"][:, colour])
+        np.testing.assert_array_equal(
+            targets.views["box"][:, depth], targets.views["box"][:, colour]
+        )
+        np.testing.assert_array_equal(
+            targets.views["flip"][:, depth], targets.views["flip"][:, colour]
+        )
         flips |= set(targets.views["flip"][:, depth].tolist())
     assert flips == {True, False}
 
@@ -140,26 +159,41 @@ def test_the_verb_says_what_it_kept_and_bad_input_is_one_line(
     monkeypatch.setattr(curate, "teacher_of", lambda _: MeanColour())
     common = [str(pair_folders / "rgb"), "--labels", str(pair_folders / "words.yaml"), "--output"]
     out = pair_folders / "list.csv"
-    assert curate.main([*common, str(out), "--partner", str(pair_folders / "depth"), "--modality", "depth"]) == 0
+    assert (
+        curate.main(
+            [*common, str(out), "--partner", str(pair_folders / "depth"), "--modality", "depth"]
+        )
+        == 0
+    )
     assert "test" in capsys.readouterr().out
     assert out.read_text().splitlines()[0] == ",".join(curation.COLUMNS)
     assert curate.main([*common, str(out), "--partner", str(pair_folders / "depth")]) == 2
     assert "--modality" in capsys.readouterr().err
-    assert curate.main([*common, str(out), "--partner", str(pair_folders), "--modality", "ir"]) == 65
-    assert curate.main([str(pair_folders / "none"), *common[1:], str(out)]) == NoInputError.exit_code
+    assert (
+        curate.main([*common, str(out), "--partner", str(pair_folders), "--modality", "ir"]) == 65
+    )
+    assert (
+        curate.main([str(pair_folders / "none"), *common[1:], str(out)]) == NoInputError.exit_code
+    )
 
 
 def test_a_list_that_names_no_modality_is_refused(pair_folders: Path):
-    (pair_folders / "pairs.csv").write_text("file,partner,modality,label\nrgb/00.png,depth/00.png,sonar,red\n")
+    (pair_folders / "pairs.csv").write_text(
+        "file,partner,modality,label\nrgb/00.png,depth/00.png,sonar,red\n"
+    )
     with pytest.raises(DataError, match=r"pairs.csv:2: modality 'sonar'"):
         scan(recipe_of(pair_folders, 0).data, pair_folders)
 
 
 def test_a_pair_without_its_colour_half_is_refused(pair_folders: Path):
     (pair_folders / "rgb" / "00.png").write_bytes(b"broken")
-    (pair_folders / "pairs.csv").write_text("file,partner,modality,label\nrgb/00.png,depth/00.png,depth,red\n")
+    (pair_folders / "pairs.csv").write_text(
+        "file,partner,modality,label\nrgb/00.png,depth/00.png,depth,red\n"
+    )
     recipe = recipe_of(pair_folders, 0)
-    cache = cache_pictures(scan(recipe.data, pair_folders), recipe.input, pair_folders / "c", quiet=True)
+    cache = cache_pictures(
+        scan(recipe.data, pair_folders), recipe.input, pair_folders / "c", quiet=True
+    )
     with pytest.raises(DataError, match=r"rgb/00.png: cannot be read, but .* needs it"):
         partners(cache)
 
@@ -196,7 +230,11 @@ def test_triplets_without_a_partner_or_a_label_cost_nothing():
     import torch
 
     points = torch.eye(4, requires_grad=True)
-    for groups in (torch.tensor([0, 1, 2, 3]), torch.tensor([-1, -1, -1, -1]), torch.tensor([0, 0, 0, 0])):
+    for groups in (
+        torch.tensor([0, 1, 2, 3]),
+        torch.tensor([-1, -1, -1, -1]),
+        torch.tensor([0, 0, 0, 0]),
+    ):
         loss = triplet(points, groups, 0.3)
         loss.backward()
         assert loss.item() == 0
@@ -204,9 +242,13 @@ def test_triplets_without_a_partner_or_a_label_cost_nothing():
 
 
 def test_a_colour_picture_may_be_its_own_infrared_partner(pair_folders: Path):
-    (pair_folders / "pairs.csv").write_text("file,partner,modality,label\nrgb/00.png,rgb/00.png,ir,red\n")
+    (pair_folders / "pairs.csv").write_text(
+        "file,partner,modality,label\nrgb/00.png,rgb/00.png,ir,red\n"
+    )
     recipe = recipe_of(pair_folders, 0)
-    cache = cache_pictures(scan(recipe.data, pair_folders), recipe.input, pair_folders / "c", quiet=True)
+    cache = cache_pictures(
+        scan(recipe.data, pair_folders), recipe.input, pair_folders / "c", quiet=True
+    )
     assert partners(cache) == {1: 0}
     colour, grey = (np.asarray(cache.pictures[i]) for i in (0, 1))
     assert np.ptp(colour, axis=2).max() > 0

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from edge_runtime.model.labels import parse_label_set
-from edge_runtime.model.phrases import bare, normalise
+from edge_runtime.model.labels.labels import parse_label_set
+from edge_runtime.model.labels.phrases import bare, normalise
 from tools import prompts
 from tools.factory.bundling import text_bank
 from tools.lib.paths import RECIPES
@@ -26,13 +26,18 @@ def test_every_prompt_and_background_of_the_shipped_label_sets_is_wanted():
     wanted = text_bank.wanted_phrases(LABELS, [RECIPES / "phrases.txt"])
     for path in LABELS:
         labels = parse_label_set(path.read_text(), str(path))
-        for phrase in (*labels.background, *(p for label in labels.labels for p in label.prompts or (label.name,))):
+        for phrase in (
+            *labels.background,
+            *(p for label in labels.labels for p in label.prompts or (label.name,)),
+        ):
             assert bare(normalise(phrase)) in wanted
 
 
 def test_the_same_inputs_give_the_same_bytes_and_rows_of_unit_norm():
     phrases = text_bank.wanted_phrases(LABELS)
-    one, two = (text_bank.teacher_bank(WordTeacher(), phrases, ["dog", "night"]).files() for _ in range(2))
+    one, two = (
+        text_bank.teacher_bank(WordTeacher(), phrases, ["dog", "night"]).files() for _ in range(2)
+    )
     assert one == two
     bank = text_bank.teacher_bank(WordTeacher(), phrases, ["dog", "night"])
     assert np.allclose(np.linalg.norm(bank.rows.astype(np.float32), axis=1), 1, atol=1e-3)
@@ -40,7 +45,9 @@ def test_the_same_inputs_give_the_same_bytes_and_rows_of_unit_norm():
 
 
 def test_a_real_teacher_leaves_nothing_approximate():
-    meta = json.loads(text_bank.teacher_bank(WordTeacher(), {"fog": "a road in fog"}).files()["text_bank.json"])
+    meta = json.loads(
+        text_bank.teacher_bank(WordTeacher(), {"fog": "a road in fog"}).files()["text_bank.json"]
+    )
     assert meta["approximate"] == []
     assert meta["text_space"] == "test/words"
 

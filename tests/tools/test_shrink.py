@@ -12,7 +12,9 @@ from tools.factory.students.heads import ClassifierHead  # noqa: E402
 def head(inputs: int = 40, classes: int = 12, outputs: int = 24) -> ClassifierHead:
     torch.manual_seed(0)
     return ClassifierHead(
-        torch.nn.Linear(inputs, classes), torch.randn(classes, outputs), torch.nn.Linear(inputs, outputs)
+        torch.nn.Linear(inputs, classes),
+        torch.randn(classes, outputs),
+        torch.nn.Linear(inputs, outputs),
     )
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_runtime.model.text_encoder import encode_phrases
+from edge_runtime.model.text.encoder import encode_phrases
 from tools.factory.text import tower
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "text-encoder"
@@ -32,7 +32,9 @@ def test_the_vocabulary_is_cut_to_ascii_and_every_word_keeps_its_row():
 
 def test_int8_weights_give_nearly_the_numbers_of_float32_in_a_quarter_of_the_space():
     rng = np.random.default_rng(0)
-    table, matrix = (rng.normal(size=shape).astype(np.float32) for shape in ((400, 300), (300, 400)))
+    table, matrix = (
+        rng.normal(size=shape).astype(np.float32) for shape in ((400, 300), (300, 400))
+    )
     graph = helper.make_graph(
         [
             helper.make_node("Gather", ["table", "ids"], ["rows"]),

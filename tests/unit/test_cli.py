@@ -17,7 +17,10 @@ from tests.daemon import EDGE_LABEL, REPOSITORY
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "edge_runtime", *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "edge_runtime", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -27,7 +30,8 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["bench", "--help"], ["once", "--help"], ["--version"]]
+    "arguments",
+    [["--help"], ["run", "--help"], ["bench", "--help"], ["once", "--help"], ["--version"]],
 )
 def test_help_teaches(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as exit_:
@@ -61,7 +65,12 @@ def test_help_teaches(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     ],
 )
 def test_a_mistake_is_one_line_and_its_exit_code(
-    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, says: str
+    tmp_path: Path,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    says: str,
 ):
     files = {
         "bad": b"not a video",
@@ -71,10 +80,15 @@ def test_a_mistake_is_one_line_and_its_exit_code(
     }
     for name, content in files.items():
         (tmp_path / name).with_suffix(".mp4" if name == "bad" else ".yaml").write_bytes(content)
-    places = {name: str((tmp_path / name).with_suffix(".mp4" if name == "bad" else ".yaml")) for name in files}
+    places = {
+        name: str((tmp_path / name).with_suffix(".mp4" if name == "bad" else ".yaml"))
+        for name in files
+    }
     monkeypatch.setenv("EDGE_LABEL_BUNDLE", str(tiny_bundle))
     if not {"--labels", "bundle", "labels", "--config"} & set(arguments):
-        arguments = [*arguments, "--labels", "colours"] if arguments[0] != "frobnicate" else arguments
+        arguments = (
+            [*arguments, "--labels", "colours"] if arguments[0] != "frobnicate" else arguments
+        )
     done = run(*(a.format(folder=tmp_path, **places) for a in arguments))
     assert done.returncode == code, done.stderr
     assert says in done.stderr
@@ -88,7 +102,9 @@ def closed(path: Path) -> None:
     raise PermissionError(13, "Permission denied", str(path))
 
 
-@pytest.mark.parametrize("arguments", [["once", "closed/x.jpg"], ["report", "x.jsonl"], ["bundle", "info", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["once", "closed/x.jpg"], ["report", "x.jsonl"], ["bundle", "info", "x"]]
+)
 def test_what_a_user_may_not_even_look_at_is_one_line_and_65(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ):
@@ -99,13 +115,24 @@ def test_what_a_user_may_not_even_look_at_is_one_line_and_65(
     assert error == f"edge-label: {arguments[-1]}: Permission denied; check it with ls -ld\n"
 
 
-@pytest.mark.parametrize("arguments", [["once", "{picture}", "--labels", "colours"], ["labels", "list", "colours"]])
-def test_a_full_standard_output_is_one_line_and_65(tiny_bundle: Path, tmp_path: Path, arguments: list[str]):
+@pytest.mark.parametrize(
+    "arguments", [["once", "{picture}", "--labels", "colours"], ["labels", "list", "colours"]]
+)
+def test_a_full_standard_output_is_one_line_and_65(
+    tiny_bundle: Path, tmp_path: Path, arguments: list[str]
+):
     picture = tmp_path / "red.png"
     Image.new("RGB", (64, 64), "red").save(picture)
-    command = [*EDGE_LABEL, *(a.format(picture=picture) for a in arguments), "--bundle", str(tiny_bundle)]
+    command = [
+        *EDGE_LABEL,
+        *(a.format(picture=picture) for a in arguments),
+        "--bundle",
+        str(tiny_bundle),
+    ]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=60)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=60
+        )
     assert done.returncode == 65
     assert "standard output: No space left on device" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -114,7 +141,9 @@ def test_a_full_standard_output_is_one_line_and_65(tiny_bundle: Path, tmp_path: 
 def test_options_override_the_file(tmp_path: Path):
     path = tmp_path / "c.yaml"
     path.write_text("camera: {source: a.mp4, width: 320}\nmodel: {labels: road}\n")
-    options = cli.make_parser().parse_args(["run", "--config", str(path), "--camera", "b.mp4", "--loop"])
+    options = cli.make_parser().parse_args(
+        ["run", "--config", str(path), "--camera", "b.mp4", "--loop"]
+    )
     config = cli._config(options)
     assert (config.camera.source, config.camera.width, config.camera.loop) == ("b.mp4", 320, True)
     assert config.model.labels == "road"
@@ -126,7 +155,13 @@ def test_once_labels_pictures_with_their_names(tiny_bundle: Path, tmp_path: Path
 
     cv2.imwrite(str(tmp_path / "r.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
     done = run(
-        "once", str(tmp_path / "r.png"), str(tmp_path / "r.png"), "--bundle", str(tiny_bundle), "--labels", "colours"
+        "once",
+        str(tmp_path / "r.png"),
+        str(tmp_path / "r.png"),
+        "--bundle",
+        str(tiny_bundle),
+        "--labels",
+        "colours",
     )
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["file"] for r in records] == [str(tmp_path / "r.png")] * 2
@@ -155,7 +190,10 @@ def test_bundle_and_labels_describe_themselves(tiny_bundle: Path):
     assert "test/tiny" in run("bundle", "info", str(tiny_bundle)).stdout
     assert json.loads(run("bundle", "info", str(tiny_bundle), "--json").stdout)["name"] == "tiny"
     assert "colours" in run("labels", "list", "--bundle", str(tiny_bundle)).stdout
-    assert "colour: red, green, blue" in run("labels", "list", "colours", "--bundle", str(tiny_bundle)).stdout
+    assert (
+        "colour: red, green, blue"
+        in run("labels", "list", "colours", "--bundle", str(tiny_bundle)).stdout
+    )
 
 
 def test_a_closed_pipe_is_a_quiet_end(tiny_bundle: Path):
@@ -175,8 +213,13 @@ def test_preview_options_go_on_top_of_the_files_section(tmp_path: Path):
 
     assert preview() is None, "off unless asked for"
     assert preview("--preview").listen == "127.0.0.1:8080"
-    assert preview("--config", str(path), "--preview-token-file", str(token)).listen == "127.0.0.1:9000"
-    assert preview("--preview", "0.0.0.0:80", "--preview-token-file", str(token)).token_file == str(token)
+    assert (
+        preview("--config", str(path), "--preview-token-file", str(token)).listen
+        == "127.0.0.1:9000"
+    )
+    assert preview("--preview", "0.0.0.0:80", "--preview-token-file", str(token)).token_file == str(
+        token
+    )
     with pytest.raises(ConfigError, match=r"--preview: .*token"):
         preview("--preview", "0.0.0.0:80")
     path.write_text("prometheus: {listen: '127.0.0.1:8080'}\n")
@@ -184,12 +227,16 @@ def test_preview_options_go_on_top_of_the_files_section(tmp_path: Path):
         preview("--config", str(path), "--preview")
 
 
-def test_an_archive_is_installed_and_is_then_the_bundle_that_runs(tiny_bundle: Path, tmp_path: Path):
+def test_an_archive_is_installed_and_is_then_the_bundle_that_runs(
+    tiny_bundle: Path, tmp_path: Path
+):
     archive, store = tmp_path / "tiny.tar", tmp_path / "store"
     subprocess.run(["tar", "cf", archive, "-C", tiny_bundle.parent, tiny_bundle.name], check=True)
     done = run("bundle", "install", str(archive), "--store", str(store))
     assert (done.returncode, "tiny-1.0.0 installed" in done.stdout) == (0, True), done.stderr
-    assert json.loads(run("bundle", "info", "--json", str(store / "current")).stdout)["name"] == "tiny"
+    assert (
+        json.loads(run("bundle", "info", "--json", str(store / "current")).stdout)["name"] == "tiny"
+    )
 
 
 def test_a_run_can_be_reported_from_the_command_line(tiny_bundle: Path, tmp_path: Path):
@@ -205,13 +252,17 @@ def test_the_doctor_exits_1_when_something_must_be_mended(tiny_bundle: Path):
     model = ("--bundle", str(tiny_bundle), "--json")
     missing = run("doctor", "--camera", "/dev/video99", *model)
     assert missing.returncode == 1
-    assert [f["check"] for f in json.loads(missing.stdout)["findings"] if f["level"] == "fail"] == ["camera"]
+    assert [f["check"] for f in json.loads(missing.stdout)["findings"] if f["level"] == "fail"] == [
+        "camera"
+    ]
 
 
-def test_ctrl_c_outside_a_run_is_a_quiet_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_ctrl_c_outside_a_run_is_a_quiet_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edge_runtime.once.label_pictures", interrupted)
+    monkeypatch.setattr("edge_runtime.commands.once.label_pictures", interrupted)
     assert cli.main(["once", "x.png"]) == 130
     assert capsys.readouterr().err == ""

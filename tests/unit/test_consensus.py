@@ -114,7 +114,14 @@ def test_a_group_never_has_two_winners_whatever_comes(steps, method):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"k": 2, "n": 5}, {"k": 6, "n": 5}, {"on_share": 0.4}, {"off_share": 0.7}, {"tau_s": 0}, {"min_dwell_s": -1}],
+    [
+        {"k": 2, "n": 5},
+        {"k": 6, "n": 5},
+        {"on_share": 0.4},
+        {"off_share": 0.7},
+        {"tau_s": 0},
+        {"min_dwell_s": -1},
+    ],
 )
 def test_a_consensus_that_could_not_decide_is_refused(bad):
     with pytest.raises(ValueError, match="consensus"):

@@ -23,5 +23,9 @@ def test_a_place_can_be_put_in_front_and_everything_else_stays():
     error = DeviceError("busy", "stop the other program", state="busy")
     inside = error.within("/dev/video0")
     assert str(inside) == "/dev/video0: busy; stop the other program"
-    assert (type(inside), inside.state, inside.advice) == (DeviceError, "busy", "stop the other program")
+    assert (type(inside), inside.state, inside.advice) == (
+        DeviceError,
+        "busy",
+        "stop the other program",
+    )
     assert str(error) == "busy; stop the other program"

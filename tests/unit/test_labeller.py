@@ -34,7 +34,9 @@ def names_on(record: edge.LabelRecord) -> list[str]:
     return [label.name for label in record.labels if label.on]
 
 
-def test_a_path_an_image_and_an_rgb_array_give_the_same_answer(labeller: edge.Labeller, red_file: Path):
+def test_a_path_an_image_and_an_rgb_array_give_the_same_answer(
+    labeller: edge.Labeller, red_file: Path
+):
     pictures = [red_file, str(red_file), PIL.Image.fromarray(RED), RED]
     records = labeller(pictures)
     assert [names_on(record) for record in records] == [["red"]] * 4

@@ -20,7 +20,10 @@ from tests.tiny import write_tiny_bundle
 
 @pytest.fixture
 def pipeline(tiny_bundle: Path) -> Pipeline:
-    return Pipeline(load_engine(ModelConfig(bundle=str(tiny_bundle), labels="colours", threads=1)), camera="test")
+    return Pipeline(
+        load_engine(ModelConfig(bundle=str(tiny_bundle), labels="colours", threads=1)),
+        camera="test",
+    )
 
 
 def coloured(*bgr: int) -> Frame:
@@ -29,8 +32,12 @@ def coloured(*bgr: int) -> Frame:
     return Frame(picture, "bgr", 5.0, 1.7e9)
 
 
-@pytest.mark.parametrize(("bgr", "name"), [((0, 0, 255), "red"), ((0, 255, 0), "green"), ((255, 0, 0), "blue")])
-def test_a_coloured_picture_gets_the_word_for_its_colour(pipeline: Pipeline, bgr: tuple[int, ...], name: str):
+@pytest.mark.parametrize(
+    ("bgr", "name"), [((0, 0, 255), "red"), ((0, 255, 0), "green"), ((255, 0, 0), "blue")]
+)
+def test_a_coloured_picture_gets_the_word_for_its_colour(
+    pipeline: Pipeline, bgr: tuple[int, ...], name: str
+):
     record = pipeline.process(coloured(*bgr)).record
     assert record.state == "ok"
     assert [s.name for s in record.labels if s.on] == [name]
@@ -89,14 +96,23 @@ def test_broken_frames_are_counted_in_every_later_record(pipeline: Pipeline):
 def test_a_second_without_a_frame_has_a_record_that_says_why(pipeline: Pipeline):
     pipeline.process(coloured(0, 0, 255))
     record = pipeline.explain("no_device", 1.0).record
-    assert (record.seq, record.state, record.camera_state, record.labels) == (1, "stale", "no_device", ())
+    assert (record.seq, record.state, record.camera_state, record.labels) == (
+        1,
+        "stale",
+        "no_device",
+        (),
+    )
     jsonschema.validate(json.loads(record.to_json()), json_schema())
 
 
 def tiny_input(*modalities: str) -> dict:
-    return {"name": "pixels", "layout": "NHWC", "dtype": "uint8", "size": [32, 32], "resize": "squash"} | {
-        "modalities": modalities
-    }
+    return {
+        "name": "pixels",
+        "layout": "NHWC",
+        "dtype": "uint8",
+        "size": [32, 32],
+        "resize": "squash",
+    } | {"modalities": modalities}
 
 
 @pytest.mark.parametrize(
@@ -115,14 +131,20 @@ def test_the_record_says_what_the_frame_was_taken_for(
 ):
     folder = write_tiny_bundle(tmp_path / "multi", {"input": tiny_input("rgb", "ir", "depth")})
     config = ModelConfig(bundle=str(folder), labels="colours", modality=wanted)  # type: ignore[arg-type]
-    record = Pipeline(load_engine(config), camera="test").process(Frame(data, encoding, 5.0, 1.7e9)).record  # type: ignore[arg-type]
+    record = (
+        Pipeline(load_engine(config), camera="test")
+        .process(Frame(data, encoding, 5.0, 1.7e9))
+        .record
+    )  # type: ignore[arg-type]
     assert record.modality == modality
     assert record.labels
     jsonschema.validate(json.loads(record.to_json()), json_schema())
 
 
 def test_a_frame_the_bundle_was_not_trained_for_stops_the_run(pipeline: Pipeline):
-    with pytest.raises(ConfigError, match=r"16-bit frames are depth, bundle tiny-1\.0\.0 was trained for rgb only"):
+    with pytest.raises(
+        ConfigError, match=r"16-bit frames are depth, bundle tiny-1\.0\.0 was trained for rgb only"
+    ):
         pipeline.process(Frame(np.zeros((48, 64), np.uint16), "y16", 5.0, 1.7e9))
 
 

@@ -61,9 +61,21 @@ FORMS = (
 @pytest.mark.fault("K2")
 @pytest.mark.parametrize("form", FORMS)
 def test_no_form_of_an_address_shows_its_password(form: str):
-    for secret in ("zanzibar", "zan#zibar", "zan'zibar", 'zan"zibar', "zan,zibar", "zan%zibar", "zan!zibar$"):
+    for secret in (
+        "zanzibar",
+        "zan#zibar",
+        "zan'zibar",
+        'zan"zibar',
+        "zan,zibar",
+        "zan%zibar",
+        "zan!zibar$",
+    ):
         address = form.replace("zanzibar", secret)
-        for text in (shown(address), masked(f"camera: {address}: no such stream; check it"), str(DataError(address))):
+        for text in (
+            shown(address),
+            masked(f"camera: {address}: no such stream; check it"),
+            str(DataError(address)),
+        ):
             assert "zan" not in text
             assert "zibar" not in text
             assert masked(text) == text, "what is masked stays as it is"
@@ -109,7 +121,10 @@ def test_scheme_and_host_are_kept_where_they_are_certain(source: str, expected: 
 )
 def test_what_holds_no_secret_is_shown_as_it_is(source: str):
     assert shown(source) == source
-    assert masked(f"camera {source}: delivering frames") == f"camera {source}: delivering frames" or "@" in source
+    assert (
+        masked(f"camera {source}: delivering frames") == f"camera {source}: delivering frames"
+        or "@" in source
+    )
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=6, max_size=30))
@@ -118,7 +133,12 @@ def test_whatever_the_password_holds_none_of_its_words_is_shown(password: str):
     for address in (f"rtsp://admin:{password}@H", f"http://H/v.cgi?user=x&pwd={password}"):
         text = shown(address)
         assert password not in text
-        rest = text.replace("***", "").replace("rtsp://", "").replace("http://", "").replace("v.cgi?user=", "")
+        rest = (
+            text.replace("***", "")
+            .replace("rtsp://", "")
+            .replace("http://", "")
+            .replace("v.cgi?user=", "")
+        )
         assert len(rest.replace("&pwd=", "").strip("@H/")) <= len("channel=123.sdp") + 2, text
 
 
@@ -140,7 +160,22 @@ def test_a_secret_among_a_hooks_arguments_is_found(argument: str, expected: bool
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "a:", "a@", "a=", "pass", "key-", "pw_", "http://", "rtsp://u:p@h ", "/1a", "aB1", "a:/", "&user="]
+    "unit",
+    [
+        "a",
+        "a:",
+        "a@",
+        "a=",
+        "pass",
+        "key-",
+        "pw_",
+        "http://",
+        "rtsp://u:p@h ",
+        "/1a",
+        "aB1",
+        "a:/",
+        "&user=",
+    ],
 )
 def test_a_very_long_line_is_masked_in_a_moment(unit: str):
     """A file's name or a broker's answer can be long; a pattern that looks back over all of it would take minutes."""
@@ -164,7 +199,9 @@ def test_the_log_masks_what_a_library_says_also_in_a_traceback():
         raise ValueError("cannot open rtsp://admin:hunter2@10.0.0.7/s")
     except ValueError as error:
         caught = (ValueError, error, error.__traceback__)
-    line = logging.LogRecord("x", logging.ERROR, "x.py", 1, "no %s", ("http://H/?pwd=hunter2",), caught)
+    line = logging.LogRecord(
+        "x", logging.ERROR, "x.py", 1, "no %s", ("http://H/?pwd=hunter2",), caught
+    )
     told = cli._LogLine().format(line)
     assert "no http://H/?pwd=***\n" in told
     assert told.endswith("ValueError: cannot open rtsp://***@10.0.0.7/s")
@@ -172,7 +209,7 @@ def test_the_log_masks_what_a_library_says_also_in_a_traceback():
 
 LOOKED_INTO = """
 import ctypes, os, resource, sys
-import edge_runtime.telemetry as telemetry
+import edge_runtime.system.telemetry as telemetry
 from edge_runtime.secrecy import forbid_looking_in
 pr_get_dumpable = 3
 assert ctypes.CDLL(None).prctl(pr_get_dumpable, 0, 0, 0, 0) == 1
@@ -191,5 +228,7 @@ print(os.read(reader, 99).decode(), end="")
 
 @pytest.mark.fault("K3")
 def test_a_process_that_nobody_can_look_into_still_measures_and_writes():
-    done = subprocess.run([sys.executable, "-c", LOOKED_INTO], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKED_INTO], capture_output=True, text=True, timeout=60
+    )
     assert (done.stdout, done.returncode) == ("as before", 0), done.stderr

@@ -67,7 +67,7 @@ CHANGES = [
     Change(
         "do not give freed heap back after loading",
         "rejected: more memory, no time",
-        "import edge_runtime.telemetry\nedge_runtime.telemetry.release_memory = lambda: None",
+        "import edge_runtime.system.telemetry\nedge_runtime.telemetry.release_memory = lambda: None",
     ),
     Change(
         "ONNX Runtime's memory pattern on",

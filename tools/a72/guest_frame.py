@@ -17,13 +17,13 @@ import numpy as np
 from guest import mark
 
 import edge_runtime.pipeline as pipeline_module
-from edge_runtime.bench import builtin_jpeg
 from edge_runtime.camera.live import LiveSource
+from edge_runtime.commands.bench import builtin_jpeg
 from edge_runtime.config import CameraConfig, ModelConfig
 from edge_runtime.engine import Engine, load_model
 from edge_runtime.records import Frame
-from edge_runtime.sinks.jsonl import JsonlFileSink
-from edge_runtime.telemetry import read_vitals
+from edge_runtime.sinks.files.jsonl import JsonlFileSink
+from edge_runtime.system.telemetry import read_vitals
 
 START, CAPTURE, DECODE, PREPROCESS, CHECK, ENCODE, SCORE, RECORD, VITALS = range(9)
 COPIES = 3

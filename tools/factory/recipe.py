@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edge_runtime.strict_yaml import parse, read_text
+from edge_runtime.system.strict_yaml import parse, read_text
 
 TEXT_BANK = "../shared/weights/clip_vitb32_text_bank.npy"
 

@@ -121,10 +121,10 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     ``pairs`` 0: eight blocks with the sinks that the configuration has, for the memory alone.
     """
     from edge_runtime.config import load_config
-    from edge_runtime.notify import Notifier
-    from edge_runtime.service import Daemon, Limits, Signals
-    from edge_runtime.sinks.jsonl import JsonlFileSink
-    from edge_runtime.telemetry import peak_rss_mb
+    from edge_runtime.daemon.notify import Notifier
+    from edge_runtime.daemon.service import Daemon, Limits, Signals
+    from edge_runtime.sinks.files.jsonl import JsonlFileSink
+    from edge_runtime.system.telemetry import peak_rss_mb
 
     loaded = load_config(config)
     daemon = Daemon(loaded)
@@ -199,7 +199,7 @@ class JpegClip:
 
     def __init__(self, path: Path) -> None:
         from edge_runtime.camera.replay import ffmpeg_name
-        from edge_runtime.opencv import cv2
+        from edge_runtime.system.opencv import cv2
 
         capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
         self._jpegs = []

@@ -55,8 +55,8 @@ def _answer(command: list[str]) -> dict[str, float]:
 
 def measure_decode() -> None:
     """640x480 JPEG to an encoder's 192x192: decoded whole, or at half size."""
-    from edge_runtime.bench import builtin_jpeg
     from edge_runtime.camera.decode import decode
+    from edge_runtime.commands.bench import builtin_jpeg
     from edge_runtime.model.bundle import InputSpec
     from edge_runtime.model.preprocess import Preprocessor
     from edge_runtime.records import Frame
@@ -85,9 +85,9 @@ def measure_frames(videos: str) -> None:
     import cv2
     import numpy as np
 
-    from edge_runtime.bench import builtin_jpeg
     from edge_runtime.camera.decode import decode
     from edge_runtime.camera.replay import ffmpeg_name
+    from edge_runtime.commands.bench import builtin_jpeg
     from edge_runtime.records import Frame
 
     shown = {"bench": [builtin_jpeg()]}
@@ -121,7 +121,9 @@ def measure_frames(videos: str) -> None:
 
 _BENCH_CHILD = """
 import json, sys
-from edge_runtime import bench, service, telemetry
+from edge_runtime.commands import bench
+from edge_runtime.daemon import service
+from edge_runtime.system import telemetry
 from edge_runtime.config import Config, ModelConfig
 if sys.argv[2] == "kept":
     bench.release_memory = service.release_memory = lambda: None
@@ -181,7 +183,7 @@ def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
 
     from edge_runtime.model import encoder
     from edge_runtime.model.bundle import load_bundle
-    from edge_runtime.telemetry import peak_rss_mb, rss_mb
+    from edge_runtime.system.telemetry import peak_rss_mb, rss_mb
 
     chosen = encoder.session_options
 

@@ -31,7 +31,12 @@ def test_pieces_hold_what_ran_between_two_cuts() -> None:
     first, second = trace.parse(TRACE)
     assert (first.label, first.instructions) == (0, 6)
     assert second.blocks == Counter({"d503201fd65f03c0": 2, "d503201f": 5})
-    assert (second.instructions, second.accesses, second.l1_misses, second.dram_lines) == (9, 7, 3, 3)
+    assert (second.instructions, second.accesses, second.l1_misses, second.dram_lines) == (
+        9,
+        7,
+        3,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,9 @@ def test_fit_finds_the_coefficients_that_made_the_times() -> None:
     rng = np.random.default_rng(0)
     works = [fit.Work(0, *(int(n) for n in rng.integers(1e6, 1e8, 3))) for _ in range(12)]
     found = fit.fit(works, [true.ms(work) for work in works], [true.ms(work, 4) for work in works])
-    assert found == pytest.approx(true) or np.allclose(list(vars(found).values()), list(vars(true).values()))
+    assert found == pytest.approx(true) or np.allclose(
+        list(vars(found).values()), list(vars(true).values())
+    )
 
 
 def test_four_cores_never_give_more_than_four() -> None:
@@ -65,7 +72,8 @@ def test_kept_coefficients_are_those_of_the_kept_counts() -> None:
     """Nobody edits a coefficient by hand: the fit of the kept counts gives exactly what is kept."""
     kept = json.loads(fit.VALIDATION.read_text())
     works = {
-        name: fit.Work(*(row[key] for key in fit.Work.__dataclass_fields__)) for name, row in kept["networks"].items()
+        name: fit.Work(*(row[key] for key in fit.Work.__dataclass_fields__))
+        for name, row in kept["networks"].items()
     }
     assert len(works) == 16
     again = validate.conclude(works)
@@ -108,7 +116,17 @@ def test_network_files_connect(name: str) -> None:
 
 def test_operators_are_matched_by_time_and_work() -> None:
     """Two clock reads of something else, then three operators back to back, then one more read."""
-    ticks = [5000.0, 5099.0, 5100.0, 5149.0, 5150.0, 5219.0, 5220.0, 5290.0, 5300.0]  # unrelated zero
+    ticks = [
+        5000.0,
+        5099.0,
+        5100.0,
+        5149.0,
+        5150.0,
+        5219.0,
+        5220.0,
+        5290.0,
+        5300.0,
+    ]  # unrelated zero
     instructions = [5, 5, 5, 900, 5, 700, 5, 800, 5]  # before each read
     assert operators._align([100.0, 150.0, 220.0], ticks, instructions) == 2
     assert operators._align([99.0, 149.0, 219.0], ticks, instructions) == 2
@@ -119,10 +137,15 @@ def test_a_stage_that_runs_twice_counts_twice() -> None:
     order = [*STAGES[:2], "decode", *STAGES[2:]]
     pieces = [Piece(0)]
     for count in (9, 1):  # a frame that warms up, and the one that counts
-        pieces += [Piece(STAGES.index(stage) + 1, blocks=Counter({"d503201f": count})) for stage in order]
+        pieces += [
+            Piece(STAGES.index(stage) + 1, blocks=Counter({"d503201f": count})) for stage in order
+        ]
     frame = last_frame(pieces)
     assert list(frame) == list(STAGES)
-    assert {stage: piece.instructions for stage, piece in frame.items()} == {**dict.fromkeys(STAGES, 1), "decode": 2}
+    assert {stage: piece.instructions for stage, piece in frame.items()} == {
+        **dict.fromkeys(STAGES, 1),
+        "decode": 2,
+    }
 
 
 def test_a_regression_is_named() -> None:
@@ -141,7 +164,9 @@ def test_missing_programs_are_named_with_their_package() -> None:
 def test_without_a_userland_the_command_says_how_to_build_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # where qemu is missing too, the userland is still what to build first
+    monkeypatch.setenv(
+        "PATH", str(tmp_path)
+    )  # where qemu is missing too, the userland is still what to build first
     assert userland.main(["--root", str(tmp_path), "run", "x.py"]) == 69
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -156,12 +181,16 @@ def test_package_lists_that_could_not_be_read_are_asked_for_again(
     with pytest.raises(debian.MissingPieceError, match="apt-get update"):
         debian._apt(tmp_path / "apt")
     line = f"Debian|Packages|http://deb.example/debian|{debian.codename()}|main\n"
-    monkeypatch.setattr(debian, "run", lambda *command, **_: line if "indextargets" in command else "")
+    monkeypatch.setattr(
+        debian, "run", lambda *command, **_: line if "indextargets" in command else ""
+    )
     debian._apt(tmp_path / "apt")
     assert "http://deb.example/debian" in (tmp_path / "apt/sources.list").read_text()
 
 
-def test_a_guest_that_does_not_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guest_that_does_not_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = userland.Userland(tmp_path)
     monkeypatch.setattr(userland.Userland, "command", lambda *_, **__: ["sleep", "10"])
     with pytest.raises(RuntimeError, match="has not ended in the userland after 0 s"):
@@ -178,7 +207,11 @@ def test_what_fails_in_the_guest_is_one_line(
     monkeypatch.setattr(tool, "CycleTable", lambda: None, raising=True)
     monkeypatch.setattr(tool, "measure", fails)
     assert tool.main([]) == 69
-    assert capsys.readouterr().err.splitlines()[-1].endswith("guest.py failed in the userland (1): ImportError")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("guest.py failed in the userland (1): ImportError")
+    )
 
 
 def test_a_program_that_is_not_there_is_said_before_the_image_is_built(
@@ -191,7 +224,9 @@ def test_a_program_that_is_not_there_is_said_before_the_image_is_built(
 
 def test_the_performance_page_says_what_is_kept() -> None:
     """docs/performance.md is generated; a figure edited by hand, or a figure not written again, fails here."""
-    assert performance.PAGE.read_text() == performance.render(), "run `python -m tools.a72.performance`"
+    assert performance.PAGE.read_text() == performance.render(), (
+        "run `python -m tools.a72.performance`"
+    )
 
 
 def test_decision_003_says_what_is_kept() -> None:

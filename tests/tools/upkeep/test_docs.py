@@ -12,15 +12,23 @@ import pytest
 from tests.conftest import REPOSITORY
 from tools.upkeep import docs
 
-PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "models").rglob("*.md")]
+PAGES = [
+    *REPOSITORY.glob("*.md"),
+    *(REPOSITORY / "docs").rglob("*.md"),
+    *(REPOSITORY / "models").rglob("*.md"),
+]
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse prints help in another form from Python 3.13")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="argparse prints help in another form from Python 3.13"
+)
 def test_no_generated_document_is_stale():
     assert docs.main(["--check"]) == 0, "run: make docs"
 
 
-def test_a_stale_document_is_named(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_stale_document_is_named(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(docs, "DOCUMENTS", {"x.md": lambda: "new"})
     monkeypatch.setattr(docs, "ROOT", tmp_path)
     assert docs.main(["--check"]) == 1
@@ -48,11 +56,15 @@ def test_every_link_leads_somewhere(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_command_and_file_that_a_page_names_is_there(page: Path):
     text = page.read_text()
-    targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    )
     assert set(re.findall(r"`(?:sudo )?make ([a-z0-9-]+)", text)) <= targets
     for module in re.findall(r"python -m (tools[\w.]*\w)", text):
         assert importlib.util.find_spec(module), module
-    for name in re.findall(r"`((?:edge_runtime|tools|tests|examples|systemd|models)/[\w./-]+\w)`", text):
+    for name in re.findall(
+        r"`((?:edge_runtime|tools|tests|examples|systemd|models)/[\w./-]+\w)`", text
+    ):
         assert (REPOSITORY / name).exists(), name
 
 
@@ -66,5 +78,8 @@ def test_every_page_can_be_reached_from_the_readme():
             continue
         seen.add(page)
         if page.suffix == ".md":
-            ahead += [(page.parent / link).resolve() for link in re.findall(r"\]\(([^)#\s]+)", page.read_text())]
+            ahead += [
+                (page.parent / link).resolve()
+                for link in re.findall(r"\]\(([^)#\s]+)", page.read_text())
+            ]
     assert [page.name for page in (REPOSITORY / "docs").glob("*.md") if page not in seen] == []

@@ -32,7 +32,9 @@ def test_a_tree_is_measured_in_the_terms_of_the_table(tmp_path: Path) -> None:
     assert [(length, ways) for _, length, ways in figures.functions] == [(8, 5)]
 
 
-def test_long_files_and_tangled_functions_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_files_and_tangled_functions_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     branches = "".join(f"    if x == {n}:\n        x += 1\n" for n in range(style.HIGH_COMPLEXITY))
     (tmp_path / "tangled.py").write_text(f"def tangled(x):\n{branches}    return x\n")
     (tmp_path / "long.py").write_text("x = 1\n" * (style.LONG_FILE + 1))
@@ -44,7 +46,9 @@ def test_long_files_and_tangled_functions_are_listed(tmp_path: Path, capsys: pyt
     assert "calm" not in out
 
 
-def test_what_cannot_be_measured_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_measured_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert style.main([str(tmp_path)]) == 66
     assert "no Python files there" in capsys.readouterr().err
     (tmp_path / "x.py").write_text("def")

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.bench import builtin_jpeg
 from edge_runtime.camera.decode import decode
+from edge_runtime.commands.bench import builtin_jpeg
 from edge_runtime.errors import DataError
-from edge_runtime.jpeg_bytes import jpeg_size
 from edge_runtime.records import Frame
+from edge_runtime.system.jpeg_bytes import jpeg_size
 
 
 def frame(data: np.ndarray, encoding: str) -> Frame:
@@ -18,16 +18,22 @@ def frame(data: np.ndarray, encoding: str) -> Frame:
 
 
 @pytest.mark.parametrize(
-    ("target", "size"), [((192, 192), (240, 320)), ((300, 300), (480, 640)), ((100, 100), (120, 160))]
+    ("target", "size"),
+    [((192, 192), (240, 320)), ((300, 300), (480, 640)), ((100, 100), (120, 160))],
 )
-def test_a_jpeg_is_decoded_at_the_smallest_size_that_covers_the_target(target: tuple[int, int], size: tuple[int, int]):
+def test_a_jpeg_is_decoded_at_the_smallest_size_that_covers_the_target(
+    target: tuple[int, int], size: tuple[int, int]
+):
     assert decode(frame(builtin_jpeg(), "mjpg"), target).shape == (*size, 3)
 
 
 def test_the_reduced_picture_is_the_same_picture():
     full = cv2.imdecode(builtin_jpeg(), cv2.IMREAD_COLOR)
     half = decode(frame(builtin_jpeg(), "mjpg"), (192, 192))
-    assert np.abs(half.astype(int) - cv2.resize(full, (320, 240), interpolation=cv2.INTER_AREA)).mean() < 2
+    assert (
+        np.abs(half.astype(int) - cv2.resize(full, (320, 240), interpolation=cv2.INTER_AREA)).mean()
+        < 2
+    )
 
 
 @pytest.mark.parametrize("zeros", [1, 20, 63, 64, 10_000])
@@ -61,7 +67,8 @@ def no_size() -> np.ndarray:
 
 @pytest.mark.fault("C6")
 @pytest.mark.parametrize(
-    "broken", [truncated, headless, no_size, lambda: np.zeros(0, np.uint8), lambda: np.zeros(99, np.uint8)]
+    "broken",
+    [truncated, headless, no_size, lambda: np.zeros(0, np.uint8), lambda: np.zeros(99, np.uint8)],
 )
 def test_half_a_picture_is_no_picture(broken):
     with pytest.raises(DataError, match="broken JPEG"):

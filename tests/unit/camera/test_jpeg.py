@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.bench import builtin_jpeg
 from edge_runtime.camera.jpeg import JpegEncoder, standard_huffman_tables, with_huffman_tables
+from edge_runtime.commands.bench import builtin_jpeg
 from edge_runtime.errors import DataError
 from edge_runtime.records import Frame
 
@@ -64,7 +64,9 @@ def test_depth_in_metres_is_as_bright_as_its_farthest_point():
 
 
 def test_wide_frames_are_shrunk_in_proportion():
-    assert pixels(JpegEncoder(max_width=640)(frame(np.zeros((720, 1280, 3), np.uint8), "bgr"))).shape == (360, 640, 3)
+    assert pixels(
+        JpegEncoder(max_width=640)(frame(np.zeros((720, 1280, 3), np.uint8), "bgr"))
+    ).shape == (360, 640, 3)
 
 
 @pytest.mark.parametrize("shape", [(540, 960), (1080, 1920), (967, 1443), (1, 4000)])

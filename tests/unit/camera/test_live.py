@@ -87,7 +87,9 @@ def test_a_camera_that_left_is_opened_again_and_the_log_says_so_calmly(
     source.close()
 
 
-def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(monkeypatch: pytest.MonkeyPatch):
+def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(
+    monkeypatch: pytest.MonkeyPatch,
+):
     waits: list[float] = []
 
     def back_off(_source: LiveSource, seconds: float) -> float:

@@ -32,7 +32,13 @@ def names(root: Path) -> list[str]:
 @pytest.mark.fault("C17")
 def test_what_systems_and_file_servers_keep_beside_pictures_is_not_the_users(tmp_path: Path):
     lay(tmp_path, "b.jpg", "below/a.jpg")
-    lay(tmp_path, "._b.jpg", ".thumbnails/x.png", ".Trash-1000/y.png", "@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg")
+    lay(
+        tmp_path,
+        "._b.jpg",
+        ".thumbnails/x.png",
+        ".Trash-1000/y.png",
+        "@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg",
+    )
     lay(tmp_path, "__MACOSX/._b.jpg", "#recycle/z.png", "Thumbs.db", "below/.hidden.png")
     assert names(tmp_path) == ["b.jpg", "below/a.jpg"]
 
@@ -43,7 +49,9 @@ def test_a_hidden_folder_that_is_asked_for_is_the_users(tmp_path: Path):
 
 
 @pytest.mark.fault("C17")
-def test_a_linked_folder_is_followed_once_and_never_in_a_circle(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_linked_folder_is_followed_once_and_never_in_a_circle(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     lay(root, "b/own.png")
     lay(elsewhere, "far.png", "deep/farther.png")
@@ -92,14 +100,24 @@ def test_a_pipe_with_a_pictures_name_blocks_nothing(
 
 def test_a_pipe_with_a_videos_name_blocks_nothing(tiny_bundle: Path, tmp_path: Path):
     os.mkfifo(tmp_path / "x.mp4")
-    command = [*EDGE_LABEL, "--camera", str(tmp_path / "x.mp4"), "--bundle", str(tiny_bundle), "--labels", "colours"]
+    command = [
+        *EDGE_LABEL,
+        "--camera",
+        str(tmp_path / "x.mp4"),
+        "--bundle",
+        str(tiny_bundle),
+        "--labels",
+        "colours",
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 65
     assert "is a pipe, a socket or a device" in done.stderr
 
 
 @pytest.mark.fault("C17")
-def test_formats_that_opencv_does_not_read_are_named_with_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_formats_that_opencv_does_not_read_are_named_with_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     lay(tmp_path, "a.jpg", "b.heic", "c.HEIC", "d/e.heic", "f.cr2", "notes.txt")
     with caplog.at_level(logging.WARNING):
         assert names(tmp_path) == ["a.jpg"]
@@ -145,7 +163,9 @@ def test_folders_that_may_not_be_read_are_said(tmp_path: Path):
         "if os.getuid() == 0: os.setuid(65534)\n"
         "print(len(pictures_below(pathlib.Path('.'))))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, cwd=REPOSITORY
+    )
     (root / "closed").chmod(0o755)
     assert done.stdout.strip() == "1", done.stderr
     assert "left out: 1 folders that cannot be read (Permission denied)" in done.stderr

@@ -52,7 +52,9 @@ def test_every_frame_of_a_video_comes_once_in_order(video: Path):
     assert source.ended
 
 
-def test_a_video_that_is_cut_off_says_how_much_of_it_was_there(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_video_that_is_cut_off_says_how_much_of_it_was_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     path, rng = tmp_path / "noise.avi", np.random.default_rng(0)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 24, (320, 240))
     for _ in range(12):
@@ -71,7 +73,9 @@ def test_half_a_jpeg_is_passed_over_and_what_stands_around_a_whole_one_does_not_
 ):
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
-    thumbnail = b"\xff\xe1" + (2 + len(jpeg)).to_bytes(2, "big") + jpeg  # a whole JPEG among the headers
+    thumbnail = (
+        b"\xff\xe1" + (2 + len(jpeg)).to_bytes(2, "big") + jpeg
+    )  # a whole JPEG among the headers
     whole, half = jpeg[:2] + thumbnail + jpeg[2:], jpeg[:2] + thumbnail + jpeg[2 : len(jpeg) // 2]
     (tmp_path / "a.jpg").write_bytes(half)
     (tmp_path / "b.jpg").write_bytes(whole + b"a phone's own data")
@@ -96,7 +100,14 @@ def test_loop_starts_again(video: Path):
             "http://x.avi",
             "folder: with/v.avi",
         ),
-        *("%03d.avi", "-x.avi", "a?b#c&d%20.avi", "subfile,,start,0,end,9,,:v.avi", "[a-z]*.avi", " v.avi"),
+        *(
+            "%03d.avi",
+            "-x.avi",
+            "a?b#c&d%20.avi",
+            "subfile,,start,0,end,9,,:v.avi",
+            "[a-z]*.avi",
+            " v.avi",
+        ),
     ],
 )
 @pytest.mark.parametrize("absolute", [False, True])
@@ -112,19 +123,39 @@ def test_a_videos_name_is_never_taken_for_a_protocol_a_pattern_or_an_option(
 
 
 @pytest.mark.fault("C12")
-@pytest.mark.parametrize("name", ["02:30:00.png", "%03d.png", "-x.png", "concat:x.png", "[a]*.png", "a: b/c.png"])
+@pytest.mark.parametrize(
+    "name", ["02:30:00.png", "%03d.png", "-x.png", "concat:x.png", "[a]*.png", "a: b/c.png"]
+)
 def test_a_pictures_name_is_never_taken_for_a_protocol_a_pattern_or_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_bytes(cv2.imencode(".png", np.zeros((40, 50, 3), np.uint8))[1].tobytes())
+    (tmp_path / name).write_bytes(
+        cv2.imencode(".png", np.zeros((40, 50, 3), np.uint8))[1].tobytes()
+    )
     monkeypatch.chdir(tmp_path)
     for source in (name, str(tmp_path / name), "."):
         assert len(frames(open_source(CameraConfig(source=source)))) == 1
 
 
-JPEGS = [cv2.imencode(".jpg", np.full((48, 64, 3), 20 * shade, np.uint8))[1].tobytes() for shade in range(12)]
-UNEVEN = [0, 17, 50, 91, 251, 252, 300, 420, 1020, 1053, 1086, 1500]  # milliseconds, as a phone in bad light
+JPEGS = [
+    cv2.imencode(".jpg", np.full((48, 64, 3), 20 * shade, np.uint8))[1].tobytes()
+    for shade in range(12)
+]
+UNEVEN = [
+    0,
+    17,
+    50,
+    91,
+    251,
+    252,
+    300,
+    420,
+    1020,
+    1053,
+    1086,
+    1500,
+]  # milliseconds, as a phone in bad light
 
 
 def uneven(path: Path, times: list[int] = UNEVEN) -> Path:
@@ -134,7 +165,9 @@ def uneven(path: Path, times: list[int] = UNEVEN) -> Path:
 
 
 @pytest.mark.fault("C13")
-def test_frames_have_the_times_that_the_recording_gives_them(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_frames_have_the_times_that_the_recording_gives_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     path = uneven(tmp_path / "v.mkv")
     assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == 1000
     found = frames(VideoFile(path, CameraConfig()))
@@ -154,7 +187,9 @@ def test_realtime_takes_as_long_as_the_recording(tmp_path: Path):
 
 @pytest.mark.fault("C13")
 def test_a_wait_for_the_next_frame_is_no_longer_than_asked(tmp_path: Path):
-    source = VideoFile(uneven(tmp_path / "v.mkv", [*range(11), 40_000]), CameraConfig(realtime=True))
+    source = VideoFile(
+        uneven(tmp_path / "v.mkv", [*range(11), 40_000]), CameraConfig(realtime=True)
+    )
     for _ in range(11):
         assert source.read(10) is not None
     start = time.monotonic()
@@ -177,7 +212,9 @@ def test_times_that_go_back_or_leap_are_replaced_by_the_rate(tmp_path: Path):
 
 @pytest.mark.fault("C13")
 @pytest.mark.parametrize("kind", ["even", "uneven"])
-def test_a_loop_goes_on_in_time_also_where_a_recording_has_no_index(video: Path, tmp_path: Path, kind: str):
+def test_a_loop_goes_on_in_time_also_where_a_recording_has_no_index(
+    video: Path, tmp_path: Path, kind: str
+):
     path = video if kind == "even" else uneven(tmp_path / "v.mkv")
     source = VideoFile(path, CameraConfig(loop=True))
     found = [source.read(0) for _ in range(26)]
@@ -194,8 +231,19 @@ def test_a_webm_that_really_has_no_even_rate_keeps_its_times(tmp_path: Path):
     ffmpeg = need("ffmpeg", "ffmpeg")
     path = tmp_path / "v.webm"
     choose = "select='lt(mod(n,30),6)+eq(mod(n,30),20)'"
-    clip = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=30:duration=4", "-vf", choose, "-vsync", "vfr"]
-    subprocess.run([ffmpeg, "-v", "error", *clip, "-c:v", "libvpx", str(path)], check=True, timeout=60)
+    clip = [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=64x48:rate=30:duration=4",
+        "-vf",
+        choose,
+        "-vsync",
+        "vfr",
+    ]
+    subprocess.run(
+        [ffmpeg, "-v", "error", *clip, "-c:v", "libvpx", str(path)], check=True, timeout=60
+    )
     found = frames(VideoFile(path, CameraConfig()))
     expected = [n / 30 for n in range(120) if n % 30 < 6 or n % 30 == 20]
     assert [f.video_s for f in found] == pytest.approx(expected, abs=0.002)
@@ -218,7 +266,9 @@ def test_pictures_come_sorted_with_their_names(tmp_path: Path):
     assert [f.file for f in frames(PictureFolder(tmp_path, CameraConfig()))] == ["a/z.jpg", "b.png"]
 
 
-def test_a_broken_picture_is_logged_counted_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_broken_picture_is_logged_counted_and_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     (tmp_path / "a.png").write_bytes(b"not a picture")
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 50, 3), np.uint8))
     source = PictureFolder(tmp_path, CameraConfig())
@@ -228,7 +278,9 @@ def test_a_broken_picture_is_logged_counted_and_passed_over(tmp_path: Path, capl
     assert "a.png: not a picture" in caplog.text
 
 
-def test_a_broken_picture_is_named_once_however_often_a_loop_comes_by(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_broken_picture_is_named_once_however_often_a_loop_comes_by(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     (tmp_path / "a.png").write_bytes(b"not a picture")
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 50, 3), np.uint8))
     source = PictureFolder(tmp_path, CameraConfig(loop=True))
@@ -236,7 +288,9 @@ def test_a_broken_picture_is_named_once_however_often_a_loop_comes_by(tmp_path: 
     assert caplog.text.count("a.png") == 1
 
 
-def test_a_name_that_is_not_utf8_is_passed_over_and_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_name_that_is_not_utf8_is_passed_over_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """OpenCV 5 crashes on such a name."""
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 50, 3), np.uint8))
     os.link(tmp_path / "a.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
@@ -255,7 +309,9 @@ def test_a_picture_bomb_is_refused_before_it_is_decoded(tmp_path: Path):
     import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 9_000, 9_000, 1, 0, 0, 0, 0)  # one bit a pixel
     bomb = (
@@ -268,7 +324,9 @@ def test_a_picture_bomb_is_refused_before_it_is_decoded(tmp_path: Path):
     # In a process of its own: OpenCV reads its limit when it loads, and these tests have loaded it already.
     code = "import sys, pathlib; from edge_runtime.camera.replay import *; read_picture(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(tmp_path / "bomb.png")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=60
+    )
     assert "DataError" in done.stderr
     assert "over 64 megapixels" in done.stderr
 
@@ -303,14 +361,18 @@ def test_input_that_cannot_be_read_is_one_line(
         ("metres.tiff", np.full((40, 50), 1.5, np.float32), "f32", "float32"),
     ],
 )
-def test_infrared_and_depth_keep_their_bits(tmp_path: Path, name: str, pixels: np.ndarray, encoding: str, dtype: str):
+def test_infrared_and_depth_keep_their_bits(
+    tmp_path: Path, name: str, pixels: np.ndarray, encoding: str, dtype: str
+):
     cv2.imwrite(str(tmp_path / name), pixels)
     (frame,) = frames(PictureFolder(tmp_path, CameraConfig()))
     assert (frame.encoding, frame.data.dtype) == (encoding, dtype)
     assert frame.data.flat[0] == (7 if dtype == "uint8" else pixels.flat[0])
 
 
-def test_pixels_that_are_no_picture_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_pixels_that_are_no_picture_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     cv2.imwrite(str(tmp_path / "a.tiff"), np.full((40, 50), -3, np.int16))
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 50), np.uint8))
     with caplog.at_level(logging.WARNING):

@@ -43,7 +43,9 @@ def camera(path: str = "/dev/null", **config: object) -> V4l2Camera:
         (errno.EIO, "no_device", "cannot open"),
     ],
 )
-def test_every_refusal_of_the_kernel_has_its_state(monkeypatch: pytest.MonkeyPatch, code: int, state: str, says: str):
+def test_every_refusal_of_the_kernel_has_its_state(
+    monkeypatch: pytest.MonkeyPatch, code: int, state: str, says: str
+):
     def refuse(*_args: object) -> int:
         raise OSError(code, os.strerror(code))
 
@@ -71,7 +73,9 @@ def holder(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     node.touch()
     code = f"import sys; f = open({str(node)!r}); print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield node, process
@@ -79,7 +83,9 @@ def holder(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
 
 
 @pytest.mark.fault("C11")
-def test_a_busy_camera_names_who_holds_it(driver: Driver, holder: tuple[Path, subprocess.Popen[str]]):
+def test_a_busy_camera_names_who_holds_it(
+    driver: Driver, holder: tuple[Path, subprocess.Popen[str]]
+):
     driver.busy = True
     node, process = holder
     with pytest.raises(DeviceError, match=rf"in use by \S+ \(pid {process.pid}\)") as error:
@@ -88,14 +94,18 @@ def test_a_busy_camera_names_who_holds_it(driver: Driver, holder: tuple[Path, su
 
 
 @pytest.mark.fault("C7")
-def test_what_was_asked_and_what_was_got_are_both_logged(driver: Driver, caplog: pytest.LogCaptureFixture):
+def test_what_was_asked_and_what_was_got_are_both_logged(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+):
     driver.takes, driver.now, driver.size = [], "BGR3", (320, 240)
     with caplog.at_level(logging.INFO):
         camera(width=1280, height=720)
     assert "asked for MJPG/YUYV 1280x720 at 30 FPS, got BGR3 320x240 at 30 FPS" in caplog.text
 
 
-@pytest.mark.parametrize(("takes", "encoding"), [(["MJPG"], "mjpg"), (["YUYV"], "yuyv"), ([], "bgr")])
+@pytest.mark.parametrize(
+    ("takes", "encoding"), [(["MJPG"], "mjpg"), (["YUYV"], "yuyv"), ([], "bgr")]
+)
 def test_the_format_is_what_the_driver_reads_back(driver: Driver, takes: list[str], encoding: str):
     driver.takes = takes
     shapes = {"mjpg": (1, 5000), "yuyv": (480, 640, 2), "bgr": (480, 640, 3)}
@@ -107,7 +117,11 @@ def test_the_format_is_what_the_driver_reads_back(driver: Driver, takes: list[st
     ("fourcc", "delivered", "encoding"),
     [
         ("Y16 ", np.arange(480 * 640, dtype=np.uint32).astype(np.uint16).reshape(480, 640), "y16"),
-        ("Y16 ", np.arange(480 * 640, dtype=np.uint32).astype(np.uint16).view(np.uint8).reshape(1, -1), "y16"),
+        (
+            "Y16 ",
+            np.arange(480 * 640, dtype=np.uint32).astype(np.uint16).view(np.uint8).reshape(1, -1),
+            "y16",
+        ),
         ("GREY", np.arange(480 * 640).astype(np.uint8).reshape(1, -1), "grey"),
     ],
 )
@@ -122,7 +136,9 @@ def test_a_camera_of_one_channel_is_read_with_all_its_bits(
 
 @pytest.mark.fault("C2", "C4")
 @pytest.mark.parametrize("answer", [(False, None), (True, None), (True, np.empty(0, np.uint8))])
-def test_a_read_that_succeeds_with_nothing_is_no_frame(driver: Driver, answer: tuple[bool, np.ndarray | None]):
+def test_a_read_that_succeeds_with_nothing_is_no_frame(
+    driver: Driver, answer: tuple[bool, np.ndarray | None]
+):
     driver.answers = [answer]
     with pytest.raises(DeviceError, match="no picture") as error:
         camera().grab()
@@ -147,7 +163,9 @@ def test_formats_and_sizes_come_from_the_kernel(driver: Driver):
 
 
 @pytest.mark.fault("C8")
-def test_a_camera_that_returns_under_another_number_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_camera_that_returns_under_another_number_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The by-id link is remembered even when the configuration says /dev/video0."""
     by_id = tmp_path / "by-id"
     by_id.mkdir()

@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import BundleError, EdgeLabelError, NoInputError
-from edge_runtime.model.bundle import DEFAULT_STORE, find_bundle, load_bundle, read_verified, version_tuple
+from edge_runtime.model.bundle import (
+    DEFAULT_STORE,
+    find_bundle,
+    load_bundle,
+    read_verified,
+    version_tuple,
+)
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels import TextBank
+from edge_runtime.model.labels.labels import TextBank
 from edge_runtime.model.onnx_bytes import refuse_external_data
-from edge_runtime.model.text_encoder import find_text_encoder
+from edge_runtime.model.text.encoder import find_text_encoder
 from tests.tiny import encoder_onnx, npy_bytes, text_rows, write_tiny_bundle
 
 
@@ -41,7 +47,9 @@ def test_a_good_bundle_is_used(tiny_bundle: Path):
 
 
 @pytest.mark.fault("M2")
-@pytest.mark.parametrize("name", ["encoder.onnx", "text_bank.npy", "text_bank.json", "labels/colours.yaml"])
+@pytest.mark.parametrize(
+    "name", ["encoder.onnx", "text_bank.npy", "text_bank.json", "labels/colours.yaml"]
+)
 def test_one_flipped_bit_anywhere_is_found(tiny_bundle: Path, name: str):
     data = bytearray((tiny_bundle / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -49,7 +57,9 @@ def test_one_flipped_bit_anywhere_is_found(tiny_bundle: Path, name: str):
     assert "altered" in refusal(tiny_bundle)
 
 
-@pytest.mark.parametrize("name", ["encoder.onnx", "text_bank.npy", "text_bank.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["encoder.onnx", "text_bank.npy", "text_bank.json", "manifest.json"]
+)
 def test_a_missing_file_is_named(tiny_bundle: Path, name: str):
     (tiny_bundle / name).unlink()
     assert f"{name}: missing" in refusal(tiny_bundle)
@@ -72,8 +82,14 @@ def test_a_truncated_file_is_told_by_its_size(tiny_bundle: Path, name: str):
         ({"encoder__dot__onnx": encoder_onnx()[:200]}, "encoder.onnx"),
         ({"encoder__dot__onnx": encoder_onnx(shape=(1, 64, 64, 3))}, "the manifest promises"),
         ({"encoder__dot__onnx": encoder_onnx(dim=8)}, "the manifest promises"),
-        ({"encoder__dot__onnx": encoder_onnx(space="other/clip")}, "parts of two bundles are mixed"),
-        ({"encoder__dot__onnx": encoder_onnx(external="../secrets")}, "weights live in another file"),
+        (
+            {"encoder__dot__onnx": encoder_onnx(space="other/clip")},
+            "parts of two bundles are mixed",
+        ),
+        (
+            {"encoder__dot__onnx": encoder_onnx(external="../secrets")},
+            "weights live in another file",
+        ),
         ({"text_bank__dot__npy": npy_bytes(text_rows()[:3])}, "6 names for rows of shape (3, 16)"),
         ({"text_bank__dot__npy": npy_bytes(np.eye(6, 8, dtype=np.float16))}, "dimension 16"),
         ({"text_bank__dot__json": b"{}"}, "not a text bank"),
@@ -81,7 +97,12 @@ def test_a_truncated_file_is_told_by_its_size(tiny_bundle: Path, name: str):
         (
             {
                 "text_bank__dot__json": json.dumps(
-                    {"schema": "edge-label-bank/1", "text_space": "other", "names": [], "approximate": []}
+                    {
+                        "schema": "edge-label-bank/1",
+                        "text_space": "other",
+                        "names": [],
+                        "approximate": [],
+                    }
                 ).encode()
             },
             "parts of two bundles are mixed",
@@ -108,12 +129,21 @@ def test_a_part_that_does_not_fit_is_refused(tmp_path: Path, files: dict[str, by
         ({"minimum_runtime": "9" * 5000}, "manifest.json"),
     ],
 )
-def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, object], says: str):
+def test_a_manifest_that_makes_no_sense_is_refused(
+    tmp_path: Path, change: dict[str, object], says: str
+):
     assert says in refusal(write_tiny_bundle(tmp_path / "b", manifest=change))
 
 
 @pytest.mark.parametrize(
-    "spec", [{"layout": "HWC"}, {"dtype": "float32"}, {"resize": "?"}, {"size": [9, 9]}, {"modalities": ["x"]}]
+    "spec",
+    [
+        {"layout": "HWC"},
+        {"dtype": "float32"},
+        {"resize": "?"},
+        {"size": [9, 9]},
+        {"modalities": ["x"]},
+    ],
 )
 def test_an_input_the_runtime_cannot_make_is_refused(tiny_bundle: Path, spec: dict[str, object]):
     manifest = json.loads((tiny_bundle / "manifest.json").read_text())
@@ -130,7 +160,9 @@ def test_a_link_out_of_the_bundle_is_refused(tiny_bundle: Path, tmp_path: Path):
     assert "leads out" in refusal(tiny_bundle)
 
 
-def test_the_bundle_is_found_where_it_is_said_to_be(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_bundle_is_found_where_it_is_said_to_be(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     assert find_bundle(str(tiny_bundle)) == tiny_bundle
     monkeypatch.setenv("EDGE_LABEL_BUNDLE", str(tiny_bundle))
     assert find_bundle() == tiny_bundle
@@ -140,7 +172,9 @@ def test_the_bundle_is_found_where_it_is_said_to_be(tiny_bundle: Path, monkeypat
         load_bundle(tmp_path / "none")
 
 
-def test_a_store_that_is_closed_to_this_user_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_store_that_is_closed_to_this_user_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """/var/lib/edge-label belongs to the service alone; everybody else's commands must go on."""
     real = Path.stat
 
@@ -179,7 +213,9 @@ def write_models(folder: Path) -> None:
 
 
 @pytest.mark.fault("P15")
-def test_a_folder_that_is_no_checkout_of_ours_gives_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_is_no_checkout_of_ours_gives_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Who stands in a stranger's folder, a stick say, must not run the model that lies in it."""
     monkeypatch.delenv("EDGE_LABEL_BUNDLE", raising=False)
     monkeypatch.delenv("EDGE_LABEL_TEXT_ENCODER", raising=False)

@@ -23,8 +23,16 @@ FLOAT = np.zeros((8, 8), np.float32)
 
 
 def manifest(tmp_path: Path, *modalities: str) -> Manifest:
-    spec = {"name": "pixels", "layout": "NHWC", "dtype": "uint8", "size": [32, 32], "resize": "squash"}
-    return load_bundle(write_tiny_bundle(tmp_path / "b", {"input": {**spec, "modalities": modalities}})).manifest
+    spec = {
+        "name": "pixels",
+        "layout": "NHWC",
+        "dtype": "uint8",
+        "size": [32, 32],
+        "resize": "squash",
+    }
+    return load_bundle(
+        write_tiny_bundle(tmp_path / "b", {"input": {**spec, "modalities": modalities}})
+    ).manifest
 
 
 def ramp() -> np.ndarray:
@@ -68,7 +76,9 @@ def test_near_is_dark_and_far_is_bright():
 
 def test_float_metres_give_the_same_picture_as_millimetres():
     for kind in (np.float32, np.float64):
-        np.testing.assert_array_equal(grey_levels(ramp().astype(kind) / 1000, "depth"), grey_levels(ramp(), "depth"))
+        np.testing.assert_array_equal(
+            grey_levels(ramp().astype(kind) / 1000, "depth"), grey_levels(ramp(), "depth")
+        )
 
 
 def test_float_nonsense_is_no_reading():
@@ -95,7 +105,9 @@ def test_one_hot_pixel_does_not_take_the_contrast_of_the_rest():
 
 def test_infrared_of_8_and_of_16_bits_look_alike():
     eight = np.random.default_rng(0).integers(40, 200, (48, 64), np.uint8)
-    np.testing.assert_array_equal(grey_levels(eight, "ir"), grey_levels(eight.astype(np.uint16) * 64, "ir"))
+    np.testing.assert_array_equal(
+        grey_levels(eight, "ir"), grey_levels(eight.astype(np.uint16) * 64, "ir")
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,15 +144,27 @@ def test_any_depth_at_all_gives_a_picture(depth: np.ndarray):
         (FLOAT, ("rgb", "depth"), "depth"),
     ],
 )
-def test_auto_goes_by_channels_and_dtype(tmp_path: Path, pixels: np.ndarray, modalities: tuple[str, ...], found: str):
+def test_auto_goes_by_channels_and_dtype(
+    tmp_path: Path, pixels: np.ndarray, modalities: tuple[str, ...], found: str
+):
     assert resolve("auto", pixels, manifest(tmp_path, *modalities)) == found
 
 
 @pytest.mark.parametrize(
     ("pixels", "wanted", "modalities", "says"),
     [
-        (DEEP, "auto", ("rgb",), "16-bit frames are depth, bundle tiny-1.0.0 was trained for rgb only"),
-        (COLOUR, "auto", ("ir",), "8-bit colour frames are rgb, bundle tiny-1.0.0 was trained for ir only"),
+        (
+            DEEP,
+            "auto",
+            ("rgb",),
+            "16-bit frames are depth, bundle tiny-1.0.0 was trained for rgb only",
+        ),
+        (
+            COLOUR,
+            "auto",
+            ("ir",),
+            "8-bit colour frames are rgb, bundle tiny-1.0.0 was trained for ir only",
+        ),
         (
             COLOUR,
             "depth",
@@ -161,7 +185,9 @@ def test_frames_that_cannot_be_what_is_wanted_are_refused(
 
 def test_a_bundle_refuses_a_modality_it_was_not_trained_for(tmp_path: Path):
     rgb_only = manifest(tmp_path, "rgb")
-    with pytest.raises(ConfigError, match=r"--modality ir, bundle tiny-1.0.0 was trained for rgb only") as error:
+    with pytest.raises(
+        ConfigError, match=r"--modality ir, bundle tiny-1.0.0 was trained for rgb only"
+    ) as error:
         check_trained("ir", rgb_only)
     assert error.value.exit_code == 78
     check_trained("auto", rgb_only)

@@ -53,7 +53,10 @@ def header(shape: tuple[int, ...], descr: str = "<f2") -> bytes:
     ],
 )
 def test_anything_else_is_refused_in_one_line(data: bytes, says: str):
-    with pytest.raises(BundleError) as error, warnings.catch_warnings(action="always", record=True) as warned:
+    with (
+        pytest.raises(BundleError) as error,
+        warnings.catch_warnings(action="always", record=True) as warned,
+    ):
         read_embeddings(data, "bank.npy")
     assert warned == [], "one line, and no warning of a library before it"
     assert says in str(error.value)

@@ -16,7 +16,13 @@ PHOTOGRAPH = Path(importlib.util.find_spec("skimage").origin).parent / "data" / 
 
 
 def spec(**changes: object) -> InputSpec:
-    values = {"name": "x", "layout": "NHWC", "size": (192, 192), "resize": "squash", "modalities": ("rgb",)}
+    values = {
+        "name": "x",
+        "layout": "NHWC",
+        "size": (192, 192),
+        "resize": "squash",
+        "modalities": ("rgb",),
+    }
     return InputSpec(**{**values, **changes})  # type: ignore[arg-type]
 
 

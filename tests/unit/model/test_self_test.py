@@ -35,7 +35,9 @@ def test_a_bundle_that_crashes_its_process_is_refused(
         self_test_in_child(tiny_bundle)
 
 
-def test_a_bundle_that_never_answers_is_refused(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_bundle_that_never_answers_is_refused(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     instead_of_python(tmp_path, monkeypatch, "exec sleep 100")
     monkeypatch.setattr(module, "WALL_S", 0.2)
     with pytest.raises(BundleError, match=r"more than 0\.2 s"):

@@ -48,7 +48,9 @@ def test_a_stalled_sink_loses_the_oldest_records_and_counts_them():
     thread.close()
     assert sink.got[-4:] == [16, 17, 18, 19]
     assert len(sink.got) + thread.lost == 20
-    assert thread.lost >= 15  # four are queued and one is held; a queue without bounds would lose nothing
+    assert (
+        thread.lost >= 15
+    )  # four are queued and one is held; a queue without bounds would lose nothing
     assert sink.closed
 
 
@@ -62,7 +64,9 @@ def test_files_lose_nothing():
     assert sink.got == list(range(50))
 
 
-def test_a_failing_sink_is_logged_once_and_recovers(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_a_failing_sink_is_logged_once_and_recovers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(base, "SETTLED_S", 0.0)
     sink = Held(fail=3)
     sink.gate.set()
@@ -131,7 +135,9 @@ def test_only_sinks_that_want_pictures_hold_them(pictures: bool):
     sink = Held()
     thread = SinkThread(sink, lossless=False, pictures=pictures)
     thread.put(record(), frame)
-    wait_until(thread._queue.empty)  # the sink holds one, and takes no other while the queue is looked at
+    wait_until(
+        thread._queue.empty
+    )  # the sink holds one, and takes no other while the queue is looked at
     for seq in range(300):
         thread.put(LabelledFrame(record(seq=seq), frame))
     held = [item[0].frame for item in thread._queue.queue if item]

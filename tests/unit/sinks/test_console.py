@@ -29,7 +29,9 @@ def test_the_line_says_what_is_on_or_why_nothing_is():
     assert live_line(away).endswith("MB  no picture, camera no device")
 
 
-def test_a_person_gets_one_line_rewritten_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch):
+def test_a_person_gets_one_line_rewritten_at_most_ten_times_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+):
     screen, clock = io.StringIO(), iter(i / 100 for i in range(100))
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
@@ -44,8 +46,20 @@ def test_a_person_gets_one_line_rewritten_at_most_ten_times_a_second(monkeypatch
 def test_a_log_line_takes_the_place_of_the_live_line(tiny_bundle: Path):
     """On a real terminal; in a file there is nothing to clear."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "edge_runtime", "--camera", "demo", "--bundle", tiny_bundle, "--labels", "colours"]
-    with subprocess.Popen([*command, "--frames", "5"], stdout=theirs, stderr=theirs, cwd=REPOSITORY) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "edge_runtime",
+        "--camera",
+        "demo",
+        "--bundle",
+        tiny_bundle,
+        "--labels",
+        "colours",
+    ]
+    with subprocess.Popen(
+        [*command, "--frames", "5"], stdout=theirs, stderr=theirs, cwd=REPOSITORY
+    ) as process:
         os.close(theirs)
         screen = b""
         try:
@@ -61,8 +75,20 @@ def test_a_log_line_takes_the_place_of_the_live_line(tiny_bundle: Path):
 def test_a_run_ends_with_its_terminal(tiny_bundle: Path):
     """Else it would hold the camera for nobody."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "edge_runtime", "--camera", "demo", "--bundle", tiny_bundle, "--labels", "colours"]
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, cwd=REPOSITORY) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "edge_runtime",
+        "--camera",
+        "demo",
+        "--bundle",
+        tiny_bundle,
+        "--labels",
+        "colours",
+    ]
+    with subprocess.Popen(
+        command, stdout=theirs, stderr=subprocess.PIPE, cwd=REPOSITORY
+    ) as process:
         os.close(theirs)
         assert os.read(ours, 1)
         os.close(ours)

@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.digest import sha256_hex
 from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import Bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels import TextBank, compile_labels, load_label_set
+from edge_runtime.model.labels.labels import TextBank, compile_labels, load_label_set
+from edge_runtime.system.digest import sha256_hex
+from edge_runtime.system.files import write_atomically
 
 
 def read_json(path: Path, needed_by: str) -> Any:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.model.labels import BANK_SCHEMA, parse_label_set
-from edge_runtime.model.phrases import PhraseIndex, bare, normalise
-from edge_runtime.strict_yaml import read_text
+from edge_runtime.model.labels.labels import BANK_SCHEMA, parse_label_set
+from edge_runtime.model.labels.phrases import PhraseIndex, bare, normalise
+from edge_runtime.system.strict_yaml import read_text
 from tools.factory.teachers.teacher import CLIP_B32, Teacher, unit
 from tools.factory.text.sentence_map import (
     DEFAULT_WEIGHTS,

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import Bundle, load_bundle
+from edge_runtime.system.files import write_atomically
 from tools.factory.bundling.files import update_bundle
 from tools.factory.calibration.fits import PRECISION, Task, fit_scale, threshold_for
 from tools.factory.calibration.tasks import evaluation_tasks, held_out_tasks, known_against_unknown

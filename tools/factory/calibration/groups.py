@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.model.labels import CompiledLabels, LabelSet
+from edge_runtime.model.labels.labels import CompiledLabels, LabelSet
 from tools.factory.calibration.fits import (
     PRECISION,
     Floats,

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import DataError, NoInputError, UsageError
-from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
-from edge_runtime.model.labels import (
+from edge_runtime.model.labels.labels import (
     CompiledLabels,
     LabelSet,
     TextBank,
@@ -19,7 +18,8 @@ from edge_runtime.model.labels import (
     load_label_set,
     with_built_rows,
 )
-from edge_runtime.model.phrase_rows import PhraseRows, rows_path
+from edge_runtime.model.labels.phrase_rows import PhraseRows, rows_path
+from edge_runtime.system.files import write_atomically
 from tools.factory.calibration.groups import (
     Calibration,
     fit_group,

@@ -13,7 +13,12 @@ from tqdm import tqdm
 from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.model.bundle import Bundle, load_bundle
-from edge_runtime.model.labels import CompiledLabels, TextBank, compile_labels, parse_label_set
+from edge_runtime.model.labels.labels import (
+    CompiledLabels,
+    TextBank,
+    compile_labels,
+    parse_label_set,
+)
 from tools.factory.bundling.files import update_bundle
 from tools.factory.calibration.groups import Calibration, fit_group, with_groups
 from tools.factory.calibration.label_file import to_yaml

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

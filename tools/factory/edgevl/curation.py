@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.model.labels import parse_label_set
-from edge_runtime.strict_yaml import read_text
+from edge_runtime.model.labels.labels import parse_label_set
+from edge_runtime.system.strict_yaml import read_text
 from tools.factory.data.pictures import decode
 from tools.factory.data.samples import SUFFIXES
 from tools.factory.teachers.teacher import Teacher, unit

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from edge_runtime.errors import DataError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.data.pictures import preprocessor, show
 from tools.factory.data.pseudo_infrared import pseudo_infrared
 from tools.factory.data.samples import scan

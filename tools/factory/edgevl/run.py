@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.edgevl.pairs import VIEWS, JudgedPairs
 from tools.factory.edgevl.recipe import EdgeVLRecipe
 from tools.factory.edgevl.report import Figure, Row, edgevl_table

@@ -13,10 +13,10 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.files import write_atomically
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.preprocess import Preprocessor
+from edge_runtime.system.files import write_atomically
 
 KEY_BYTES = 16
 SAVED_EVERY = 500  # new pictures; an interrupted command then loses little

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.data.samples import scan
 from tools.factory.int8.export import Deployed
 from tools.factory.int8.parity import Inputs, cosines, run_all

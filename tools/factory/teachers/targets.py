@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import ConfigError, DataError, NoInputError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.data.arrays import write_array
 from tools.factory.data.augment import VIEW, geometry_of, stack_views, whole_picture
 from tools.factory.data.pictures import PictureCache

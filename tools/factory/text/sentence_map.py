@@ -1,7 +1,7 @@
 """Any English phrase -> an approximate CLIP ViT-B/32 text embedding, offline.
 
 A sentence encoder (all-MiniLM-L6-v2) and a kernel ridge regression
-(edge_runtime/model/phrase_map.py) onto the genuine CLIP text rows of ``clip_vitb32_text_bank``. The
+(edge_runtime/model/text/phrase_map.py) onto the genuine CLIP text rows of ``clip_vitb32_text_bank``. The
 rows were encoded as "a {name}"; phrases are brought to that form first (:func:`as_prompt`), so that
 they land where the rows are.
 
@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.model.phrase_map import Kernel, PhraseMap
-from edge_runtime.model.phrases import bare, normalise
+from edge_runtime.model.labels.phrases import bare, normalise
+from edge_runtime.model.text.phrase_map import Kernel, PhraseMap
 
 DEFAULT_WEIGHTS = Path("../shared/weights")
 HELD_OUT = 400

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edge_runtime.errors import DataError, NoInputError, first_line
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 
 SCHEMA = "edge-label-checkpoint/1"
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from edge_runtime.errors import UsageError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.recipe import Recipe
 from tools.factory.students.student import Student, build_student
 from tools.factory.teachers.teacher import Teacher

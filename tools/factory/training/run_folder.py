@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_runtime.errors import DataError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.recipe import Recipe, load_recipe
 from tools.factory.students.mobilenet import Conv
 from tools.factory.students.student import Student, build_student

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.data.arrays import write_array
 from tools.factory.data.augment import stack_views
 from tools.factory.data.pictures import PictureCache

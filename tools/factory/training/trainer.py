@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from edge_runtime.errors import ConfigError, StuckError
-from edge_runtime.files import write_atomically
+from edge_runtime.system.files import write_atomically
 from tools.factory.students.mobilenet import Conv, insert_batch_norm
 from tools.factory.students.student import Student, to_pixels
 from tools.factory.training.batches import Batch, Batches, prefetch

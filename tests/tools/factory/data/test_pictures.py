@@ -22,7 +22,12 @@ from tools.factory.recipe import InputRecipe, SourceRecipe
 SPEC = InputRecipe(size=16, cache_size=16)
 
 
-def png(colour: tuple[int, int, int], size: tuple[int, int] = (20, 10), kind: str = "PNG", **options: object) -> bytes:
+def png(
+    colour: tuple[int, int, int],
+    size: tuple[int, int] = (20, 10),
+    kind: str = "PNG",
+    **options: object,
+) -> bytes:
     """An encoded picture of one colour."""
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, kind, **options)
@@ -33,11 +38,15 @@ def bomb(side: int) -> bytes:
     """A PNG that says it is side x side pixels; a few kilobytes."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+        return (
+            len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+        )
 
     header = side.to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
     body = zlib.compress(b"\0" * 100_000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture
@@ -64,8 +73,14 @@ def test_a_folder_gives_labels_and_texts(folder: Path) -> None:
 def test_broken_pictures_are_listed_and_the_good_ones_keep_their_rows(folder: Path) -> None:
     samples = scan((SourceRecipe("s", "set", label="folder"),), folder)
     cache = cache_pictures(samples, SPEC, folder / "cache", quiet=True)
-    assert sorted(key for key, _ in cache.broken) == ["s/red/bomb.png", "s/red/cut.jpg", "s/red/empty.png"]
-    assert dict(cache.broken)["s/red/bomb.png"] == "9000 x 9000 pixels, more than 50 million: refused"
+    assert sorted(key for key, _ in cache.broken) == [
+        "s/red/bomb.png",
+        "s/red/cut.jpg",
+        "s/red/empty.png",
+    ]
+    assert (
+        dict(cache.broken)["s/red/bomb.png"] == "9000 x 9000 pixels, more than 50 million: refused"
+    )
     assert cache.pictures.shape == (3, 16, 16, 3)
     for sample, picture in zip(cache.samples, cache.pictures, strict=True):
         blue = "blue" in sample.key
@@ -75,7 +90,9 @@ def test_broken_pictures_are_listed_and_the_good_ones_keep_their_rows(folder: Pa
 
 
 @pytest.mark.parametrize("side", [9_000, 30_000])
-def test_a_bomb_is_refused_before_it_is_unpacked(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(
+    side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unpack(*_: object) -> None:
         raise AssertionError("it was decoded")
 
@@ -85,7 +102,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked(side: int, monkeypatch: pytest.
         decode(bomb(side))
 
 
-def test_the_cache_is_used_again_until_a_picture_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_used_again_until_a_picture_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = (SourceRecipe("s", "set"),)
     first = cache_pictures(scan(source, folder), SPEC, folder / "cache", quiet=True)
     monkeypatch.setattr(pictures, "decode", lambda _: pytest.fail("decoded again"))
@@ -101,7 +120,9 @@ def test_the_cache_is_used_again_until_a_picture_changes(folder: Path, monkeypat
 def test_nothing_readable_at_all_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="none of 1 pictures can be read"):
-        cache_pictures(scan((SourceRecipe("s", "."),), tmp_path), SPEC, tmp_path / "cache", quiet=True)
+        cache_pictures(
+            scan((SourceRecipe("s", "."),), tmp_path), SPEC, tmp_path / "cache", quiet=True
+        )
 
 
 def test_a_csv_list_names_files_labels_texts_and_conditions(folder: Path) -> None:
@@ -148,7 +169,10 @@ def test_webdataset_shards_give_pictures_with_captions_and_classes(tmp_path: Pat
 def test_the_held_out_share_is_the_same_pictures_every_time(folder: Path) -> None:
     for i in range(200):
         (folder / "set" / f"{i}.png").touch()
-    held = [[s.key for s in scan((SourceRecipe("s", "set", validation=0.2),), folder) if s.held_out] for _ in "ab"]
+    held = [
+        [s.key for s in scan((SourceRecipe("s", "set", validation=0.2),), folder) if s.held_out]
+        for _ in "ab"
+    ]
     assert held[0] == held[1]
     assert 20 <= len(held[0]) <= 65
 

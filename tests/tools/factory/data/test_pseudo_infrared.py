@@ -42,7 +42,9 @@ def test_edges_stay_where_they_were():
     near = cv2.dilate(edges.astype(np.uint8), np.ones((5, 5))) > 0
     for picture in drawn():
         smooth = cv2.GaussianBlur(picture, (0, 0), 1.5).astype(np.float32)
-        steep = np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
+        steep = np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)) + np.abs(
+            cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+        )
         assert steep[near].mean() > 1.5 * steep[~near].mean()
 
 

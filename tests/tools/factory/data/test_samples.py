@@ -36,9 +36,14 @@ def recipe(tmp_path: Path) -> Recipe:
     return Recipe("test", TeacherRecipe("offline"), student, sources, input=InputRecipe(32, 32))
 
 
-def test_a_list_kept_elsewhere_names_files_of_the_data_folder(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_list_kept_elsewhere_names_files_of_the_data_folder(
+    recipe: Recipe, tmp_path: Path
+) -> None:
     chosen = [s for s in scan(recipe.data, tmp_path) if recipe.data[s.source].name == "weather"]
-    assert [s.file.relative_to(tmp_path).as_posix() for s in chosen] == ["highway/a.png", "bridge/b.png"]
+    assert [s.file.relative_to(tmp_path).as_posix() for s in chosen] == [
+        "highway/a.png",
+        "bridge/b.png",
+    ]
     assert chosen[0].prompts == ("a sunny day", "a clear blue sky")
 
 

@@ -26,10 +26,14 @@ def test_what_was_encoded_is_read_back_and_not_computed(
         np.testing.assert_array_equal([cached(picture) for picture in PICTURES], expected)
     monkeypatch.setattr(Encoder, "__call__", lambda *_: pytest.fail("encoded again"))
     with CachedEncoder(bundle, tmp_path) as cached:
-        np.testing.assert_array_equal([cached(picture) for picture in reversed(PICTURES)], expected[::-1])
+        np.testing.assert_array_equal(
+            [cached(picture) for picture in reversed(PICTURES)], expected[::-1]
+        )
 
 
-def test_rows_of_another_encoder_or_another_shape_are_not_taken(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_rows_of_another_encoder_or_another_shape_are_not_taken(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     bundle = load_bundle(tiny_bundle)
     turned = PICTURES[0].reshape(60, 40, 3)  # the same bytes, another picture
     with CachedEncoder(bundle, tmp_path) as cached:

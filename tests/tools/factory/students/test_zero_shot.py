@@ -80,15 +80,23 @@ def test_offline_teacher_points_where_genuine_clip_points() -> None:
     with zipfile.ZipFile(SHARED / "data" / "clip_pairs.zip") as archive:
         inside = {Path(n).name: n for n in archive.namelist()}
         pictures = [
-            np.asarray(Image.open(io.BytesIO(archive.read(inside[Path(names[i]).name]))).convert("RGB")) for i in chosen
+            np.asarray(
+                Image.open(io.BytesIO(archive.read(inside[Path(names[i]).name]))).convert("RGB")
+            )
+            for i in chosen
         ]
     teacher = OfflineTeacher(WEIGHTS)
     ours, theirs = teacher.image_embeddings(pictures), genuine[chosen]
     bank = teacher.bank.rows - teacher.bank.rows.mean(0)
-    a, b = (unit(rows @ bank.T - (rows @ bank.T).mean(1, keepdims=True)) for rows in (ours, theirs - theirs.mean(0)))
+    a, b = (
+        unit(rows @ bank.T - (rows @ bank.T).mean(1, keepdims=True))
+        for rows in (ours, theirs - theirs.mean(0))
+    )
     correlation = float((a * b).sum(1).mean())
     similarity = unit(a - a.mean(0)) @ unit(b - b.mean(0)).T
     rank = (similarity >= np.diag(similarity)[:, None]).sum(1)
-    print(f"{len(chosen)} pictures: correlation {correlation:.3f}, own among the first ten {(rank <= 10).mean():.3f}")
+    print(
+        f"{len(chosen)} pictures: correlation {correlation:.3f}, own among the first ten {(rank <= 10).mean():.3f}"
+    )
     assert correlation > 0.38
     assert (rank <= 10).mean() > 0.85

@@ -25,14 +25,21 @@ PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uin
 
 
 def _are_unit_rows(rows: np.ndarray, count: int, dim: int) -> bool:
-    return rows.shape == (count, dim) and rows.dtype == np.float32 and np.allclose(np.linalg.norm(rows, axis=1), 1)
+    return (
+        rows.shape == (count, dim)
+        and rows.dtype == np.float32
+        and np.allclose(np.linalg.norm(rows, axis=1), 1)
+    )
 
 
 def test_hugging_face_teacher_gives_what_the_model_gives(tiny_clip: Path) -> None:
     teacher = load_teacher(str(tiny_clip))
     assert isinstance(teacher, HuggingFaceTeacher)
     assert teacher.text_space == str(tiny_clip)
-    pictures, texts = teacher.image_embeddings(PICTURES), teacher.text_embeddings(["a cab", "a pig with a log " * 40])
+    pictures, texts = (
+        teacher.image_embeddings(PICTURES),
+        teacher.text_embeddings(["a cab", "a pig with a log " * 40]),
+    )
     assert _are_unit_rows(pictures, 3, 16)
     assert _are_unit_rows(texts, 2, 16)
     model = transformers.CLIPModel.from_pretrained(tiny_clip).eval()
@@ -64,7 +71,12 @@ def test_onnx_teacher_is_a_tower_and_its_bank(tmp_path: Path, batch: int | None)
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "tower.onnx")
-    meta = {"text_space": "toy", "mean": [0, 0, 0], "std": [1, 1, 1], "names": ["Red", "green", "red"]}
+    meta = {
+        "text_space": "toy",
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "names": ["Red", "green", "red"],
+    }
     (tmp_path / "tower.json").write_text(json.dumps(meta))
     np.save(tmp_path / "tower.npy", np.eye(3, dtype=np.float32)[[0, 1, 0]])
     teacher = load_teacher(f"onnx:{tmp_path / 'tower.onnx'}")
@@ -73,7 +85,9 @@ def test_onnx_teacher_is_a_tower_and_its_bank(tmp_path: Path, batch: int | None)
         [np.full((20, 10, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 9, 0), (7, 7, 7))]
     )
     np.testing.assert_allclose(rows, [[1, 0, 0], [0, 1, 0], [3**-0.5] * 3], atol=1e-6)
-    np.testing.assert_allclose(teacher.text_embeddings(["a photo of a red", "GREEN"]), np.eye(3)[:2])
+    np.testing.assert_allclose(
+        teacher.text_embeddings(["a photo of a red", "GREEN"]), np.eye(3)[:2]
+    )
     with pytest.raises(DataError, match="'blue' is not in the teacher's text bank"):
         teacher.text_embeddings(["blue"])
     (tmp_path / "tower.json").unlink()
@@ -99,12 +113,16 @@ def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:
 def test_mismatched_text_spaces_are_refused(tiny_clip: Path) -> None:
     teacher = load_teacher(str(tiny_clip))
     check_text_space(teacher, str(tiny_clip), "bank")
-    with pytest.raises(ConfigError, match=f"bank: made for text space {CLIP_B32}, the teacher speaks"):
+    with pytest.raises(
+        ConfigError, match=f"bank: made for text space {CLIP_B32}, the teacher speaks"
+    ):
         check_text_space(teacher, CLIP_B32, "bank")
 
 
 def test_rows_of_one_name_become_one_unit_row() -> None:
-    bank = mean_by_name(["Traffic_Light", "dog", "traffic  light"], np.array([[1, 0], [0, 2], [0, 1]]))
+    bank = mean_by_name(
+        ["Traffic_Light", "dog", "traffic  light"], np.array([[1, 0], [0, 2], [0, 1]])
+    )
     assert bank.names == ["traffic light", "dog"]
     np.testing.assert_allclose(bank.rows, [[0.5**0.5, 0.5**0.5], [0, 1]])
     assert [bank.find(p) for p in ("a photo of dogs", "The Traffic light", "cat")] == [1, 0, None]
@@ -137,6 +155,10 @@ def test_offline_teacher_answers_with_the_mean_of_its_members() -> None:
     posterior, embedding = OfflineTeacher(WEIGHTS, members).look(cat)
     np.testing.assert_allclose(posterior, (alone[0][0] + alone[1][0]) / 2, atol=1e-5)
     np.testing.assert_allclose(embedding, unit(alone[0][1] + alone[1][1]), atol=1e-4)
-    assert all(row.argmax() in range(281, 286) for row in (posterior[0], alone[0][0][0], alone[1][0][0]))
-    with pytest.raises(UsageError, match="no classifier 'resnet'; there are: mobilenet_v2, efficientnet_lite0"):
+    assert all(
+        row.argmax() in range(281, 286) for row in (posterior[0], alone[0][0][0], alone[1][0][0])
+    )
+    with pytest.raises(
+        UsageError, match="no classifier 'resnet'; there are: mobilenet_v2, efficientnet_lite0"
+    ):
         OfflineTeacher(WEIGHTS, ("resnet",))

@@ -28,7 +28,9 @@ def weights(tmp_path):
     return tmp_path, plain
 
 
-@pytest.mark.parametrize("phrase", ["snowy road", "A photo of the Snowy_Road", "  the snowy  road", "a snowy road"])
+@pytest.mark.parametrize(
+    "phrase", ["snowy road", "A photo of the Snowy_Road", "  the snowy  road", "a snowy road"]
+)
 def test_phrases_are_spelled_as_the_bank_spells_them(phrase):
     assert sentence_map.as_prompt(phrase) == "a snowy road"
 
@@ -79,7 +81,12 @@ def test_retrieval_counts_a_tie_as_a_miss():
     truth = sentence_map._unit(np.array([[1.0, 0.0, 0.2], [0.0, 1.0, 0.2]]))
     mean = np.zeros(3, np.float32)
     assert sentence_map.retrieval(truth, truth, mean)["first"] == 1.0
-    assert sentence_map.retrieval(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32), mean)["first"] == 0.0
+    assert (
+        sentence_map.retrieval(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32), mean)[
+            "first"
+        ]
+        == 0.0
+    )
 
 
 def test_estimated_rows_lie_as_far_from_the_mean_as_known_ones(weights):
@@ -87,7 +94,9 @@ def test_estimated_rows_lie_as_far_from_the_mean_as_known_ones(weights):
     rows = sentence_map.load_text_rows(weights[0])
 
     def features(prompts):
-        return sentence_map._unit(np.array([[len(p) % 7, p.count("i") + 1, hash_free(p)] for p in prompts], np.float32))
+        return sentence_map._unit(
+            np.array([[len(p) % 7, p.count("i") + 1, hash_free(p)] for p in prompts], np.float32)
+        )
 
     def hash_free(prompt):
         return sum(map(ord, prompt)) % 11

@@ -14,8 +14,8 @@ pytest.importorskip("tokenizers", reason="needs edge-label[text]")
 
 from edge_runtime.cli import main  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
-from edge_runtime.model.labels import load_labels  # noqa: E402
-from edge_runtime.model.phrase_rows import PhraseRows  # noqa: E402
+from edge_runtime.model.labels.labels import load_labels  # noqa: E402
+from edge_runtime.model.labels.phrase_rows import PhraseRows  # noqa: E402
 from tests.tiny import encoder_onnx, npy_bytes, write_tiny_bundle  # noqa: E402
 from tools.factory.teachers.hugging_face import HuggingFaceTeacher  # noqa: E402
 from tools.factory.text.tower import export_text_tower  # noqa: E402
@@ -31,7 +31,13 @@ def bundle(tiny_clip: Path, tmp_path: Path) -> Path:
     guess = np.eye(1, 16, dtype=np.float32)
     space = str(tiny_clip)
     names = [*KNOWN, "a photo of a fog"]
-    meta = {"schema": "edge-label-bank/1", "text_space": space, "names": names, "approximate": [3], "sources": {}}
+    meta = {
+        "schema": "edge-label-bank/1",
+        "text_space": space,
+        "names": names,
+        "approximate": [3],
+        "sources": {},
+    }
     return write_tiny_bundle(
         tmp_path / "bundle",
         {"text_space": space},
@@ -55,8 +61,12 @@ def onnx_folder(tiny_clip: Path, tmp_path: Path) -> Path:
             self.clip = clip
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            features = self.clip.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
-            return getattr(features, "pooler_output", features)  # transformers 5 wraps what 4 returned bare
+            features = self.clip.get_text_features(
+                input_ids=input_ids, attention_mask=attention_mask
+            )
+            return getattr(
+                features, "pooler_output", features
+            )  # transformers 5 wraps what 4 returned bare
 
     (folder / "text_model.onnx").write_bytes(export_text_tower(Text().eval(), "text_embeds"))
     tokenizer = transformers.CLIPTokenizerFast.from_pretrained(tiny_clip)
@@ -67,7 +77,12 @@ def onnx_folder(tiny_clip: Path, tmp_path: Path) -> Path:
 def _build(bundle: Path, tmp_path: Path, encoder: Path) -> Path:
     path = tmp_path / "my.yaml"
     path.write_text(SET)
-    assert main(["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", str(encoder)]) == 0
+    assert (
+        main(
+            ["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", str(encoder)]
+        )
+        == 0
+    )
     return path
 
 
@@ -93,10 +108,15 @@ def test_a_real_clip_makes_exact_rows_and_signs_each(
     name = str(tiny_clip) if kind == "transformers" else "tower "
     assert built.encoder.startswith(name)
     assert f"3 phrases by {built.encoder}, exact" in out
-    assert f"3 phrases: {built.encoder}, exact\n    'a pond'\n    'a mild lake'\n    'a photo of a fog'\n" in out
+    assert (
+        f"3 phrases: {built.encoder}, exact\n    'a pond'\n    'a mild lake'\n    'a photo of a fog'\n"
+        in out
+    )
     assert "1 phrases: bank, exact" in out
     labels = load_labels(str(path), load_bundle(bundle))  # what the daemon does: no encoder
-    pond, mild, lake, fog = teacher.text_embeddings(["a pond", "a mild lake", "lake", "a photo of a fog"])
+    pond, mild, lake, fog = teacher.text_embeddings(
+        ["a pond", "a mild lake", "lake", "a photo of a fog"]
+    )
     mean = (mild + lake) / np.linalg.norm(mild + lake)
     np.testing.assert_allclose(labels.matrix, [pond, mean, fog], atol=2e-3)
 
@@ -107,24 +127,34 @@ def test_another_clip_is_refused_and_nothing_is_written(
     other = tmp_path / "other"
     transformers.CLIPProcessor.from_pretrained(tiny_clip).save_pretrained(other)
     torch.manual_seed(1)
-    transformers.CLIPModel(transformers.CLIPConfig.from_pretrained(tiny_clip)).save_pretrained(other)
+    transformers.CLIPModel(transformers.CLIPConfig.from_pretrained(tiny_clip)).save_pretrained(
+        other
+    )
     path = tmp_path / "my.yaml"
     path.write_text(SET)
     capsys.readouterr()
-    assert main(["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", str(other)]) == 78
+    assert (
+        main(["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", str(other)])
+        == 78
+    )
     err = capsys.readouterr().err
     assert "does not speak the bundle's text space" in err
     assert len(err.splitlines()) == 1
     assert not path.with_suffix(".embeddings").exists()
 
 
-@pytest.mark.parametrize(("name", "code"), [("nowhere/clip", 65), ("./nowhere", 66)])  # a name of a hub; a path
+@pytest.mark.parametrize(
+    ("name", "code"), [("nowhere/clip", 65), ("./nowhere", 66)]
+)  # a name of a hub; a path
 def test_a_clip_that_is_not_there_is_one_line(
     name: str, code: int, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(SET)
-    assert main(["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", name]) == code
+    assert (
+        main(["labels", "build", str(path), "--bundle", str(bundle), "--text-encoder", name])
+        == code
+    )
     err = capsys.readouterr().err
     assert name in err
     assert len(err.splitlines()) == 1

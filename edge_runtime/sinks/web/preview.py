@@ -1,0 +1,135 @@
+"""The page at http://127.0.0.1:8080: live picture, labels as bars, vital signs, and what went on and off.
+
+While nobody looks, a frame costs one assignment and a comparison; pictures are encoded only when asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from edge_runtime.config import PreviewConfig
+from edge_runtime.errors import DataError
+from edge_runtime.records import CameraState, Frame, LabelledFrame, LabelRecord
+from edge_runtime.sinks.changes import LabelChanges
+from edge_runtime.sinks.web.http import HttpServer, Response, read_token
+from edge_runtime.system.digest import sha256_hex
+
+log = logging.getLogger("edge_label.preview")
+
+PAGE = Path(__file__).with_name("preview.html")
+MAX_EVENTS = 50
+
+
+class PreviewSink:
+    """Serves the page. ``to_jpeg`` makes the picture of a frame. Raises ConfigError for address or token."""
+
+    name = "preview"
+
+    def __init__(
+        self,
+        config: PreviewConfig,
+        to_jpeg: Callable[[Frame], bytes],
+        camera_state: Callable[[], CameraState],
+    ) -> None:
+        self._to_jpeg = to_jpeg
+        self._camera_state = camera_state
+        self._newest: LabelledFrame | None = None
+        self._encoded: tuple[Frame, bytes] | None = (
+            None  # one picture for all viewers; the server's thread only
+        )
+        self._changes = LabelChanges()
+        self._events: deque[dict[str, object]] = deque(maxlen=MAX_EVENTS)
+        self._event_count = 0
+        self._lock = threading.Lock()  # for the events only: the loop appends, the server lists
+        self._page = _page(PAGE.read_bytes())
+        routes = {
+            "/": self._answer_page,
+            "/state": self._answer_state,
+            "/picture.jpg": self._answer_picture,
+        }
+        self._server = HttpServer("preview", config.listen, routes, read_token(config.token_file))
+        host, port = self._server.address
+        log.info("preview: http://%s:%d/", f"[{host}]" if ":" in host else host, port)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return self._server.address
+
+    def write(self, labelled: LabelledFrame) -> None:
+        """Note the newest record and frame, and what changed."""
+        record = labelled.record
+        self._newest = labelled
+        on, off = self._changes(record)
+        if on or off:
+            with self._lock:
+                for label in on:
+                    self._note(record, label.name, on=True, score=label.score)
+                for name in off:
+                    self._note(record, name, on=False, score=None)
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _note(self, record: LabelRecord, label: str, *, on: bool, score: float | None) -> None:
+        self._event_count += 1
+        event = {
+            "id": self._event_count,
+            "time": record.time,
+            "label": label,
+            "on": on,
+            "score": score,
+        }
+        self._events.append(event)
+
+    def _answer_page(self) -> Response:
+        return self._page
+
+    def _answer_state(self) -> Response:
+        newest = self._newest
+        with self._lock:
+            events = list(self._events)
+        state = {
+            "camera_state": self._camera_state(),
+            "record": newest.record.to_dict() if newest else None,
+            "events": events,
+        }
+        return Response(json.dumps(state, allow_nan=False).encode(), "application/json")
+
+    def _answer_picture(self) -> Response:
+        frame = self._newest.frame if self._newest else None
+        if frame is None:
+            return Response(b"no picture yet\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        try:
+            if self._encoded is None or self._encoded[0] is not frame:
+                self._encoded = (frame, self._to_jpeg(frame))
+            return Response(self._encoded[1], "image/jpeg")
+        except DataError as error:
+            return Response(f"{error}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _page(html: bytes) -> Response:
+    """The page with a policy that allows its own script and style, requests to us, and nothing else."""
+    own = {tag: _sha256(html, tag) for tag in (b"script", b"style")}
+    policy = (
+        f"default-src 'none'; script-src {own[b'script']}; style-src {own[b'style']}; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return Response(
+        html, "text/html; charset=utf-8", headers=(f"Content-Security-Policy: {policy}",)
+    )
+
+
+def _sha256(html: bytes, tag: bytes) -> str:
+    match = re.search(b"<%s>(.*?)</%s>" % (tag, tag), html, re.DOTALL)
+    if match is None:
+        raise RuntimeError(f"{PAGE.name} has no inline {tag.decode()}")
+    return f"'sha256-{base64.b64encode(bytes.fromhex(sha256_hex(match[1]))).decode()}'"
