@@ -15,6 +15,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,10 @@ SUFFIXES = {".avi", ".mp4", ".mkv", ".mov"}
 
 @dataclass(frozen=True)
 class Clip:
-    """What every frame of a clip said: ``votes`` bool (frames, labels), ``times`` seconds
-    (frames,)."""
+    """What every frame of a clip said.
+
+    votes: bool (frames, labels). times: seconds (frames,).
+    """
 
     name: str
     votes: np.ndarray
@@ -41,9 +44,11 @@ class Clip:
 
 
 def read_clip(path: Path, engine: Engine) -> Clip:
-    """Label every frame of a video without consensus. Raises DataError for a video of fewer than
-    two frames."""
-    names = {name: i for i, name in enumerate(engine.score.labels.names)}
+    """Label every frame of a video without consensus.
+
+    Raises DataError for a video of fewer than two frames.
+    """
+    rows = {name: row for row, name in enumerate(engine.score.labels.names)}
     source = open_source(CameraConfig(source=str(path)))
     pipeline = Pipeline(engine, camera=path.name)
     votes = []
@@ -52,11 +57,13 @@ def read_clip(path: Path, engine: Engine) -> Clip:
         frame = source.read(1.0)
         if frame is None:
             continue
-        row = np.zeros(len(names), bool)
-        row[[names[label.name] for label in pipeline.process(frame).labels if label.on]] = True
-        votes.append(row)
+        vote = np.zeros(len(rows), bool)
+        for label in pipeline.process(frame).record.labels:
+            vote[rows[label.name]] = label.on
+        votes.append(vote)
         times.append(frame.video_s)
     source.close()
+
     if len(times) < 2:
         raise DataError(f"{path}: {len(times)} frames in it", "give a video of some seconds")
     return Clip(path.name, np.array(votes), np.array(times))
@@ -66,9 +73,11 @@ def settle(clip: Clip, engine: Engine, config: ConsensusConfig) -> np.ndarray:
     """The clip's votes after consensus: bool (frames, labels)."""
     labels = engine.score.labels
     consensus = Consensus(config, labels.names, [group for _, group in labels.groups])
-    return np.array(
-        [consensus(row, float(time)) for row, time in zip(clip.votes, clip.times, strict=True)]
-    )
+    settled = []
+    for vote, time in zip(clip.votes, clip.times, strict=True):
+        on, _ = consensus(vote, float(time))
+        settled.append(on)
+    return np.array(settled)
 
 
 def flips(on: np.ndarray) -> int:
@@ -93,41 +102,43 @@ def added_delay(clip: Clip, on: np.ndarray) -> float | None:
 
 
 def clean_change(config: ConsensusConfig, fps: float) -> float:
-    """Seconds until a label is on that wins every frame from one moment on, after another had won
-    them all."""
+    """Seconds until a label is on that wins every frame after another had won them all."""
     consensus = Consensus(config, ("old", "new"), [slice(0, 2)])
     frames = int(20 * fps)
-    for i in range(2 * frames):
-        if consensus(np.array([i < frames, i >= frames]), i / fps)[1]:
-            return (i - frames) / fps
+    for number in range(2 * frames):
+        votes = np.array([number < frames, number >= frames])
+        (_, new), _ = consensus(votes, number / fps)
+        if new:
+            return (number - frames) / fps
     return float("inf")
 
 
-def report(clips: list[Clip], engine: Engine, config: ConsensusConfig) -> dict:
+def report(clips: list[Clip], engine: Engine, config: ConsensusConfig) -> dict[str, Any]:
     """Flips a minute before and after, and delays, by clip and in all."""
-    rows = []
-    for clip in clips:
-        minutes = (clip.times[-1] - clip.times[0]) / 60
-        on = settle(clip, engine, config)
-        rows.append(
-            {
-                "clip": clip.name,
-                "minutes": round(minutes, 3),
-                "flips_before": flips(clip.votes),
-                "flips_after": flips(on),
-                "delay_s": None if (late := added_delay(clip, on)) is None else round(late, 2),
-            }
-        )
+    rows = [_row(clip, engine, config) for clip in clips]
     minutes = sum(row["minutes"] for row in rows)
-    before, after = (sum(row[key] for row in rows) for key in ("flips_before", "flips_after"))
-    late = [row["delay_s"] for row in rows if row["delay_s"] is not None]
+    before = sum(row["flips_before"] for row in rows)
+    after = sum(row["flips_after"] for row in rows)
+    delays = [row["delay_s"] for row in rows if row["delay_s"] is not None]
     return {
         "clips": rows,
         "before_per_minute": round(before / minutes, 1),
         "after_per_minute": round(after / minutes, 1),
         "fewer": round(1 - after / before, 3) if before else None,
-        "longest_delay_s": max(late, default=None),
+        "longest_delay_s": max(delays, default=None),
         "clean_change_delay_s": round(clean_change(config, 25), 2),
+    }
+
+
+def _row(clip: Clip, engine: Engine, config: ConsensusConfig) -> dict[str, Any]:
+    on = settle(clip, engine, config)
+    delay = added_delay(clip, on)
+    return {
+        "clip": clip.name,
+        "minutes": round((clip.times[-1] - clip.times[0]) / 60, 3),
+        "flips_before": flips(clip.votes),
+        "flips_after": flips(on),
+        "delay_s": None if delay is None else round(delay, 2),
     }
 
 
