@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -164,34 +165,41 @@ def _sample(pid: int, s: float) -> Sample:
 
 def _judge(samples: list[Sample], records: list[dict], absences: int, code: int) -> Verdict:
     late = [sample for sample in samples if sample.s > WARM_UP * samples[-1].s]
-    half = len(late) // 2
-    slope = (
-        np.polyfit([sample.s for sample in late], [sample.rss_mb for sample in late], 1)[0] * 3600
-    )
+    first_half = late[: len(late) // 2]
+    second_half = late[len(late) // 2 :]
+    seconds = [sample.s for sample in late]
+    rss_mb = [sample.rss_mb for sample in late]
+    slope = np.polyfit(seconds, rss_mb, 1)[0] * 3600
+
+    # A stale record stands for no frame, so it has no latency.
     latency = [record["ms"]["total"] for record in records if record["state"] != "stale"]
-    times = [record["mono_s"] for record in records]
+    machine_gap_s = _longest_gap([sample.s for sample in samples]) - 1
     return Verdict(
         minutes=round(samples[-1].s / 60, 2),
         records=len(records),
-        states={
-            state: sum(r["state"] == state for r in records)
-            for state in sorted({r["state"] for r in records})
-        },
+        states=dict(sorted(Counter(record["state"] for record in records).items())),
         absences=absences,
-        rss_mb=(round(late[0].rss_mb, 1), round(max(sample.rss_mb for sample in late), 1)),
+        rss_mb=(round(rss_mb[0], 1), round(max(rss_mb), 1)),
         slope_mb_per_h=round(float(slope), 2),
-        threads=(max(s.threads for s in late[:half]), max(s.threads for s in late[half:])),
-        descriptors=(
-            max(s.descriptors for s in late[:half]),
-            max(s.descriptors for s in late[half:]),
-        ),
+        threads=_most("threads", first_half, second_half),
+        descriptors=_most("descriptors", first_half, second_half),
         latency_ms={f"p{p}": round(float(np.percentile(latency, p)), 2) for p in (50, 90, 99)},
-        longest_gap_s=round(max(b - a for a, b in itertools.pairwise(times)), 2),
-        machine_gap_s=round(
-            max(0.0, max(b.s - a.s for a, b in itertools.pairwise(samples)) - 1), 2
-        ),
+        longest_gap_s=round(_longest_gap([record["mono_s"] for record in records]), 2),
+        machine_gap_s=round(max(0.0, machine_gap_s), 2),
         exit_code=code,
     )
+
+
+def _longest_gap(times: list[float]) -> float:
+    return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+def _most(what: str, first_half: list[Sample], second_half: list[Sample]) -> tuple[int, int]:
+    """The highest count of each half: a leak shows as a difference between them."""
+    first, second = (
+        max(getattr(sample, what) for sample in half) for half in (first_half, second_half)
+    )
+    return first, second
 
 
 def plot(samples: list[Sample], records: list[dict], path: Path) -> None:

@@ -58,28 +58,32 @@ def open_data(path: Path) -> Iterator[Path]:
 
 
 def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[LabelledSet]:
-    """The sets of a folder, as classes.json says, or the folder itself. Raises DataError,
-    UsageError."""
+    """The sets of a folder, as classes.json says, or the folder itself as one set.
+
+    Raises DataError, UsageError.
+    """
     index = root / "classes.json"
     if index.is_file():
-        try:
-            entries = json.loads(index.read_text(encoding="utf-8"))
-            listed = {name: entry for name, entry in entries.items() if entry.get("classes")}
-        except (ValueError, AttributeError) as error:
-            raise DataError(f"{index}: not a mapping of sets ({error})") from None
-        if only and not set(only) <= set(listed):
-            raise DataError(
-                f"{index}: has {', '.join(listed)}, not {', '.join(set(only) - set(listed))}"
-            )
-        return [
-            _labelled_set(root / name, name, entry)
-            for name, entry in listed.items()
-            if not only or name in only
-        ]
+        entries = _read_index(index)
+        unknown = set(only) - set(entries)
+        if unknown:
+            raise DataError(f"{index}: has {', '.join(entries)}, not {', '.join(unknown)}")
+        names = [name for name in entries if not only or name in only]
+        return [_labelled_set(root / name, name, entries[name]) for name in names]
+
     if only:
         raise UsageError(f"--set: {root} has no classes.json, so it is one set", "leave --set out")
-    classes = sorted(p.name for p in root.iterdir() if p.is_dir())
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir())
     return [_labelled_set(root, root.name, {"classes": classes, "prompt": prompt})]
+
+
+def _read_index(index: Path) -> dict[str, Any]:
+    """The sets of classes.json that have classes. Raises DataError."""
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8"))
+        return {name: entry for name, entry in entries.items() if entry.get("classes")}
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{index}: not a mapping of sets ({error})") from error
 
 
 def _labelled_set(root: Path, name: str, entry: dict[str, Any]) -> LabelledSet:

@@ -99,18 +99,23 @@ class TextRows:
 
     def __call__(self, phrases: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(rows (N, dim) of unit norm, which of them a genuine text tower made (N,))."""
-        found = [self._subject.find(phrase) for phrase in phrases]
-        missing = [phrase for phrase, row in zip(phrases, found, strict=True) if row is None]
+        rows = {phrase: self._subject.find(phrase) for phrase in phrases}
+        missing = [phrase for phrase, row in rows.items() if row is None]
         if missing:
-            if self._subject.text_space != CLIP_B32:
-                raise ConfigError(
-                    f"'{missing[0]}' is not in the text bank of {self._subject.name} ({len(missing)} phrases)",
-                    "make the bank with them: python -m tools.prompts",
-                )
-            self._map = self._map or SentenceMap.from_weights(WEIGHTS)
-            made = iter(self._map(missing))
-            found = [(next(made), False) if row is None else row for row in found]
-        known = [row for row in found if row is not None]
-        return unit(np.stack([row for row, _ in known])), np.array(
-            [genuine for _, genuine in known]
-        )
+            estimated = self._estimate(missing)
+            rows |= {phrase: (row, False) for phrase, row in zip(missing, estimated, strict=True)}
+
+        found = [rows[phrase] for phrase in phrases]
+        vectors = np.stack([row for row, _ in found])
+        return unit(vectors), np.array([genuine for _, genuine in found])
+
+    def _estimate(self, phrases: list[str]) -> NDArray[np.float32]:
+        subject = self._subject
+        if subject.text_space != CLIP_B32:
+            raise ConfigError(
+                f"'{phrases[0]}' is not in the text bank of {subject.name} "
+                f"({len(phrases)} phrases)",
+                "make the bank with them: python -m tools.prompts",
+            )
+        self._map = self._map or SentenceMap.from_weights(WEIGHTS)
+        return self._map(phrases)

@@ -65,21 +65,28 @@ def load_bank(teacher: Teacher, recipe: BankRecipe) -> NDArray[np.float32]:
     path = Path(recipe.path)
     try:
         if path.suffix == ".txt":
-            lines = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()}
-            phrases = sorted(line for line in lines if line and not line.startswith("#"))
-            if not phrases:
-                raise DataError(f"{path}: no phrases", "write one a line")
-            rows = unit(teacher.text_embeddings(phrases))
+            rows = unit(teacher.text_embeddings(_read_phrases(path)))
         else:
             check_text_space(teacher, recipe.text_space, str(path))
             rows = unit(np.load(path, allow_pickle=False))
     except OSError as error:
-        raise NoInputError(f"{path}: {error.strerror or error}", "check bank.path") from None
+        raise NoInputError(f"{path}: {error.strerror or error}", "check bank.path") from error
     except ValueError as error:
-        raise DataError(f"{path}: not an .npy of embeddings ({error})") from None
+        raise DataError(f"{path}: not an .npy of embeddings ({error})") from error
     if rows.ndim != 2:
         raise DataError(f"{path}: shape {rows.shape}, should be (sentences, dim)")
+
     rows = np.unique(rows, axis=0)
     if recipe.limit and len(rows) > recipe.limit:
-        rows = rows[np.linspace(0, len(rows) - 1, recipe.limit).round().astype(int)]
+        spread = np.linspace(0, len(rows) - 1, recipe.limit).round().astype(int)
+        rows = rows[spread]
     return rows
+
+
+def _read_phrases(path: Path) -> list[str]:
+    """One a line, sorted, without comments. Raises DataError when there are none."""
+    lines = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()}
+    phrases = sorted(line for line in lines if line and not line.startswith("#"))
+    if not phrases:
+        raise DataError(f"{path}: no phrases", "write one a line")
+    return phrases
