@@ -19,7 +19,7 @@ from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.model.self_test import self_test
 from edge_runtime.model.store.bundle_store import CURRENT, PREVIOUS, BundleStore
 from edge_runtime.model.store.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
-from edge_runtime.system.telemetry import release_memory
+from edge_runtime.system.memory import release_memory
 
 log = logging.getLogger("edge_label")
 

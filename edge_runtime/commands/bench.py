@@ -23,14 +23,14 @@ from edge_runtime.errors import DeviceError, EdgeLabelError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import CameraState, Encoding, Frame
 from edge_runtime.secrecy import shown
-from edge_runtime.system.opencv import cv2
-from edge_runtime.system.telemetry import (
+from edge_runtime.system.memory import (
     anonymous_rss_mb,
     peak_rss_mb,
     pss_mb,
     release_memory,
     rss_mb,
 )
+from edge_runtime.system.opencv import cv2
 from edge_runtime.version import __version__
 
 BUDGET_RSS_MB = 180.0

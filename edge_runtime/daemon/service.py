@@ -32,7 +32,8 @@ from edge_runtime.sinks.console import ConsoleSink, live_line
 from edge_runtime.sinks.files.jsonl import JsonlFileSink, JsonlStdoutSink
 from edge_runtime.sinks.files.record_file import Caps
 from edge_runtime.sinks.outlets import Running, check_labels, optional_outlets, retire
-from edge_runtime.system.telemetry import ThermalGovernor, peak_rss_mb
+from edge_runtime.system.memory import peak_rss_mb
+from edge_runtime.system.telemetry import ThermalGovernor
 
 log = logging.getLogger("edge_label")
 

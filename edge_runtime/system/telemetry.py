@@ -1,26 +1,27 @@
-"""What the process and the machine are doing: memory, temperature, throttling, FPS. Read from /proc and /sys."""
+"""What the machine is doing: one reading of everything a record carries, and its parts.
+
+Temperature, throttling and the state of the clock are read from /proc, /sys and /run, and are None
+where the machine does not tell. This process's own memory is in ``memory.py``.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import resource
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-MB = 1e6
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_MADV_DONTNEED, _MADV_DONTDUMP = 4, 16  # linux/mman.h
-_PIECE = 512 * 1024  # bytes of a library that one page fault may map; whole pages
-_THROTTLE_FLAG = Path(
-    "/sys/devices/platform/soc/soc:firmware/get_throttled"
-)  # Raspberry Pi firmware
+from edge_runtime.system.memory import peak_rss_mb, pss_mb, rss_mb
+
 THERMAL_ZONES = Path("/sys/class/thermal")
+
+# The firmware of a Raspberry Pi tells here what it does about heat and weak power supplies.
+_THROTTLE_FLAG = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+_THROTTLED_NOW = 0xF  # bits 0 to 3: under-voltage, frequency capped, throttled, soft limit
+
 _TIMESYNC = Path("/run/systemd/timesync")
-_RELEASED = 1_767_225_600  # 2026-01-01 UTC: no clock that is right says less
+_RELEASED = 1_767_225_600  # 2026-01-01 UTC, before the first release: an earlier clock is not set
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +46,30 @@ class Counters:
 
 
 def read_vitals(thermal: Path = THERMAL_ZONES) -> Vitals:
-    """Read everything once; about a millisecond, most of it PSS."""
+    """Read everything once; about a millisecond, most of it PSS. Raises OSError."""
     return Vitals(rss_mb(), pss_mb(), temperature_c(thermal), throttled(), clock_unsynced())
 
 
 class VitalsSampler:
-    """``read_vitals`` at most once a second: the kernel walks every page table for PSS."""
+    """Callable: ``read_vitals`` at most once a second, because for PSS the kernel walks every page."""
 
     def __init__(self, interval_s: float = 1.0, thermal: Path = THERMAL_ZONES) -> None:
         self._interval_s = interval_s
         self._thermal = thermal
-        self._next = 0.0
+        self._next_s = 0.0
         self._last: Vitals | None = None
 
     def __call__(self) -> Vitals:
         now = time.monotonic()
-        if self._last is None or now >= self._next:
-            try:
-                self._last = read_vitals(self._thermal)
-            except OSError:  # no descriptor left, say: the frame does not wait for a thermometer
-                self._last = self._last or Vitals(
-                    peak_rss_mb(), None, None, None, clock_unsynced=False
-                )
-            self._next = now + self._interval_s
+        if self._last is not None and now < self._next_s:
+            return self._last
+
+        try:
+            self._last = read_vitals(self._thermal)
+        except OSError:  # no descriptor left, for example: a frame does not wait for a thermometer
+            if self._last is None:
+                self._last = Vitals(peak_rss_mb(), None, None, None, clock_unsynced=False)
+        self._next_s = now + self._interval_s
         return self._last
 
 
@@ -80,109 +82,25 @@ class FpsMeter:
     def tick(self, now: float) -> float:
         """Count one record at monotonic ``now``; 0 until there are two."""
         self._times.append(now)
-        span = now - self._times[0]
-        return (len(self._times) - 1) / span if span > 0 else 0.0
-
-
-def rss_mb() -> float:
-    """Resident set size now, MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / MB
-
-
-def pss_mb() -> float | None:
-    """Proportional set size (shared pages divided among their users), MB; None where the kernel hides it."""
-    return _kb_line(Path("/proc/self/smaps_rollup"), "Pss:")
-
-
-def peak_rss_mb() -> float:
-    """Highest resident set size of this process so far (VmHWM), MB."""
-    known = _kb_line(Path("/proc/self/status"), "VmHWM:")
-    return known or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
-
-
-def anonymous_rss_mb() -> float | None:
-    """The part of RSS that is this process's own (RssAnon). The rest maps files, which the kernel can drop at any time,
-    and how much of a file it maps at once depends on the size of folios in its page cache."""
-    return _kb_line(Path("/proc/self/status"), "RssAnon:")
-
-
-def release_memory() -> None:
-    """Give back what start-up needed and frames do not: freed heap, and pages of libraries that were used once.
-
-    What is needed again is mapped again, from the page cache: nothing is read twice. From large folios of that cache
-    Linux 6.18 maps up to 2 MB at one touch, but never beyond the end of a mapping: so these are cut into pieces, by a
-    flag that every second piece gets and that means nothing here. Figures: docs/decisions/014.
-    """
-    libc = ctypes.CDLL(None)
-
-    def advise(start: int, end: int, advice: int) -> None:
-        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), advice)
-
-    try:
-        libc.malloc_trim(0)
-    except AttributeError:  # a C library that is not glibc
-        pass
-    try:
-        for start, end in _clean_file_mappings():
-            advise(start, end, _MADV_DONTNEED)
-            for piece in range(
-                start + _PIECE, end, 2 * _PIECE
-            ):  # not the first: a core dump wants the ELF header
-                advise(piece, min(piece + _PIECE, end), _MADV_DONTDUMP)
-    except (
-        OSError,
-        ValueError,
-    ):  # a kernel that does not tell what is mapped, or tells it in other words
-        pass
-
-
-def _clean_file_mappings(smaps: Path = Path("/proc/self/smaps")) -> list[tuple[int, int]]:
-    """Address ranges of private, read-only file mappings without one page of this process's own, swapped out or not.
-
-    Relocated data looks read-only too, but its pages are ours: they exist nowhere else.
-    """
-    found = []
-    span, zeros = (0, 0), 0
-    with smaps.open() as lines:
-        for line in lines:
-            key, value, *rest = line.split()
-            if not key.endswith(":"):
-                permissions, inode = value, rest[2]
-                zeros = 0 if permissions in ("r-xp", "r--p") and inode != "0" else -2
-                start, end = key.split("-")
-                span = int(start, 16), int(end, 16)
-            elif key in ("Anonymous:", "Swap:") and value == "0":
-                zeros += 1
-                if zeros == 2:
-                    found.append(span)
-    return found
-
-
-def _kb_line(path: Path, key: str) -> float | None:
-    try:
-        for line in path.read_text().splitlines():
-            if line.startswith(key):
-                return int(line.split()[1]) * 1024 / MB
-    except OSError:
-        pass
-    return None
+        span_s = now - self._times[0]
+        return (len(self._times) - 1) / span_s if span_s > 0 else 0.0
 
 
 def temperature_c(thermal: Path = THERMAL_ZONES) -> float | None:
-    """The hottest thermal zone, degrees Celsius."""
+    """The hottest thermal zone, degrees Celsius; None where no zone can be read."""
     readings = []
     for zone in thermal.glob("thermal_zone*/temp"):
         try:
             readings.append(int(zone.read_text()) / 1000)
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # a sensor that is switched off
             continue
     return max(readings, default=None)
 
 
 def throttled(flag: Path = _THROTTLE_FLAG) -> bool | None:
-    """True while the firmware reports under-voltage, a frequency cap or throttling (bits 0 to 3)."""
+    """True while the firmware slows the CPU; None where there is no such firmware."""
     flags = throttle_flags(flag)
-    return None if flags is None else bool(flags & 0xF)
+    return None if flags is None else bool(flags & _THROTTLED_NOW)
 
 
 def throttle_flags(flag: Path = _THROTTLE_FLAG) -> int | None:
@@ -194,10 +112,11 @@ def throttle_flags(flag: Path = _THROTTLE_FLAG) -> int | None:
 
 
 def clock_unsynced(timesync: Path = _TIMESYNC, now: Callable[[], float] = time.time) -> bool:
-    """True while the wall clock is certainly not to be trusted.
+    """True while the wall clock is certainly wrong.
 
-    A computer without a battery clock boots in 1970 or at its last shutdown; systemd-timesyncd says when it has
-    heard the time. Under another time service only a date before this release gives an unset clock away.
+    A computer without a battery clock boots in 1970 or at its last shutdown; systemd-timesyncd
+    tells when it has received the time. Under another time service, only a date before this release
+    shows that the clock is not set.
     """
     return now() < _RELEASED or (timesync.is_dir() and not (timesync / "synchronized").exists())
 

@@ -209,7 +209,7 @@ def test_the_log_masks_what_a_library_says_also_in_a_traceback():
 
 LOOKED_INTO = """
 import ctypes, os, resource, sys
-import edge_runtime.system.telemetry as telemetry
+from edge_runtime.system import memory
 from edge_runtime.secrecy import forbid_looking_in
 pr_get_dumpable = 3
 assert ctypes.CDLL(None).prctl(pr_get_dumpable, 0, 0, 0, 0) == 1
@@ -218,7 +218,7 @@ assert ctypes.CDLL(None).prctl(pr_get_dumpable, 0, 0, 0, 0) == 0
 if os.geteuid() == 0:
     os.setuid(65534)  # root may read everything anyway
 assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
-assert telemetry.rss_mb() > 1 and telemetry.pss_mb() > 1 and telemetry.peak_rss_mb() > 1
+assert memory.rss_mb() > 1 and memory.pss_mb() > 1 and memory.peak_rss_mb() > 1
 assert os.listdir("/proc/self/fd")
 reader, writer = os.pipe()
 open(f"/proc/self/fd/{writer}", "w").write("as before")  # what /dev/stdout is

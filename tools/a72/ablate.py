@@ -67,7 +67,7 @@ CHANGES = [
     Change(
         "do not give freed heap back after loading",
         "rejected: more memory, no time",
-        "import edge_runtime.system.telemetry\nedge_runtime.telemetry.release_memory = lambda: None",
+        "from edge_runtime.system import memory\nmemory.release_memory = lambda: None",
     ),
     Change(
         "ONNX Runtime's memory pattern on",

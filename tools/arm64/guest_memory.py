@@ -53,11 +53,11 @@ def guest_rss_mb() -> dict[str, float]:
 def main() -> None:
     from edge_runtime.cli import main as edge_label
     from edge_runtime.pipeline import Pipeline
-    from edge_runtime.system import telemetry
+    from edge_runtime.system import memory
 
     # qemu runs translated code and does not touch the guest's pages of it again: code that the runtime unmaps after
     # start-up would never count here again. So none is unmapped and this is an upper bound; the machine tells the rest.
-    telemetry._MADV_DONTNEED = 0  # MADV_NORMAL: nothing happens
+    memory._MADV_DONTNEED = 0  # MADV_NORMAL: nothing happens
 
     peak = {"total": 0.0}
     process = Pipeline.process

@@ -124,7 +124,7 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     from edge_runtime.daemon.notify import Notifier
     from edge_runtime.daemon.service import Daemon, Limits, Signals
     from edge_runtime.sinks.files.jsonl import JsonlFileSink
-    from edge_runtime.system.telemetry import peak_rss_mb
+    from edge_runtime.system.memory import peak_rss_mb
 
     loaded = load_config(config)
     daemon = Daemon(loaded)

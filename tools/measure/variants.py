@@ -121,14 +121,13 @@ def measure_frames(videos: str) -> None:
 
 _BENCH_CHILD = """
 import json, sys
-from edge_runtime.commands import bench
-from edge_runtime.daemon import service
-from edge_runtime.system import telemetry
-from edge_runtime.config import Config, ModelConfig
+from edge_runtime.system import memory
 if sys.argv[2] == "kept":
-    bench.release_memory = service.release_memory = lambda: None
+    memory.release_memory = lambda: None  # before anything imports it from there
 if sys.argv[2] == "released, mappings whole":
-    telemetry._PIECE = 1 << 40
+    memory._PIECE = 1 << 40
+from edge_runtime.commands import bench
+from edge_runtime.config import Config, ModelConfig
 result = bench.run_bench(Config(model=ModelConfig(bundle=sys.argv[1])), seconds=2)
 print(json.dumps(result.memory_mb))
 """
@@ -183,7 +182,7 @@ def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
 
     from edge_runtime.model import encoder
     from edge_runtime.model.bundle import load_bundle
-    from edge_runtime.system.telemetry import peak_rss_mb, rss_mb
+    from edge_runtime.system.memory import peak_rss_mb, rss_mb
 
     chosen = encoder.session_options
 
