@@ -712,8 +712,8 @@ def killed_at(place: str, archive: Path, store: Path) -> None:
         import os, signal, sys
         from pathlib import Path
         from edge_runtime.commands import install
-        from edge_runtime.model.store.bundle_store import archive
-        from edge_runtime.model.store.bundle_store import writable_store
+        from edge_runtime.model.store import archive
+        from edge_runtime.model.store import writable_store
         from edge_runtime.model.store.writable_store import WritableStore
         {owner}.{name} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         install.install_bundle(Path(sys.argv[1]), Path(sys.argv[2]), key=None, allow_downgrade=False)
