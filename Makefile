@@ -79,6 +79,7 @@ lint: $(VENV)/test.stamp  ## style and types
 
 docs: $(VENV)/test.stamp  ## write the generated documents again
 	$(BIN)/python -m tools.upkeep.docs
+	$(BIN)/python -m tests.faults.page
 
 lock:  ## write requirements.lock anew: the newest releases that fit pyproject.toml, with hashes
 	$(PYTHON) -m venv build/lock
