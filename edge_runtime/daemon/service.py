@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,11 +26,8 @@ from edge_runtime.engine import Engine, start_engine
 from edge_runtime.errors import EdgeLabelError, StuckError, one_line
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, LabelRecord
-from edge_runtime.sinks import Outlet, Sink, SinkThread
-from edge_runtime.sinks.console import ConsoleSink, live_line
-from edge_runtime.sinks.files.jsonl import JsonlFileSink, JsonlStdoutSink
-from edge_runtime.sinks.files.record_file import Caps
-from edge_runtime.sinks.outlets import Running, check_labels, optional_outlets, retire
+from edge_runtime.sinks import SinkContext, SinkRunner, check_labels, open_sinks, retire
+from edge_runtime.sinks.console import live_line
 from edge_runtime.system.memory import peak_rss_mb
 from edge_runtime.system.telemetry import ThermalGovernor
 
@@ -125,7 +121,7 @@ class Parts:
     config: Config
     engine: Engine
     source: Source
-    sinks: list[Outlet]
+    sinks: list[SinkRunner]
     privacy: Privacy | None
 
 
@@ -315,20 +311,16 @@ class Daemon:
         )
         self._governor = ThermalGovernor(config.thermal.limit_c)
 
-    def _start_sinks(self, config: Config, engine: Engine, source: Source) -> list[Outlet]:
+    def _start_sinks(self, config: Config, engine: Engine, source: Source) -> list[SinkRunner]:
         live, finite = _kind(source, config.camera)
-        running = Running(
-            labels=lambda: self.pipeline.engine.score.labels,
+        context = SinkContext(
+            labels=engine.score.labels,
+            current_labels=lambda: self.pipeline.engine.score.labels,
             camera_state=lambda: self.source.state,
+            live=live,
+            finite=finite,
         )
-        outlets = optional_outlets(config, running, engine.score.labels, live=live)
-        try:
-            for sink in _make_sinks(config, finite=finite):
-                outlets.insert(0, SinkThread(sink, lossless=not live, vital=finite))
-        except BaseException:
-            _close_sinks(outlets)
-            raise
-        return outlets
+        return open_sinks(config, context)
 
 
 def _outputs(config: Config) -> Config:
@@ -349,28 +341,12 @@ def _kind(source: Source, camera: CameraConfig) -> tuple[bool, bool]:
     return source.live, not source.live and not camera.loop and (path.is_file() or path.is_dir())
 
 
-def _make_sinks(config: Config, *, finite: bool) -> Iterator[Sink]:
-    """Where the records themselves go: a file, stdout, or for a person at a terminal a line that keeps changing.
-
-    The file has its cap unless the run is ``finite``: what is labelled once is to be there whole.
-    """
-    output = config.output
-    if output.file:
-        rotate_s = output.rotate_hours * 3600
-        caps = Caps(
-            output.max_mb * 1_000_000, output.rotate_mb * 1_000_000, rotate_s, output.sync_s
-        )
-        yield JsonlFileSink(Path(output.file), None if finite else caps)
-    if output.stdout or not output.file:
-        yield ConsoleSink() if sys.stdout.isatty() else JsonlStdoutSink()
-
-
-def _deleted(sinks: list[Outlet]) -> int:
+def _deleted(sinks: list[SinkRunner]) -> int:
     """Record files and captures that made room for newer ones."""
-    return sum(getattr(outlet.sink, "deleted", 0) for outlet in sinks)
+    return sum(getattr(runner.sink, "deleted", 0) for runner in sinks)
 
 
-def _close_sinks(sinks: list[Outlet]) -> int:
+def _close_sinks(sinks: list[SinkRunner]) -> int:
     """Flush all sinks within ``_CLOSE_S`` together; returns how many records they lost."""
     deadline = time.monotonic() + _CLOSE_S
     for sink in sinks:
