@@ -1,4 +1,7 @@
-"""The three signals that a daemon answers. Imports nothing heavy: the handlers stand before anything else is loaded."""
+"""The three signals that a daemon answers.
+
+Imports nothing heavy: the handlers stand before anything else is loaded.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,22 @@ import signal
 import time
 from types import FrameType
 
-_NAP_S = 0.2  # how late a sleep may notice that the end was asked for
+# How late a sleep may notice that the process should end.
+_NAP_S = 0.2
 
 
 class Signals:
-    """SIGTERM and SIGINT ask for the end, SIGHUP for a reload. The handlers set flags and nothing else.
+    """SIGTERM and SIGINT ask for the end, SIGHUP asks for a reload.
 
-    Plain attributes: a handler runs in the middle of whatever the main thread does, and ``threading.Event`` has a lock
-    that it would wait for without end where the main thread holds it.
+    The handlers set flags and do nothing else. The flags are plain attributes: a handler runs
+    in the middle of whatever the main thread does, and the lock of a ``threading.Event`` would
+    block it for ever where the main thread holds that lock.
     """
 
     def __init__(self) -> None:
         self.stop = False
         self.reload = False
+
         for number, handler in (
             (signal.SIGTERM, self._stop),
             (signal.SIGINT, self._stop),
@@ -33,15 +39,20 @@ class Signals:
         self.reload = True
 
     def forget(self) -> None:
-        """Let the signals do again what they do to any program, those that came meanwhile too."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        """Restore the default actions, and apply them to the signals that have arrived."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number, came in ((signal.SIGTERM, self.stop), (signal.SIGHUP, self.reload)):
-            if came:
-                signal.raise_signal(number)
+
+        if self.stop:
+            signal.raise_signal(signal.SIGTERM)
+        if self.reload:
+            signal.raise_signal(signal.SIGHUP)
 
     def sleep_until(self, moment_s: float) -> None:
-        """Wait until monotonic ``moment_s``, or until the end is asked for."""
-        while not self.stop and (left_s := moment_s - time.monotonic()) > 0:
+        """Wait until monotonic ``moment_s``, or until a signal asks for the end."""
+        while not self.stop:
+            left_s = moment_s - time.monotonic()
+            if left_s <= 0:
+                return
             time.sleep(min(left_s, _NAP_S))

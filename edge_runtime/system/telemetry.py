@@ -121,36 +121,6 @@ def clock_unsynced(timesync: Path = _TIMESYNC, now: Callable[[], float] = time.t
     return now() < _RELEASED or (timesync.is_dir() and not (timesync / "synchronized").exists())
 
 
-class ThermalGovernor:
-    """Labels fewer frames while the CPU is hot: every 2nd, 4th, then 8th, one step each ``STEP_S``, and back again.
-
-    Half a fan's worth of heat is better shed by choice, evenly, than by the firmware's throttling.
-    """
-
-    STEP_S = 10.0
-    COOLER_C = 5.0  # how far below the limit before a step is taken back
-    MOST = 8
-
-    def __init__(self, limit_c: float | None) -> None:
-        self._limit_c = limit_c
-        self._next = 0.0
-        self._factor = 1
-
-    def __call__(self, temp_c: float | None, now: float) -> int:
-        """One of how many camera frames to label, given the temperature at monotonic ``now``."""
-        if self._limit_c is None or temp_c is None:
-            self._factor = 1
-        elif now >= self._next:
-            before = self._factor
-            if temp_c >= self._limit_c:
-                self._factor = min(self.MOST, 2 * self._factor)
-            elif temp_c < self._limit_c - self.COOLER_C:
-                self._factor = max(1, self._factor // 2)
-            if self._factor != before:
-                self._next = now + self.STEP_S
-        return self._factor
-
-
 def boot_id() -> str:
     """The kernel's id of this boot; the monotonic clock starts again with each."""
     try:

@@ -32,11 +32,10 @@ class Mutant:
 
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
 STORE = "edge_runtime/model/store/writable_store.py"
-SERVICE, PIPELINE, FILE = (
-    "edge_runtime/daemon/service.py",
-    "edge_runtime/pipeline.py",
-    "edge_runtime/sinks/files/record_file.py",
-)
+SERVICE = "edge_runtime/daemon/service.py"
+PARTS = "edge_runtime/daemon/parts.py"
+PIPELINE = "edge_runtime/pipeline.py"
+FILE = "edge_runtime/sinks/files/record_file.py"
 # What a stream's camera must never be asked for: a connection that is only to show whether it is there.
 KNOCK = "__import__('tests.faults.knock').on(wanted)"
 # The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
@@ -236,12 +235,12 @@ MUTANTS = tuple(
             "if True:",
         ),
         ("S6", FILE, "if self._fd is not None and not _is_at(self._fd, self.path):", "if False:"),
-        ("S7", SERVICE, "not source.live and not camera.loop and", "not source.live and"),
-        ("S7", SERVICE, "(path.is_file() or path.is_dir())", "path.exists()"),
+        ("S7", PARTS, "not source.live and not camera.loop and", "not source.live and"),
+        ("S7", PARTS, "(path.is_file() or path.is_dir())", "path.exists()"),
         ("S8", SERVICE, "    daemon.check_sinks()", "    pass"),
         (
             "S8",
-            "edge_runtime/sinks/thread.py",
+            "edge_runtime/sinks/base.py",
             "if self._vital and isinstance(error, OSError):",
             "if False:",
         ),
@@ -302,15 +301,15 @@ MUTANTS = tuple(
             "except Exception as error:  # a file may hold anything",
             "except StuckError as error:  #",
         ),
-        ("P6", SERVICE, "if before is None or isinstance(error, StuckError):", "if True:"),
+        ("P6", SERVICE, "if fallback is None or isinstance(error, StuckError):", "if True:"),
         (
             "P6",
             "edge_runtime/camera/live.py",
             "except Exception:  # whatever",
             "except StuckError:  #",
         ),
-        ("P7", SERVICE, "threading.excepthook = self._note", "pass"),
-        ("P7", "edge_runtime/sinks/thread.py", "if not self._thread.is_alive():", "if False:"),
+        ("P7", "edge_runtime/daemon/threads.py", "threading.excepthook = self._note", "pass"),
+        ("P7", "edge_runtime/sinks/base.py", "if not self._thread.is_alive():", "if False:"),
         ("P8", "edge_runtime/__main__.py", "heard = Signals()", "heard = None"),
         ("P9", "edge_runtime/system/streams.py", "if _is_closed(number):", "if False:"),
         (
@@ -358,7 +357,7 @@ MUTANTS = tuple(
             "for root in (Path(), ours) if _is_checkout(root)",
             "for root in (Path(), ours)",
         ),
-        ("N1", "edge_runtime/sinks/thread.py", "queue.Queue(capacity or default)", "queue.Queue()"),
+        ("N1", "edge_runtime/sinks/base.py", "queue.Queue(capacity or default)", "queue.Queue()"),
         ("N2", "edge_runtime/sinks/web/http.py", "if len(head) > MAX_HEAD:", "if False:"),
         ("N3", "edge_runtime/config.py", "not ipaddress.ip_address(host).is_loopback", "False"),
         ("N4", "edge_runtime/errors.py", "c if c.isprintable() else", "c if True else"),

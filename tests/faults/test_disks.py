@@ -21,7 +21,7 @@ import pytest
 
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import CameraConfig, Condition, TriggerRule, TriggersConfig
-from edge_runtime.daemon.service import _kind
+from edge_runtime.daemon.parts import run_kind
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelledFrame
 from edge_runtime.sinks.files import room
@@ -99,12 +99,12 @@ def test_only_a_file_or_folder_that_is_read_once_goes_without_a_cap(tmp_path: Pa
     os.mkfifo(fifo)
     replayed, camera = SimpleNamespace(live=False), SimpleNamespace(live=True)
     finite = {
-        "file": _kind(replayed, CameraConfig(source=str(regular))),
-        "folder": _kind(replayed, CameraConfig(source=str(tmp_path))),
-        "looped": _kind(replayed, CameraConfig(source=str(regular), loop=True)),
-        "fifo": _kind(replayed, CameraConfig(source=str(fifo))),
-        "stream": _kind(camera, CameraConfig(source="rtsp://camera/1")),
-        "device": _kind(camera, CameraConfig(source=str(regular))),
+        "file": run_kind(replayed, CameraConfig(source=str(regular))),
+        "folder": run_kind(replayed, CameraConfig(source=str(tmp_path))),
+        "looped": run_kind(replayed, CameraConfig(source=str(regular), loop=True)),
+        "fifo": run_kind(replayed, CameraConfig(source=str(fifo))),
+        "stream": run_kind(camera, CameraConfig(source="rtsp://camera/1")),
+        "device": run_kind(camera, CameraConfig(source=str(regular))),
     }
     assert [name for name, (_, ends) in finite.items() if ends] == ["file", "folder"]
 
@@ -153,7 +153,7 @@ def test_a_finite_run_that_fills_the_disk_ends_in_one_line_with_what_was_written
     said = [text for text in done.stderr.splitlines() if "No space left" in text]
     name = output if where == "file" else "stdout"
     assert said == [
-        f"edge-label: {name}: No space left on device; the first {len(whole)} records of this run are complete; "
+        f"edge-label: {name}: No space left on device; the first {len(whole)} records of this run are written whole; "
         "make room and run it again, or choose another output"
     ]
     assert [r["seq"] for r in whole] == list(range(len(whole)))
@@ -706,7 +706,7 @@ def test_what_triggers_write_is_recognised_as_ours(tmp_path: Path):
     config = TriggersConfig(str(tmp_path), (rule,))
     sink = TriggerSink(config, JpegEncoder())
     made, frame = record(), Frame(np.zeros((48, 64, 3), np.uint8), "bgr", 1.0, 0.0)
-    item = Rules(config, ()).choose(LabelledFrame(made, frame))
+    item = Rules(config, ()).wants(LabelledFrame(made, frame))
     assert item is not None
     sink.write(*item)
     sink.close()

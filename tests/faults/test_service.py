@@ -60,7 +60,7 @@ def test_a_signal_may_fall_on_any_line_of_a_wait():
     """SIGTERM at every line that a hot CPU's wait executes, those of the standard library too."""
     code = """
 import signal, sys, time
-from edge_runtime.daemon.service import Signals
+from edge_runtime.daemon.signals import Signals
 signals = Signals()
 def strike(frame, event, argument):
     signal.raise_signal(signal.SIGTERM)

@@ -122,19 +122,20 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     """
     from edge_runtime.config import load_config
     from edge_runtime.daemon.notify import Notifier
-    from edge_runtime.daemon.service import Daemon, Limits, Signals
+    from edge_runtime.daemon.service import Daemon, Limits
+    from edge_runtime.daemon.signals import Signals
     from edge_runtime.sinks.files.jsonl import JsonlFileSink
     from edge_runtime.system.memory import peak_rss_mb
 
     loaded = load_config(config)
     daemon = Daemon(loaded)
-    everything = daemon.sinks
-    only_records = [runner for runner in everything if isinstance(runner.sink, JsonlFileSink)]
+    everything = daemon.parts.sinks
+    only_records = [outlet for outlet in everything if isinstance(outlet.sink, JsonlFileSink)]
     of_records = threading.main_thread().name, f"sink-{only_records[0].sink.name}"
-    handing_over = _clock_puts([runner for runner in everything if runner not in only_records])
+    handing_over = _clock_puts([outlet for outlet in everything if outlet not in only_records])
     if form == "camera":
-        daemon.source.close()
-        daemon.source = JpegClip(Path(loaded.camera.source))
+        daemon.parts.source.close()
+        daemon.parts.source = JpegClip(Path(loaded.camera.source))
     signals = Signals()
     notifier = Notifier()
 
@@ -153,7 +154,7 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
         return time.monotonic(), time.process_time(), time.thread_time(), own_s + handing_over()
 
     def block(on: bool) -> Block:
-        daemon.sinks = everything if on else only_records
+        daemon.parts.sinks = everything if on else only_records
         print("on" if on else "off", flush=True)
         label(SETTLE)
         before = clocks()
@@ -163,27 +164,27 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     print("on", flush=True)
     label((WARM_UP if pairs else 8) * BLOCK)
     blocks = [block(on) for i in range(pairs) for on in (i % 2 == 0, i % 2 == 1)]
-    daemon.sinks = everything
+    daemon.parts.sinks = everything
     daemon.close()
     return {"blocks": [asdict(b) for b in blocks], "peak_mb": peak_rss_mb()}
 
 
-def _clock_puts(runners: list[Any]) -> Callable[[], float]:
-    """CPU seconds that handing records to these sinks took so far, in the thread that hands them
+def _clock_puts(outlets: list[Any]) -> Callable[[], float]:
+    """CPU seconds so far that handing records to these outlets took, in the thread that hands them
     over."""
     total_s = 0.0
 
     def clocked(put: Callable[..., None]) -> Callable[..., None]:
-        def timed(labelled: Any) -> None:
+        def timed(record: Any, frame: Any) -> None:
             nonlocal total_s
             start = time.thread_time()
-            put(labelled)
+            put(record, frame)
             total_s += time.thread_time() - start
 
         return timed
 
-    for runner in runners:
-        runner.put = clocked(runner.put)
+    for outlet in outlets:
+        outlet.put = clocked(outlet.put)
     return lambda: total_s
 
 

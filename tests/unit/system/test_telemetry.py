@@ -57,25 +57,3 @@ def test_a_wall_clock_that_nothing_has_set_is_told(tmp_path: Path):
     assert telemetry.clock_unsynced(tmp_path, now=lambda: today)
     (tmp_path / "synchronized").touch()
     assert not telemetry.clock_unsynced(tmp_path, now=lambda: today)
-
-
-@pytest.mark.fault("P5")
-def test_heat_is_shed_one_step_at_a_time_and_taken_back_when_it_is_cooler():
-    governor = telemetry.ThermalGovernor(80.0)
-    readings = [
-        (0, 70, 1),
-        (1, 81, 2),
-        (2, 81, 2),
-        (12, 81, 4),
-        (23, 85, 8),
-        (40, 90, 8),
-        (41, 78, 8),
-        (51, 74, 4),
-    ]
-    readings += [(52, 74, 4), (62, 74, 2), (73, 60, 1), (99, 20, 1)]
-    assert [governor(temp, now) for now, temp, _ in readings] == [factor for *_, factor in readings]
-
-
-def test_without_a_thermometer_or_a_limit_nothing_is_slowed():
-    assert telemetry.ThermalGovernor(80.0)(None, 1.0) == 1
-    assert telemetry.ThermalGovernor(None)(150.0, 1.0) == 1

@@ -1,11 +1,33 @@
-"""How often a camera is labelled: as asked, less on a hot CPU, never so seldom that a watchdog or a reader worries."""
+"""How often a camera is labelled: as configured, and less often on a hot CPU."""
 
 from __future__ import annotations
 
 import pytest
 
 from edge_runtime.config import CameraConfig
-from edge_runtime.daemon.service import frame_interval_s
+from edge_runtime.daemon.thermal import ThermalGovernor, frame_interval_s
+
+
+@pytest.mark.fault("P5")
+def test_heat_is_shed_one_step_at_a_time_and_taken_back_when_it_is_cooler():
+    governor = ThermalGovernor(80.0)
+    readings = [
+        (0, 70, 1),
+        (1, 81, 2),
+        (2, 81, 2),
+        (12, 81, 4),
+        (23, 85, 8),
+        (40, 90, 8),
+        (41, 78, 8),
+        (51, 74, 4),
+    ]
+    readings += [(52, 74, 4), (62, 74, 2), (73, 60, 1), (99, 20, 1)]
+    assert [governor(temp, now) for now, temp, _ in readings] == [factor for *_, factor in readings]
+
+
+def test_without_a_thermometer_or_a_limit_nothing_is_slowed():
+    assert ThermalGovernor(80.0)(None, 1.0) == 1
+    assert ThermalGovernor(None)(150.0, 1.0) == 1
 
 
 @pytest.mark.parametrize(

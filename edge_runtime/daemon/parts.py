@@ -1,0 +1,141 @@
+"""The parts of a running daemon that a reload exchanges, and how new ones are built beside old ones.
+
+What must not live here: when to reload, and what to do where it fails. That is `service`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_runtime.camera import Source, open_source
+from edge_runtime.camera.privacy import Privacy
+from edge_runtime.config import (
+    CameraConfig,
+    Config,
+    ConsensusConfig,
+    ModelConfig,
+    PrivacyConfig,
+    ThermalConfig,
+)
+from edge_runtime.engine import Engine, start_engine
+from edge_runtime.sinks import Outlet, Sink, SinkThread
+from edge_runtime.sinks.console import ConsoleSink
+from edge_runtime.sinks.files.jsonl import JsonlFileSink, JsonlStdoutSink
+from edge_runtime.sinks.files.record_file import Caps
+from edge_runtime.sinks.outlets import Running, check_labels, optional_outlets
+
+# All sinks together get so long to write what is queued. SIGTERM to exit stays under 5 s.
+_CLOSE_S = 3.0
+
+
+@dataclass(slots=True)
+class Parts:
+    """What one configuration was built into."""
+
+    config: Config
+    engine: Engine
+    source: Source
+    privacy: Privacy | None
+    sinks: list[Outlet]
+
+
+def build_beside(old: Parts, config: Config, running: Running) -> Parts:
+    """The parts of ``config``. Those that stay the same are the old ones, not copies.
+
+    What can fail fails here, while the old parts still run, and leaves nothing open. Raises
+    EdgeLabelError, or whatever a file's content makes a library raise.
+    """
+    engine = start_engine(config.model, old.engine)
+    privacy = Privacy.of(config.privacy)
+    source = old.source
+    if config.camera != old.config.camera:
+        source = open_source(config.camera)
+
+    try:
+        sinks = old.sinks
+        if _same_sinks(old, config, source):
+            check_labels(config, engine.score.labels)
+        else:
+            sinks = start_sinks(config, engine, source, running)
+    except BaseException:
+        if source is not old.source:
+            source.close()
+        raise
+
+    return Parts(config, engine, source, privacy, sinks)
+
+
+def _same_sinks(old: Parts, config: Config, source: Source) -> bool:
+    """Whether the sinks that run already are what ``config`` asks for."""
+    return sink_config(config) == sink_config(old.config) and run_kind(
+        source, config.camera
+    ) == run_kind(old.source, old.config.camera)
+
+
+def sink_config(config: Config) -> Config:
+    """A configuration in which only what the sinks are made of may differ from the defaults."""
+    return replace(
+        config,
+        camera=CameraConfig(),
+        model=ModelConfig(),
+        privacy=PrivacyConfig(),
+        consensus=ConsensusConfig(),
+        thermal=ThermalConfig(),
+    )
+
+
+def run_kind(source: Source, camera: CameraConfig) -> tuple[bool, bool]:
+    """(live, finite). A run is finite where its source is a file or folder that is read once.
+
+    A named pipe is neither: it may never end.
+    """
+    path = Path(camera.source)
+    finite = not source.live and not camera.loop and (path.is_file() or path.is_dir())
+    return source.live, finite
+
+
+def start_sinks(config: Config, engine: Engine, source: Source, running: Running) -> list[Outlet]:
+    """Every sink of the configuration, started. Raises what a sink raises, and closes the others."""
+    live, finite = run_kind(source, config.camera)
+    outlets = optional_outlets(config, running, engine.score.labels, live=live)
+    try:
+        for sink in _make_sinks(config, finite=finite):
+            outlets.insert(0, SinkThread(sink, lossless=not live, vital=finite))
+    except BaseException:
+        close_sinks(outlets)
+        raise
+    return outlets
+
+
+def _make_sinks(config: Config, *, finite: bool) -> Iterator[Sink]:
+    """Where the records themselves go: a file, stdout, or a live line on a terminal.
+
+    The file has its cap unless the run is ``finite``: a file that is labelled once is kept whole.
+    """
+    output = config.output
+    if output.file:
+        rotate_s = output.rotate_hours * 3600
+        caps = Caps(
+            output.max_mb * 1_000_000, output.rotate_mb * 1_000_000, rotate_s, output.sync_s
+        )
+        yield JsonlFileSink(Path(output.file), None if finite else caps)
+    if output.stdout or not output.file:
+        yield ConsoleSink() if sys.stdout.isatty() else JsonlStdoutSink()
+
+
+def close_sinks(sinks: list[Outlet]) -> int:
+    """Flush all sinks within ``_CLOSE_S`` together; returns how many records they lost."""
+    deadline = time.monotonic() + _CLOSE_S
+    for sink in sinks:
+        # A sink that comes last behind a slow one still gets a moment.
+        sink.close(max(0.1, deadline - time.monotonic()))
+    return sum(sink.lost for sink in sinks)
+
+
+def deleted_files(sinks: list[Outlet]) -> int:
+    """How many record files and captures made room for newer ones."""
+    return sum(getattr(outlet.sink, "deleted", 0) for outlet in sinks)
