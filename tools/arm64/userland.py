@@ -179,6 +179,7 @@ def install_project(userland: Userland) -> None:
     install([build_wheel(userland.root / "wheel")], userland.site, userland.python_version)
 
 
+# Long because it lists, file by file, what a Raspberry Pi 4 shows in /sys and /proc.
 def write_pi4(root: Path) -> None:
     """Write the parts of a Raspberry Pi 4's /proc and /sys that native libraries read.
 

@@ -115,6 +115,8 @@ def _sign_test_rank(n: int) -> int:
     return max(0, k - 1)
 
 
+# Long because its functions share the daemon, its sinks and their clocks: passed around, each call
+# would add to the time that is measured.
 def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     """In a process of its own: pairs of blocks, sinks off and on; every other pair begins with on.
 

@@ -51,13 +51,7 @@ def calibrate_bundle(
     scale = fit_scale(tasks)
     threshold, share, count = _fit_threshold(tasks, scale)
     fitted_on = f"{count} held-out pictures of {len(tasks)} labelled sources of {recipe.name}"
-    report: dict[str, Any] = {
-        "fitted_on": fitted_on,
-        "logit_scale": scale,
-        "threshold": threshold,
-        "precision_wanted": PRECISION,
-        "share_above_threshold": round(share, 3),
-    }
+    report = _fitted(fitted_on, scale, threshold, share)
     lines = [
         f"Fitted on {fitted_on}: logit scale {scale:g} (CLIP's own is {CLIP_SCALE:g}); "
         f"threshold {threshold}, above which {PRECISION:.0%} of answers there are right.",
@@ -76,6 +70,16 @@ def calibrate_bundle(
         _write(bundle, lines, files, report)
         lines += ["", f"{folder}: logit scale and threshold written; {', '.join(files)}"]
     return "\n".join(lines)
+
+
+def _fitted(fitted_on: str, scale: float, threshold: float, share: float) -> dict[str, Any]:
+    return {
+        "fitted_on": fitted_on,
+        "logit_scale": scale,
+        "threshold": threshold,
+        "precision_wanted": PRECISION,
+        "share_above_threshold": round(share, 3),
+    }
 
 
 def _fit_threshold(tasks: Sequence[Task], scale: float) -> tuple[float, float, int]:

@@ -37,6 +37,7 @@ from tools.factory.teachers.teacher import unit
 SHOWN_BY = "pictures of "
 
 
+# One step after another, each on what the one before it made of the label set.
 def calibrate_labels(
     labels: str,
     bundle_name: str | None,
@@ -58,12 +59,7 @@ def calibrate_labels(
         output: file to write, NAME.calibrated.yaml if None.
         cache: folder of kept embeddings.
     """
-    if not (pictures or labelled):
-        raise UsageError("nothing to learn from: give --pictures, --labelled, or both")
-    if prototypes and not pictures:
-        raise UsageError(
-            "--prototypes needs --pictures too: what counts is what a label adds to the usual ones"
-        )
+    _check_sources(pictures, labelled, prototypes)
     bundle = load_bundle(find_bundle(bundle_name))
     label_set = load_label_set(labels, bundle)
     bank = with_built_rows(TextBank.from_bundle(bundle), labels, bundle)
@@ -77,8 +73,8 @@ def calibrate_labels(
                 label_set, bundle, bank, encode, prototypes, usual
             )
             bank = bank.extended(shown_rows)
-            names = [phrase.removeprefix(SHOWN_BY) for phrase in shown_rows.phrases]
-            lines.append(f"labels shown by pictures: {', '.join(names)}")
+            names = ", ".join(phrase.removeprefix(SHOWN_BY) for phrase in shown_rows.phrases)
+            lines.append(f"labels shown by pictures: {names}")
         if usual:
             compiled = compile_labels(label_set, bundle, bank)
             biases = unlabelled_biases(compiled, embed(encode, usual, str(pictures)))
@@ -91,14 +87,23 @@ def calibrate_labels(
             label_set = with_groups(label_set, groups)
             lines += [f"{name}: {learned.summary}" for name, learned in groups.items()]
 
+    shipped = labels in bundle.label_sets()
     target = output or Path(Path(labels).stem + ".calibrated.yaml")
     write_atomically(target, to_yaml(label_set, f"calibrated from {labels}").encode())
-    shipped = labels in bundle.label_sets()
     built = None if shipped else PhraseRows.read(rows_path(Path(labels)))
     rows = join(built, shown_rows)
     if rows:
         rows.write(rows_path(target))
     return "\n".join([*lines, f"{target}: written"])
+
+
+def _check_sources(pictures: Path | None, labelled: Path | None, prototypes: Path | None) -> None:
+    if not (pictures or labelled):
+        raise UsageError("nothing to learn from", "give --pictures, --labelled, or both")
+    if prototypes and not pictures:
+        raise UsageError(
+            "--prototypes needs --pictures too: what counts is what a label adds to the usual ones"
+        )
 
 
 def pictures_of(folder: Path) -> list[Path]:

@@ -120,6 +120,11 @@ def _fuse_padding(model: onnx.ModelProto) -> None:
         graph.node.remove(pad)
 
     drop_unused_constants(graph)
+    _drop_unused_shapes(graph)
+
+
+def _drop_unused_shapes(graph: onnx.GraphProto) -> None:
+    """Remove, in place, what is said of tensors that no node makes any more."""
     outputs = {name for node in graph.node for name in node.output}
     stale = [info for info in graph.value_info if info.name not in outputs]
     for info in stale:

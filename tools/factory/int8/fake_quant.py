@@ -269,17 +269,23 @@ class FakeQuantised(nn.Module):
         """Convolutions and matrix products whose weights the graph holds as int8 constants."""
         maker = {name: node for node in self.model.graph.node for name in node.output}
         for node in self.model.graph.node:
-            if node.op_type not in ("Conv", "Gemm", "MatMul"):
-                continue
-            inputs = [maker[name] for name in node.input[1:] if name in maker]
-            # A Gemm may add an activation in place of a bias: that one is rounded where it was made.
-            stored = tuple(made for made in inputs if self._is_stored(made))
-            if not stored or stored[0].output[0] != node.input[1]:
-                continue
-            names = [made.input[0].removesuffix("_quantized") for made in stored]
-            bias = names[1] if len(names) > 1 else ""
-            input_scale = float(self.constants[maker[node.input[0]].input[1]])
-            yield _Product(names[0], bias, input_scale, stored, node)
+            if node.op_type in ("Conv", "Gemm", "MatMul"):
+                product = self._product_of(node, maker)
+                if product:
+                    yield product
+
+    def _product_of(
+        self, node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]
+    ) -> _Product | None:
+        inputs = [maker[name] for name in node.input[1:] if name in maker]
+        # A Gemm may add an activation in place of a bias: that one is rounded where it was made.
+        stored = tuple(made for made in inputs if self._is_stored(made))
+        if not stored or stored[0].output[0] != node.input[1]:
+            return None
+        names = [made.input[0].removesuffix("_quantized") for made in stored]
+        bias = names[1] if len(names) > 1 else ""
+        input_scale = float(self.constants[maker[node.input[0]].input[1]])
+        return _Product(names[0], bias, input_scale, stored, node)
 
     def _is_stored(self, node: onnx.NodeProto) -> bool:
         """Whether a node only restores a constant."""

@@ -64,9 +64,8 @@ def quantise_run(
     # What rounding by layer gains is judged against rounding to the nearest.
     plain = run_all(quantise(model, seen, "minmax"), judged)
     report["onnx_fp32_to_int8"]["minmax, nearest rounding"] = cosines(plain, reference)
-    candidates = _try_calibrators(model, seen, methods, report["failed"])
     best = (-2.0, "", b"")
-    for method, candidate in candidates:
+    for method, candidate in _try_calibrators(model, seen, methods, report["failed"]):
         cosine = cosines(run_all(candidate, judged), reference)
         report["onnx_fp32_to_int8"][method] = cosine
         if cosine["mean"] > best[0]:

@@ -5,6 +5,7 @@ that very view, and the student is shown the same view again."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,8 @@ class _TeacherPass:
     def run(self, *, quiet: bool) -> int:
         """Ask the teacher for what is missing; the number of dimensions of its embeddings."""
         done, dim = self._progress()
-        count = len(self.cache.samples)
-        work = [(plane, start) for plane in range(self.planes) for start in range(0, count, CHUNK)]
+        starts = range(0, len(self.cache.samples), CHUNK)
+        work = list(itertools.product(range(self.planes), starts))
         if done >= len(work):
             return dim
 

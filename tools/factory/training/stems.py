@@ -7,6 +7,7 @@ of a stored view never changes, so it is computed once and kept as int8 with one
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def cache_stems(
     done_path = path.with_suffix(".done")
     done = int(done_path.read_text()) if done_path.exists() and path.exists() else 0
     values = np.memmap(path, np.int8, "r+" if done else "w+", shape=shape)
-    work = [(plane, start) for plane in range(len(views)) for start in range(0, len(rows), CHUNK)]
+    work = list(itertools.product(range(len(views)), range(0, len(rows), CHUNK)))
     for number in tqdm(range(done, len(work)), desc="frozen layers", unit="chunk", disable=quiet):
         plane, start = work[number]
         chosen = rows[start : start + CHUNK]
