@@ -21,7 +21,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from edge_runtime.errors import DataError
 from tests.doubles.mosquitto import free_port
+from tools.lib.command import run_verb, verb_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = {
@@ -29,6 +31,7 @@ SHOTS = {
     "preview-dark": ((1000, 740), ("--blink-settings=preferredColorScheme=0",)),
     "preview-phone": ((390, 1260), ()),
 }
+EDGE_LABEL = (sys.executable, "-m", "edge_runtime")
 RUN_S = 22.0  # twice around the demo's photographs, for the report
 
 
@@ -96,57 +99,50 @@ def keep(picture: Image.Image, path: Path) -> None:
     print(f"{path}: {picture.width}x{picture.height}, {path.stat().st_size // 1000} KB")
 
 
-def main() -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.upkeep.screenshots", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "docs" / "images", help="folder (default docs/images)"
-    )
-    options = parser.parse_args()
+def main(argv: list[str] | None = None) -> int:
+    """Take the pictures; returns the exit code."""
+    parser = verb_parser("tools.upkeep.screenshots", __doc__)
+    images = ROOT / "docs" / "images"
+    parser.add_argument("--output", type=Path, default=images, help="folder (default docs/images)")
+    return run_verb(parser, _screenshots, argv)
+
+
+def _screenshots(args: argparse.Namespace) -> None:
     if not shutil.which("chromium"):
-        raise SystemExit("screenshots: chromium is not installed; apt-get install chromium")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/"
+        raise DataError("chromium is not installed", "apt-get install chromium")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [
-            sys.executable,
-            "-m",
-            "edge_runtime",
-            "--camera",
-            "demo",
-            "--preview",
-            f"127.0.0.1:{port}",
-        ]
-        daemon = subprocess.Popen([*command, "--output", folder / "run.jsonl"])
-        start = time.monotonic()
-        try:
-            while not calm(url) and daemon.poll() is None:
-                time.sleep(0.1)
-            for shot, (size, more) in SHOTS.items():
-                keep(shoot_calmly(url, size, more, folder), options.output / f"{shot}.png")
-            time.sleep(max(0.0, RUN_S - (time.monotonic() - start)))
-        finally:
-            daemon.terminate()
-            daemon.wait()
-        command = [
-            sys.executable,
-            "-m",
-            "edge_runtime",
-            "report",
-            folder / "run.jsonl",
-            "--output",
-            folder / "r.html",
-        ]
-        subprocess.run([*command, "--png", folder / "report.png"], check=True)
-        report = Image.open(folder / "report.png")
-        keep(
-            report.resize((1000, round(report.height * 1000 / report.width))),
-            options.output / "report.png",
-        )
-    return 0
+        shoot_page(folder, args.output)
+        shoot_report(folder, args.output)
+
+
+def shoot_page(folder: Path, output: Path) -> None:
+    """Run the demo camera and take the preview page in every form; leaves run.jsonl in `folder`."""
+    address = f"127.0.0.1:{free_port()}"
+    url = f"http://{address}/"
+    command = [*EDGE_LABEL, "--camera", "demo", "--preview", address]
+    daemon = subprocess.Popen([*command, "--output", folder / "run.jsonl"])
+    start = time.monotonic()
+    try:
+        while not calm(url) and daemon.poll() is None:
+            time.sleep(0.1)
+        for shot, (size, options) in SHOTS.items():
+            keep(shoot_calmly(url, size, options, folder), output / f"{shot}.png")
+        # The report below is drawn of this run, so it must be long enough to show something.
+        time.sleep(max(0.0, RUN_S - (time.monotonic() - start)))
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def shoot_report(folder: Path, output: Path) -> None:
+    """Draw the report of the run in `folder`."""
+    png = folder / "report.png"
+    command = [*EDGE_LABEL, "report", folder / "run.jsonl", "--output", folder / "r.html"]
+    subprocess.run([*command, "--png", png], check=True)
+    report = Image.open(png)
+    height = round(report.height * 1000 / report.width)
+    keep(report.resize((1000, height)), output / "report.png")
 
 
 if __name__ == "__main__":

@@ -240,11 +240,11 @@ class Trainer:
             bank=self.bank,
             texts=texts,
             groups=groups,
-            wanted_text=text_rows,
+            text_rows=text_rows,
             conditions=self.conditions,
-            wanted_condition=torch.from_numpy(batch.condition).to(self.device),
+            condition_rows=torch.from_numpy(batch.condition).to(self.device),
             names=self.names,
-            wanted_names=None if posterior is None else self._on_device(posterior),
+            shares=None if posterior is None else self._on_device(posterior),
         )
 
     def _mean_over_processes(self, loss: Tensor) -> float:
