@@ -5,9 +5,8 @@ What must not live here: when to reload, and what to do where it fails. That is 
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,11 +21,7 @@ from edge_runtime.config import (
     ThermalConfig,
 )
 from edge_runtime.engine import Engine, start_engine
-from edge_runtime.sinks import Outlet, Sink, SinkThread
-from edge_runtime.sinks.console import ConsoleSink
-from edge_runtime.sinks.files.jsonl import JsonlFileSink, JsonlStdoutSink
-from edge_runtime.sinks.files.record_file import Caps
-from edge_runtime.sinks.outlets import Running, check_labels, optional_outlets
+from edge_runtime.sinks import SinkRunner, check_labels
 
 # All sinks together get so long to write what is queued. SIGTERM to exit stays under 5 s.
 _CLOSE_S = 3.0
@@ -40,10 +35,13 @@ class Parts:
     engine: Engine
     source: Source
     privacy: Privacy | None
-    sinks: list[Outlet]
+    sinks: list[SinkRunner]
 
 
-def build_beside(old: Parts, config: Config, running: Running) -> Parts:
+OpenSinks = Callable[[Config, Engine, Source], list[SinkRunner]]
+
+
+def build_beside(old: Parts, config: Config, open_sinks: OpenSinks) -> Parts:
     """The parts of ``config``. Those that stay the same are the old ones, not copies.
 
     What can fail fails here, while the old parts still run, and leaves nothing open. Raises
@@ -60,7 +58,7 @@ def build_beside(old: Parts, config: Config, running: Running) -> Parts:
         if _same_sinks(old, config, source):
             check_labels(config, engine.score.labels)
         else:
-            sinks = start_sinks(config, engine, source, running)
+            sinks = open_sinks(config, engine, source)
     except BaseException:
         if source is not old.source:
             source.close()
@@ -71,9 +69,9 @@ def build_beside(old: Parts, config: Config, running: Running) -> Parts:
 
 def _same_sinks(old: Parts, config: Config, source: Source) -> bool:
     """Whether the sinks that run already are what ``config`` asks for."""
-    return sink_config(config) == sink_config(old.config) and run_kind(
-        source, config.camera
-    ) == run_kind(old.source, old.config.camera)
+    same_config = sink_config(config) == sink_config(old.config)
+    same_kind = run_kind(source, config.camera) == run_kind(old.source, old.config.camera)
+    return same_config and same_kind
 
 
 def sink_config(config: Config) -> Config:
@@ -98,36 +96,7 @@ def run_kind(source: Source, camera: CameraConfig) -> tuple[bool, bool]:
     return source.live, finite
 
 
-def start_sinks(config: Config, engine: Engine, source: Source, running: Running) -> list[Outlet]:
-    """Every sink of the configuration, started. Raises what a sink raises, and closes the others."""
-    live, finite = run_kind(source, config.camera)
-    outlets = optional_outlets(config, running, engine.score.labels, live=live)
-    try:
-        for sink in _make_sinks(config, finite=finite):
-            outlets.insert(0, SinkThread(sink, lossless=not live, vital=finite))
-    except BaseException:
-        close_sinks(outlets)
-        raise
-    return outlets
-
-
-def _make_sinks(config: Config, *, finite: bool) -> Iterator[Sink]:
-    """Where the records themselves go: a file, stdout, or a live line on a terminal.
-
-    The file has its cap unless the run is ``finite``: a file that is labelled once is kept whole.
-    """
-    output = config.output
-    if output.file:
-        rotate_s = output.rotate_hours * 3600
-        caps = Caps(
-            output.max_mb * 1_000_000, output.rotate_mb * 1_000_000, rotate_s, output.sync_s
-        )
-        yield JsonlFileSink(Path(output.file), None if finite else caps)
-    if output.stdout or not output.file:
-        yield ConsoleSink() if sys.stdout.isatty() else JsonlStdoutSink()
-
-
-def close_sinks(sinks: list[Outlet]) -> int:
+def close_sinks(sinks: list[SinkRunner]) -> int:
     """Flush all sinks within ``_CLOSE_S`` together; returns how many records they lost."""
     deadline = time.monotonic() + _CLOSE_S
     for sink in sinks:
@@ -136,6 +105,6 @@ def close_sinks(sinks: list[Outlet]) -> int:
     return sum(sink.lost for sink in sinks)
 
 
-def deleted_files(sinks: list[Outlet]) -> int:
+def deleted_files(sinks: list[SinkRunner]) -> int:
     """How many record files and captures made room for newer ones."""
-    return sum(getattr(outlet.sink, "deleted", 0) for outlet in sinks)
+    return sum(getattr(runner.sink, "deleted", 0) for runner in sinks)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.camera import open_source
+from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Config
 from edge_runtime.daemon.notify import Notifier
@@ -21,18 +21,18 @@ from edge_runtime.daemon.parts import (
     build_beside,
     close_sinks,
     deleted_files,
-    start_sinks,
+    run_kind,
 )
 from edge_runtime.daemon.signals import Signals
 from edge_runtime.daemon.summary import Summary
 from edge_runtime.daemon.thermal import ThermalGovernor, frame_interval_s
 from edge_runtime.daemon.threads import ThreadDeaths
-from edge_runtime.engine import start_engine
+from edge_runtime.engine import Engine, start_engine
 from edge_runtime.errors import EdgeLabelError, StuckError, one_line
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, LabelledFrame, LabelRecord
+from edge_runtime.sinks import SinkContext, SinkRunner, open_sinks, retire
 from edge_runtime.sinks.console import live_line
-from edge_runtime.sinks.outlets import Running, retire
 
 log = logging.getLogger("edge_label")
 
@@ -106,11 +106,18 @@ class Daemon:
 
         # Sinks ask about the other parts as soon as they run, so those come first.
         self.parts = Parts(config, engine, source, privacy, [])
-        self._running = Running(
-            labels=lambda: self.pipeline.engine.score.labels,
+        self.parts.sinks = self._open_sinks(config, engine, source)
+
+    def _open_sinks(self, config: Config, engine: Engine, source: Source) -> list[SinkRunner]:
+        live, finite = run_kind(source, config.camera)
+        context = SinkContext(
+            labels=engine.score.labels,
+            current_labels=lambda: self.pipeline.engine.score.labels,
             camera_state=lambda: self.parts.source.state,
+            live=live,
+            finite=finite,
         )
-        self.parts.sinks = start_sinks(config, engine, source, self._running)
+        return open_sinks(config, context)
 
     def loop(
         self,
@@ -228,7 +235,7 @@ class Daemon:
         """Take the new configuration if all of it can be built, else log why and keep the old."""
         notifier.reloading()
         try:
-            parts = build_beside(self.parts, read_again(), self._running)
+            parts = build_beside(self.parts, read_again(), self._open_sinks)
         except Exception as error:  # a file may hold anything, and labelling must go on
             why = one_line(error)
             log.warning("reload refused, the old configuration stays: %s", why)
@@ -252,7 +259,7 @@ class Daemon:
         if fallback is None or isinstance(error, StuckError):
             raise error
         try:
-            parts = build_beside(self.parts, fallback, self._running)
+            parts = build_beside(self.parts, fallback, self._open_sinks)
         except Exception:
             # Why the old configuration fails now is not why the frame failed.
             log.debug("the old configuration cannot be built again", exc_info=True)

@@ -240,7 +240,7 @@ MUTANTS = tuple(
         ("S8", SERVICE, "    daemon.check_sinks()", "    pass"),
         (
             "S8",
-            "edge_runtime/sinks/base.py",
+            "edge_runtime/sinks/thread.py",
             "if self._vital and isinstance(error, OSError):",
             "if False:",
         ),
@@ -309,7 +309,7 @@ MUTANTS = tuple(
             "except StuckError:  #",
         ),
         ("P7", "edge_runtime/daemon/threads.py", "threading.excepthook = self._note", "pass"),
-        ("P7", "edge_runtime/sinks/base.py", "if not self._thread.is_alive():", "if False:"),
+        ("P7", "edge_runtime/sinks/thread.py", "if not self._thread.is_alive():", "if False:"),
         ("P8", "edge_runtime/__main__.py", "heard = Signals()", "heard = None"),
         ("P9", "edge_runtime/system/streams.py", "if _is_closed(number):", "if False:"),
         (
@@ -357,7 +357,7 @@ MUTANTS = tuple(
             "for root in (Path(), ours) if _is_checkout(root)",
             "for root in (Path(), ours)",
         ),
-        ("N1", "edge_runtime/sinks/base.py", "queue.Queue(capacity or default)", "queue.Queue()"),
+        ("N1", "edge_runtime/sinks/thread.py", "queue.Queue(capacity or default)", "queue.Queue()"),
         ("N2", "edge_runtime/sinks/web/http.py", "if len(head) > MAX_HEAD:", "if False:"),
         ("N3", "edge_runtime/config.py", "not ipaddress.ip_address(host).is_loopback", "False"),
         ("N4", "edge_runtime/errors.py", "c if c.isprintable() else", "c if True else"),

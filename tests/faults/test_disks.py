@@ -153,7 +153,7 @@ def test_a_finite_run_that_fills_the_disk_ends_in_one_line_with_what_was_written
     said = [text for text in done.stderr.splitlines() if "No space left" in text]
     name = output if where == "file" else "stdout"
     assert said == [
-        f"edge-label: {name}: No space left on device; the first {len(whole)} records of this run are written whole; "
+        f"edge-label: {name}: No space left on device; the first {len(whole)} records of this run are complete; "
         "make room and run it again, or choose another output"
     ]
     assert [r["seq"] for r in whole] == list(range(len(whole)))
@@ -706,7 +706,7 @@ def test_what_triggers_write_is_recognised_as_ours(tmp_path: Path):
     config = TriggersConfig(str(tmp_path), (rule,))
     sink = TriggerSink(config, JpegEncoder())
     made, frame = record(), Frame(np.zeros((48, 64, 3), np.uint8), "bgr", 1.0, 0.0)
-    item = Rules(config, ()).wants(LabelledFrame(made, frame))
+    item = Rules(config, ()).choose(LabelledFrame(made, frame))
     assert item is not None
     sink.write(*item)
     sink.close()

@@ -19,9 +19,9 @@ import pytest
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import LabelledFrame
-from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.files.jsonl import JsonlFileSink
 from edge_runtime.sinks.files.record_file import Caps, RecordFile
+from edge_runtime.sinks.thread import SinkThread
 from tests.commands import need_mosquitto
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.disks import fill, small_disk

@@ -132,9 +132,9 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     loaded = load_config(config)
     daemon = Daemon(loaded)
     everything = daemon.parts.sinks
-    only_records = [outlet for outlet in everything if isinstance(outlet.sink, JsonlFileSink)]
+    only_records = [runner for runner in everything if isinstance(runner.sink, JsonlFileSink)]
     of_records = threading.main_thread().name, f"sink-{only_records[0].sink.name}"
-    handing_over = _clock_puts([outlet for outlet in everything if outlet not in only_records])
+    handing_over = _clock_puts([runner for runner in everything if runner not in only_records])
     if form == "camera":
         daemon.parts.source.close()
         daemon.parts.source = JpegClip(Path(loaded.camera.source))
@@ -171,22 +171,22 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     return {"blocks": [asdict(b) for b in blocks], "peak_mb": peak_rss_mb()}
 
 
-def _clock_puts(outlets: list[Any]) -> Callable[[], float]:
-    """CPU seconds so far that handing records to these outlets took, in the thread that hands them
+def _clock_puts(runners: list[Any]) -> Callable[[], float]:
+    """CPU seconds that handing records to these sinks took so far, in the thread that hands them
     over."""
     total_s = 0.0
 
     def clocked(put: Callable[..., None]) -> Callable[..., None]:
-        def timed(record: Any, frame: Any) -> None:
+        def timed(labelled: Any) -> None:
             nonlocal total_s
             start = time.thread_time()
-            put(record, frame)
+            put(labelled)
             total_s += time.thread_time() - start
 
         return timed
 
-    for outlet in outlets:
-        outlet.put = clocked(outlet.put)
+    for runner in runners:
+        runner.put = clocked(runner.put)
     return lambda: total_s
 
 

@@ -52,7 +52,7 @@ class Pace:
         self._key: tuple[str, ...] | None = None
         self._not_before_s = self._look_s = float("-inf")
 
-    def wants(self, labelled: LabelledFrame) -> tuple[LabelRecord, tuple[str, ...]] | None:
+    def choose(self, labelled: LabelledFrame) -> tuple[LabelRecord, tuple[str, ...]] | None:
         """A record where something changed, at most every ``MIN_INTERVAL_S``; else one every ``LOOK_S``."""
         record = labelled.record
         now_s = time.monotonic()

@@ -201,7 +201,7 @@ class Rules:
         )
         self.fired = 0
 
-    def wants(self, labelled: LabelledFrame) -> tuple[Task] | None:
+    def choose(self, labelled: LabelledFrame) -> tuple[Task] | None:
         """A task when this frame is to be kept, or to go through the ring, or when a clip is to end."""
         record = labelled.record
         frame = labelled.frame

@@ -153,7 +153,7 @@ def test_events_show_the_picture_that_was_kept_of_them(tmp_path: Path):
     sink = TriggerSink(config, JpegEncoder())
     made = record(seq=45, mono_s=54.5, labels=(LabelScore("snow", 0.9, 0.5, True),))
     frame = Frame(np.full((48, 64, 3), 200, np.uint8), "bgr", 54.5, 0.0)
-    item = Rules(config, ()).wants(LabelledFrame(made, frame, np.ones(4, np.float32) / 2))
+    item = Rules(config, ()).choose(LabelledFrame(made, frame, np.ones(4, np.float32) / 2))
     assert item is not None
     sink.write(*item)
     sink.close()

@@ -15,11 +15,11 @@ import pytest
 from edge_runtime.config import Config, MqttConfig
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import LabelledFrame, LabelScore
-from edge_runtime.sinks import SinkThread
 from edge_runtime.sinks.mqtt import sink as mqtt_module
 from edge_runtime.sinks.mqtt.link import BACKOFF_MAX_S, Link, read_credentials
 from edge_runtime.sinks.mqtt.sink import MqttSink, Pace
 from edge_runtime.sinks.mqtt.topics import topic_level
+from edge_runtime.sinks.thread import SinkThread
 from edge_runtime.system import strict_yaml
 from tests.commands import need, need_mosquitto
 from tests.daemon import REPOSITORY, wait_until
@@ -45,7 +45,7 @@ def connect(broker: Broker | int, names=NAMES, **settings: object) -> MqttSink:
 class Everything:
     """A chooser for tests: every record, at any pace."""
 
-    def wants(self, labelled):
+    def choose(self, labelled):
         return labelled.record, NAMES
 
     def dropped(self, *item) -> None:
@@ -114,7 +114,7 @@ def test_a_label_that_flaps_is_published_at_most_four_times_a_second(
     pace = Pace(lambda: NAMES)
     wanted = []
     for i in range(64):
-        if pace.wants(LabelledFrame(of(NAMES[i % 2], i))):
+        if pace.choose(LabelledFrame(of(NAMES[i % 2], i))):
             wanted.append(i)
         clock.s += 1 / 64
     assert wanted == [0, 17, 34, 51], "at 16 it is what was handed on last"
@@ -127,7 +127,7 @@ def test_a_record_without_news_goes_to_the_sink_once_a_second(monkeypatch: pytes
     pace = Pace(lambda: NAMES)
     wanted = []
     for i in range(320):
-        if pace.wants(LabelledFrame(of("tunnel", i))):
+        if pace.choose(LabelledFrame(of("tunnel", i))):
             wanted.append(i)
         clock.s += 1 / 64
     assert wanted == [0, 64, 128, 192, 256]
@@ -137,12 +137,12 @@ def test_a_change_that_a_full_queue_lost_is_told_again(monkeypatch: pytest.Monke
     clock = SimpleNamespace(s=1000.0)
     monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
     pace = Pace(lambda: NAMES)
-    item = pace.wants(LabelledFrame(of("tunnel", 0)))
+    item = pace.choose(LabelledFrame(of("tunnel", 0)))
     assert item == (of("tunnel", 0), NAMES)
     clock.s += 0.3
-    assert pace.wants(LabelledFrame(of("tunnel", 1))) is None
+    assert pace.choose(LabelledFrame(of("tunnel", 1))) is None
     pace.dropped(*item)
-    assert pace.wants(LabelledFrame(of("tunnel", 2))) is not None
+    assert pace.choose(LabelledFrame(of("tunnel", 2))) is not None
 
 
 def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):

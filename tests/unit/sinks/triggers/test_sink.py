@@ -20,7 +20,7 @@ from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Condition, Config, PrivacyConfig, TriggerRule, TriggersConfig
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import Frame, LabelledFrame, LabelScore
-from edge_runtime.sinks import SinkThread
+from edge_runtime.sinks.thread import SinkThread
 from edge_runtime.sinks.triggers.hook import Hook
 from edge_runtime.sinks.triggers.sink import (
     DIVERSITY_MEMORY,
@@ -76,7 +76,7 @@ class Both:
 
 
 def feed(both: Both, made, frame, embedding: np.ndarray | None = None) -> None:
-    item = both.rules.wants(LabelledFrame(made, frame, embedding))
+    item = both.rules.choose(LabelledFrame(made, frame, embedding))
     if item is not None:
         both.sink.write(*item)
 
@@ -510,12 +510,12 @@ def test_an_edge_that_a_full_queue_lost_fires_again_while_it_is_still_true(tmp_p
 
 def test_an_edge_that_was_lost_and_is_over_does_not_fire(tmp_path: Path):
     rules = Rules(TriggersConfig(str(tmp_path / "spool"), (rule(min_interval_s=3600.0),)), NAMES)
-    (task,) = rules.wants(LabelledFrame(*at(0, snowy_road=0.9))) or ()
+    (task,) = rules.choose(LabelledFrame(*at(0, snowy_road=0.9))) or ()
     rules.dropped(task)
-    assert rules.wants(LabelledFrame(*at(1, snowy_road=0.1))) is not None, (
+    assert rules.choose(LabelledFrame(*at(1, snowy_road=0.1))) is not None, (
         "the sink hears of the loss"
     )
-    assert rules.wants(LabelledFrame(*at(2, snowy_road=0.9))) is not None, (
+    assert rules.choose(LabelledFrame(*at(2, snowy_road=0.9))) is not None, (
         "a new edge, and its interval was not spent"
     )
     assert rules.fired == 2
@@ -527,10 +527,10 @@ def test_a_picture_that_was_lost_is_still_new(tmp_path: Path):
     )
     made, frame = at(0, tunnel=0.1)
     embedding = np.eye(4, dtype=np.float32)[0]
-    (task,) = rules.wants(LabelledFrame(made, frame, embedding)) or ()
-    assert rules.wants(LabelledFrame(*at(1, tunnel=0.1), embedding)) is None
+    (task,) = rules.choose(LabelledFrame(made, frame, embedding)) or ()
+    assert rules.choose(LabelledFrame(*at(1, tunnel=0.1), embedding)) is None
     rules.dropped(task)
-    assert rules.wants(LabelledFrame(*at(2, tunnel=0.1), embedding)) is not None
+    assert rules.choose(LabelledFrame(*at(2, tunnel=0.1), embedding)) is not None
     assert rules.fired == 2
 
 
@@ -542,7 +542,7 @@ def test_another_bundle_begins_with_nothing_kept(tmp_path: Path):
     for second, dim, bundle in ((0, 4, "old-1.0.0"), (1, 8, "new-1.0.0"), (2, 8, "newer-1.0.0")):
         made, frame = at(second, tunnel=0.1)
         embedding = np.eye(dim, dtype=np.float32)[0]
-        rules.wants(LabelledFrame(replace(made, bundle=bundle), frame, embedding))
+        rules.choose(LabelledFrame(replace(made, bundle=bundle), frame, embedding))
     assert rules.fired == 3
 
 

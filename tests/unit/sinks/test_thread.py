@@ -1,4 +1,4 @@
-"""A sink may fail or stall; the pipeline never notices."""
+"""A sink in a thread may fail or stall; the pipeline never notices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from edge_runtime.errors import StuckError
 from edge_runtime.records import Frame, LabelledFrame
-from edge_runtime.sinks import InlineSink, SinkThread, base
+from edge_runtime.sinks import thread as sink_thread
+from edge_runtime.sinks.thread import SinkThread
 from tests.daemon import wait_until
 from tests.unit.test_records import record
 
@@ -48,9 +49,8 @@ def test_a_stalled_sink_loses_the_oldest_records_and_counts_them():
     thread.close()
     assert sink.got[-4:] == [16, 17, 18, 19]
     assert len(sink.got) + thread.lost == 20
-    assert (
-        thread.lost >= 15
-    )  # four are queued and one is held; a queue without bounds would lose nothing
+    # Four are queued and one is held; a queue without bounds would lose nothing.
+    assert thread.lost >= 15
     assert sink.closed
 
 
@@ -67,7 +67,7 @@ def test_files_lose_nothing():
 def test_a_failing_sink_is_logged_once_and_recovers(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(base, "SETTLED_S", 0.0)
+    monkeypatch.setattr(sink_thread, "SETTLED_S", 0.0)
     sink = Held(fail=3)
     sink.gate.set()
     thread = SinkThread(sink, lossless=True)
@@ -86,7 +86,7 @@ def test_a_mistake_in_a_sink_costs_a_record_and_holds_up_no_file(caplog: pytest.
     class Mistaken(Held):
         def write(self, labelled) -> None:
             if labelled.record.seq == 3:
-                raise ValueError("of ours")
+                raise ValueError("a bug")
             self.got.append(labelled.record.seq)
 
     sink = Mistaken()
@@ -97,7 +97,7 @@ def test_a_mistake_in_a_sink_costs_a_record_and_holds_up_no_file(caplog: pytest.
         thread.close()
     assert sink.got == [seq for seq in range(20) if seq != 3]
     assert thread.lost == 1
-    assert "of ours; labelling goes on" in caplog.text
+    assert "a bug; labelling goes on" in caplog.text
     assert "Traceback" in caplog.text
     assert sink.closed
 
@@ -134,10 +134,9 @@ def test_only_sinks_that_want_pictures_hold_them(pictures: bool):
     frame = Frame(np.zeros((480, 640, 3), np.uint8), "bgr", 0.0, 0.0)
     sink = Held()
     thread = SinkThread(sink, lossless=False, pictures=pictures)
-    thread.put(record(), frame)
-    wait_until(
-        thread._queue.empty
-    )  # the sink holds one, and takes no other while the queue is looked at
+    thread.put(LabelledFrame(record(), frame))
+    # Now the sink holds one record, and takes no other while the queue is looked at.
+    wait_until(thread._queue.empty)
     for seq in range(300):
         thread.put(LabelledFrame(record(seq=seq), frame))
     held = [item[0].frame for item in thread._queue.queue if item]
@@ -165,7 +164,7 @@ def test_a_file_is_not_held_up_for_ever_by_a_thread_that_is_dead(monkeypatch: py
         def write(self, labelled) -> None:
             raise SystemExit
 
-    monkeypatch.setattr(base, "_LOOK_S", 0.01)
+    monkeypatch.setattr(sink_thread, "_LOOK_S", 0.01)
     thread = SinkThread(Deadly(), lossless=True, capacity=1)
     thread.put(LabelledFrame(record()))
     thread._thread.join(10)
@@ -184,56 +183,36 @@ def test_a_file_is_not_held_up_for_ever_by_a_thread_that_is_dead(monkeypatch: py
     assert refused == ["held: its thread has died; only a new process can help"]
 
 
-@pytest.mark.fault("P7")
-def test_a_mistake_in_a_sink_without_a_thread_costs_no_frame(caplog: pytest.LogCaptureFixture):
-    class Mistaken(Held):
-        def write(self, labelled) -> None:
-            raise ValueError("of ours")
-
-        def close(self) -> None:
-            raise OSError(5, "Input/output error")
-
-    outlet = InlineSink(Mistaken())
-    with caplog.at_level(logging.WARNING):
-        for seq in range(3):
-            outlet.put(LabelledFrame(record(seq=seq)))
-        outlet.close()
-    assert outlet.lost == 3
-    assert caplog.messages == [
-        "held: of ours; labelling goes on without it",
-        "held: cannot be closed: Input/output error",
-    ]
-
-
 class Every:
-    """A chooser that hands every record on, and remembers what was given up."""
+    """A chooser that passes every record on, and remembers what was dropped."""
 
     def __init__(self) -> None:
-        self.given_up: list[int] = []
+        self.dropped_seqs: list[int] = []
 
-    def wants(self, labelled):
+    def choose(self, labelled):
         return (labelled,)
 
     def dropped(self, labelled) -> None:
-        self.given_up.append(labelled.record.seq)
+        self.dropped_seqs.append(labelled.record.seq)
 
 
 def test_what_a_stuck_sink_did_not_get_is_counted_and_never_written_later():
-    sink, chooser = Held(), Every()
+    sink = Held()
+    chooser = Every()
     thread = SinkThread(sink, lossless=False, capacity=4, chooser=chooser)
     thread.put(LabelledFrame(record(seq=0)))
     wait_until(thread._queue.empty)
     for seq in range(1, 8):
         thread.put(LabelledFrame(record(seq=seq)))
     thread.close(timeout_s=0.05)
-    assert (thread.lost, chooser.given_up) == (7, [1, 2, 3, 4, 5, 6, 7])
+    assert (thread.lost, chooser.dropped_seqs) == (7, [1, 2, 3, 4, 5, 6, 7])
     sink.gate.set()
     wait_until(lambda: sink.closed)
     assert sink.got == [0]
 
 
 def test_losses_in_both_threads_are_all_counted():
-    """Of 3000 records each is written, refused or given up; one counter for two threads would miss some."""
+    """Each of 3000 records is written, refused or dropped; one counter for two threads misses some."""
     sink = Held()
     sink.gate.set()
     thread = SinkThread(sink, lossless=False, capacity=1)

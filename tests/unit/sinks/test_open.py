@@ -20,16 +20,17 @@ from edge_runtime.config import (
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.labels import LabelSet, LabelSpec, TextBank, compile_labels
-from edge_runtime.sinks.outlets import Running, optional_outlets
+from edge_runtime.sinks import SinkContext, open_sinks
 from tests.daemon import Daemon, write_config
 from tests.doubles.mosquitto import free_port
 
 
-def outlets_for(bundle: Path, config: Config):
+def runners_for(bundle: Path, config: Config):
     spec = (LabelSpec("red"), LabelSpec("green", background=True))
     opened = load_bundle(bundle)
     labels = compile_labels(LabelSet(spec), opened, TextBank.from_bundle(opened))
-    return optional_outlets(config, Running(lambda: labels, lambda: "ok"), labels, live=True)
+    context = SinkContext(labels, lambda: labels, lambda: "ok", live=True)
+    return open_sinks(config, context)
 
 
 def test_a_trigger_on_a_background_label_is_refused_because_it_would_never_fire(
@@ -38,7 +39,7 @@ def test_a_trigger_on_a_background_label_is_refused_because_it_would_never_fire(
     rule = TriggerRule(name="r", when=Condition(label="green"))
     config = Config(triggers=TriggersConfig(spool=str(tmp_path), rules=(rule,)))
     with pytest.raises(ConfigError, match="the label set has no 'green'"):
-        outlets_for(tiny_bundle, config)
+        runners_for(tiny_bundle, config)
 
 
 def test_when_one_sink_cannot_be_made_those_made_before_it_are_closed(
@@ -49,7 +50,7 @@ def test_when_one_sink_cannot_be_made_those_made_before_it_are_closed(
     rule = TriggerRule(name="r", when=Condition(label="no such label"))
     triggers = TriggersConfig(spool=str(tmp_path), rules=(rule,))
     with pytest.raises(ConfigError, match="no such label"):
-        outlets_for(
+        runners_for(
             tiny_bundle,
             Config(prometheus=PrometheusConfig(listen=f"127.0.0.1:{port}"), triggers=triggers),
         )
