@@ -74,9 +74,9 @@ def check_labels(config: Config, labels: CompiledLabels) -> None:
     `open_sinks` does this too. A reload that changes only the labels keeps its sinks and calls this.
     """
     if config.triggers:
-        from edge_runtime.sinks.triggers.sink import check_labels as check
+        from edge_runtime.sinks.triggers import rules
 
-        check(config.triggers, labels.reported)
+        rules.check_labels(config.triggers, labels.reported)
 
 
 def retire(runners: Iterable[SinkRunner], successor: Config) -> None:
@@ -120,7 +120,8 @@ def _prometheus(config: PrometheusConfig, context: SinkContext) -> SinkRunner:
 
 def _triggers(config: TriggersConfig, context: SinkContext) -> SinkRunner:
     from edge_runtime.camera.jpeg import JpegEncoder
-    from edge_runtime.sinks.triggers.sink import Rules, TriggerSink
+    from edge_runtime.sinks.triggers.rules import Rules
+    from edge_runtime.sinks.triggers.sink import TriggerSink
 
     rules = Rules(config, context.labels.reported)
     sink = TriggerSink(config, JpegEncoder(), JpegEncoder(max_width=SMALL_WIDTH))

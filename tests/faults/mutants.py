@@ -373,7 +373,7 @@ MUTANTS = tuple(
             "self._fired = task.fired_before + len(task.fired)",
             "self._fired += len(task.fired)",
         ),
-        ("N6", "edge_runtime/sinks/triggers/sink.py", "self._owed = True", "pass"),
+        ("N6", "edge_runtime/sinks/triggers/rules.py", "self._owed = True", "pass"),
         ("N6", "edge_runtime/sinks/triggers/sink.py", "first = first or error", "raise"),
         (
             "N7",

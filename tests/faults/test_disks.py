@@ -27,7 +27,8 @@ from edge_runtime.records import Frame, LabelledFrame
 from edge_runtime.sinks.files import room
 from edge_runtime.sinks.files.record_file import Caps, RecordFile
 from edge_runtime.sinks.triggers.avi import AviWriter
-from edge_runtime.sinks.triggers.sink import Rules, Task, TriggerSink
+from edge_runtime.sinks.triggers.rules import Rules, Task
+from edge_runtime.sinks.triggers.sink import TriggerSink
 from edge_runtime.sinks.triggers.spool import Spool
 from edge_runtime.system import files
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config

@@ -15,7 +15,8 @@ from edge_runtime.commands.report.page import MAX_EVENTS, chart, read_run, to_ht
 from edge_runtime.config import TriggerRule, TriggersConfig
 from edge_runtime.errors import DataError
 from edge_runtime.records import Frame, LabelledFrame, LabelScore, StageTimes
-from edge_runtime.sinks.triggers.sink import Rules, TriggerSink
+from edge_runtime.sinks.triggers.rules import Rules
+from edge_runtime.sinks.triggers.sink import TriggerSink
 from tests.chromium import dom
 from tests.unit.test_records import record
 
