@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.camera import Source, open_source
-from edge_runtime.camera.live import RepeatCounter
 from edge_runtime.camera.privacy import Privacy
+from edge_runtime.camera.repeats import RepeatCounter
 from edge_runtime.config import Config
 from edge_runtime.engine import load_engine
 from edge_runtime.errors import DeviceError, EdgeLabelError

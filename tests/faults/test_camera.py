@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.camera import live, open_source
-from edge_runtime.camera.live import LiveSource, RepeatCounter
+from edge_runtime.camera import live, open_source, pace
+from edge_runtime.camera.live import LiveSource
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, StuckError
 from edge_runtime.records import Frame
@@ -33,12 +34,10 @@ def network_camera() -> Iterator[MjpegCamera]:
         yield camera
 
 
-def states(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        r.message.split(":")[0].removeprefix("camera ")
-        for r in caplog.records
-        if r.message.startswith("camera ")
-    ]
+def changes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says of the camera, line by line, whatever the seconds were."""
+    lines = [record.message for record in caplog.records]
+    return [re.sub(r"\d+", "N", line) for line in lines if line.startswith("camera ")]
 
 
 def picture(value: int = 0) -> Frame:
@@ -102,7 +101,7 @@ def test_an_unplugged_camera_is_back_within_five_seconds_of_its_return(
     print(f"back after {min(took):.2f} to {max(took):.2f} s in {len(took)} of {TRIES} tries")
     assert max(took) < 5
     # One line a change: never the same state twice in a row.
-    assert all(a != b for a, b in itertools.pairwise(states(caplog)))
+    assert all(a != b for a, b in itertools.pairwise(changes(caplog)))
 
 
 @pytest.mark.fault("P4")
@@ -198,7 +197,7 @@ def test_a_stalled_stream_is_explained_every_second_and_resumes_without_a_restar
     stale = [r for r in records if r["state"] == "stale"]
     assert {r["camera_state"] for r in stale} >= {"frozen"}
     assert all(r["labels"] == [] for r in stale)
-    assert daemon.log.count("camera frozen") <= 2
+    assert daemon.log.count(": frozen, ") <= 2
 
 
 BLOCKED = """
@@ -241,7 +240,7 @@ def test_a_read_that_never_returns_is_stale_then_frozen_then_exit_70(
     last_frame = max(r["mono_s"] for r in records if r["state"] != "stale")
     assert stale[0] - last_frame < 3
     assert stale[-1] - last_frame == pytest.approx(10, abs=2)
-    assert daemon.log.count("camera frozen") == 1
+    assert daemon.log.count(": frozen, ") == 1
 
 
 @pytest.mark.fault("P1")
@@ -257,14 +256,14 @@ def test_a_blocked_camera_does_not_delay_the_end(tmp_path: Path, tiny_bundle: Pa
 
 @pytest.mark.fault("C3")
 def test_never_a_second_capture_thread(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(live, "SILENT_S", 0.2)
+    monkeypatch.setattr(pace, "SILENT_S", 0.2)
     release = threading.Event()
     source = LiveSource(
         "x",
         lambda: Scripted([picture()], after=lambda: release.wait() and picture()),
         CameraConfig(),
     )
-    source._stuck_s = 0.5
+    source._pace.stuck_s = 0.5
     assert source.read(5) is not None
     with pytest.raises(StuckError, match="only a new process"):
         read_until(source, lambda _: False)
@@ -292,17 +291,6 @@ def test_the_same_frame_again_and_again_is_frozen_and_then_the_camera_is_opened_
     read_until(source, lambda frame: frame is not None and (frame.frozen or opened[0] > 1))
     read_until(source, lambda frame: frame is not None and opened[0] > 1 and not frame.frozen, 10)
     source.close()
-
-
-@pytest.mark.fault("C4")
-def test_equal_bytes_count_and_one_other_byte_starts_anew():
-    repeats = RepeatCounter()
-    frames = [np.zeros((480, 640, 2), np.uint8) for _ in range(4)]
-    assert [repeats(f) for f in frames] == [0, 1, 2, 3]
-    last = np.zeros((480, 640, 2), np.uint8)
-    last[301, 77, 1] = 1
-    assert repeats(last) == 0
-    assert repeats(np.zeros((240, 320, 2), np.uint8)) == 0
 
 
 @pytest.mark.fault("C4")

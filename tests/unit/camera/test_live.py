@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from edge_runtime.camera import live
+from edge_runtime.camera import live, pace
 from edge_runtime.camera.live import LiveSource
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, NoInputError
@@ -31,7 +31,7 @@ class StepCamera:
         self.done.release()
         self.go.acquire()
         if self.gone:
-            raise DeviceError("cable out", state="no_device")
+            raise DeviceError("x: cable out", state="no_device")
         self.count += 1
         return Frame(np.full((2, 2, 3), self.count, np.uint8), "bgr", time.monotonic(), time.time())
 
@@ -79,9 +79,9 @@ def test_a_camera_that_left_is_opened_again_and_the_log_says_so_calmly(
     assert source.state == "ok"
     assert cameras[0].closed == 1
     assert [r.message for r in caplog.records] == [
-        "camera ok: x: delivering frames",
-        "camera no device: cable out; trying again",
-        "camera ok: x: delivering frames again, after 0 s",
+        "camera x: delivering frames",
+        "camera x: cable out; trying again",
+        "camera x: delivering frames again, after 0 s",
     ]
     cameras[1].go.release()
     source.close()
@@ -97,7 +97,7 @@ def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(
         return 2 * seconds
 
     monkeypatch.setattr(LiveSource, "_back_off", back_off)
-    monkeypatch.setattr(live, "SILENT_S", 0.0)
+    monkeypatch.setattr(pace, "SILENT_S", 0.0)
     camera, after = StepCamera(), StepCamera()
     opened = iter((None, None, camera, after))
 
