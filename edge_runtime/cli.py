@@ -503,7 +503,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from edge_runtime.commands.report.page import write_report
+    from edge_runtime.commands.report.report import write_report
 
     streams.say(write_report(options.runs, options.output, options.png, options.spool))
     return 0

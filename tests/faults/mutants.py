@@ -350,7 +350,7 @@ MUTANTS = tuple(
             "if unicodedata.category(c) in _NOT_TEXT else c",
             "if False else c",
         ),
-        ("P14", "edge_runtime/commands/report/page.py", "if not abs(number) <= MOST:", "if False:"),
+        ("P14", "edge_runtime/commands/report/run.py", "if not abs(number) <= MOST:", "if False:"),
         (
             "P15",
             "edge_runtime/model/bundle.py",
@@ -443,8 +443,8 @@ MUTANTS = tuple(
         ("K2", "edge_runtime/system/opencv.py", "os.environ.update(_SILENCE)", "pass"),
         (
             "K2",
-            "edge_runtime/commands/report/page.py",
-            "at_most=_strictest_mode(shows)",
+            "edge_runtime/commands/report/report.py",
+            "at_most=_strictest_mode(shown_files)",
             "at_most=0o644",
         ),
         (

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from edge_runtime import cli
-from edge_runtime.commands.report.page import MAX_TICKS, read_run, to_html
+from edge_runtime.commands.report.figures import MAX_TICKS
+from edge_runtime.commands.report.page import to_html
+from edge_runtime.commands.report.run import read_run
 from edge_runtime.system.files import read_capped
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.doubles.mosquitto import free_port
@@ -219,7 +221,7 @@ COMMANDS = {
     "edge_runtime.commands.once.label_pictures": ["once", "x.png"],
     "edge_runtime.commands.bench.run_bench": ["bench"],
     "edge_runtime.commands.doctor.examine": ["doctor"],
-    "edge_runtime.commands.report.page.write_report": ["report", "x.jsonl"],
+    "edge_runtime.commands.report.report.write_report": ["report", "x.jsonl"],
     "edge_runtime.commands.bundle.bundle_info": ["bundle", "info"],
     "edge_runtime.commands.bundle.list_labels": ["labels", "list"],
 }
