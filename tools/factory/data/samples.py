@@ -69,22 +69,24 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
     for number, source in enumerate(sources):
         path = root / source.path
         lister = {"folder": _scan_folder, "csv": _scan_csv, "tar": _scan_tar}[source.kind]
-        found = lister(source, number, path)
-        if not found:
+        own = lister(source, number, path)
+        if not own:
             raise DataError(
                 f"{path}: source '{source.name}' holds no pictures",
                 "check path and kind in the recipe",
             )
-        if source.limit and len(found) > source.limit:
-            keep = np.linspace(0, len(found) - 1, source.limit).round().astype(int)
-            found = [found[i] for i in keep]
-        samples += found
+        if source.limit and len(own) > source.limit:
+            spread = np.linspace(0, len(own) - 1, source.limit).round().astype(int)
+            own = [own[row] for row in spread]
+        samples += own
     return samples
 
 
 def _held_out(place: str, share: float) -> bool:
-    """Drawn by where the picture lies, not by its source: one in two sources is held out of both or
-    of none."""
+    """Drawn by where the picture lies, not by its source.
+
+    A picture that two sources list is held out of both or of none.
+    """
     digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 

@@ -21,25 +21,28 @@ from tools.factory.recipe import Recipe
 def pictures_for(
     recipe: Recipe, samples: Sequence[Sample], count: int, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """`count` pictures through the runtime's preprocessing; one in three under a synthetic
-    condition it may get."""
+    """`count` pictures through the runtime's preprocessing, (1, S, S, 3).
+
+    One in three is shown under a synthetic condition, where its source allows that.
+    """
     side = recipe.input.size
     prepare = Preprocessor(InputSpec(INPUT, "NHWC", (side, side), recipe.input.resize, ("rgb",)))
     rng = np.random.default_rng((recipe.seed, 6, seed))
-    found = 0
-    for i in tqdm(
-        rng.permutation(len(samples)), total=count, desc="pictures", unit="pic", leave=False
-    ):
+    order = rng.permutation(len(samples))
+    readable = 0
+    for row in tqdm(order, total=count, desc="pictures", unit="pic", leave=False):
+        sample = samples[row]
         try:
-            batch = prepare(decode(samples[i].read())).copy()
+            batch = prepare(decode(sample.read())).copy()
         except (OSError, ValueError):
-            continue  # listed by distill
-        if recipe.data[samples[i].source].conditions and rng.random() < 1 / 3:
-            view = draw((recipe.seed, 6, seed, int(i)), recipe.augment, side, conditions=True)
+            # tools.distill lists what cannot be read.
+            continue
+        if recipe.data[sample.source].conditions and rng.random() < 1 / 3:
+            view = draw((recipe.seed, 6, seed, int(row)), recipe.augment, side, conditions=True)
             batch[0] = apply_view(batch[0], view, side)
         yield batch
-        found += 1
-        if found == count:
+        readable += 1
+        if readable == count:
             return
-    if not found:
+    if not readable:
         raise DataError("no readable picture to calibrate on", "check --data")

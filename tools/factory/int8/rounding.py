@@ -99,24 +99,31 @@ def observe_layers(model: bytes, inputs: list[NDArray[np.uint8]]) -> list[Layer]
             layer.second = np.zeros((channels, size, size))
             layer.total = np.zeros((channels, size))
             layers.append(layer)
+
+    # The inputs of these layers become outputs of the graph, so that a session returns them.
     tensors = sorted({layer.node.input[0] for layer in layers})
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), providers=["CPUExecutionProvider"]
     )
+
     feed = session.get_inputs()[0].name
     rng = np.random.default_rng(0)
     for item in inputs:
-        found = dict(zip(tensors, session.run(None, {feed: item}), strict=True))
+        activations = dict(zip(tensors, session.run(None, {feed: item}), strict=True))
         for layer in layers:
-            layer.observe(found[layer.node.input[0]], rng)
+            layer.observe(activations[layer.node.input[0]], rng)
     return layers
 
 
 def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.int8]:
-    """Integers (O, K) for weights (O, K), scales (O, 1) and H, (1, K, K) for all rows or (O, K,
-    K)."""
+    """Integers (O, K) for weights (O, K), scales (O, 1) and H, (1, K, K) for all rows or (O, K, K).
+
+    GPTQ (Frantar et al., ICLR 2023, equations 2-3 and algorithm 1): weight i is rounded, and its
+    error e_i = (w_i - q_i) / U_ii is taken from the later weights, w_j -= e_i U_ij, where H^-1 =
+    U^T U.
+    """
     size = weights.shape[1]
     left = weights.astype(np.float64).copy()
     diagonal = np.arange(size)
@@ -124,8 +131,9 @@ def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.i
     damped[..., diagonal, diagonal] += (
         DAMPING * np.trace(second, axis1=-2, axis2=-1)[..., None] / size + 1e-9
     )
-    # Rows of the upper Cholesky factor of H^-1 say how an error in one weight is best spread over the later ones.
+    # Rows of U say how an error in one weight is best spread over the later ones.
     upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
+
     out = np.empty(weights.shape, np.int8)
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
@@ -136,7 +144,8 @@ def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.i
             error = (left[:, i : i + 1] - whole * scale) / upper[..., i, i].reshape(-1, 1)
             errors[:, i - start] = error[:, 0]
             left[:, i + 1 : stop] -= error * upper[..., i, i + 1 : stop]
-        # What the block's errors ask of all later weights, in one product; depthwise kernels fit into one block.
+        # What the block's errors ask of all later weights, in one product. A depthwise kernel fits
+        # into one block, so H is the same for all rows here.
         if stop < size:
             left[:, stop:] -= errors @ upper[0, start:stop, stop:]
     return out

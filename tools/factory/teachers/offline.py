@@ -113,8 +113,7 @@ class OfflineTeacher:
 
     @torch.no_grad()
     def look(self, pictures: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """p(class | picture) over the names `imagenet`, (N, 1000), and the embeddings, (N, 512)
-        unit norm.
+        """(p(class | picture) over the names `imagenet`, (N, 1000), unit embeddings (N, 512)).
 
         Both are means over the members.
         """
@@ -123,9 +122,11 @@ class OfflineTeacher:
         for start in range(0, len(pictures), self._batch):
             part = np.stack([squash(p, self._size) for p in pictures[start : start + self._batch]])
             pixels = torch.from_numpy(part).permute(0, 3, 1, 2).float()
-            said = [member(pixels) for member in self._members]
-            posteriors.append(torch.stack([p for p, _ in said]).mean(0).numpy())
-            embeddings.append(torch.stack([e for _, e in said]).mean(0).numpy())
+            answers = [member(pixels) for member in self._members]
+            by_member = torch.stack([posterior for posterior, _ in answers])
+            posteriors.append(by_member.mean(0).numpy())
+            by_member = torch.stack([embedding for _, embedding in answers])
+            embeddings.append(by_member.mean(0).numpy())
         return np.concatenate(posteriors), unit(np.concatenate(embeddings))
 
     def image_embeddings(self, pictures: Pictures) -> NDArray[np.float32]:

@@ -53,15 +53,18 @@ def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
 def rows_from_bank(
     bank: TextBank, phrases: Sequence[str], text: TextEncoder | None
 ) -> NDArray[np.float32]:
-    found = [bank.find(phrase) for phrase in phrases]
-    unknown = [phrase for phrase, row in zip(phrases, found, strict=True) if row is None]
+    """Rows of the bank; `text` encodes the phrases that it lacks. Raises DataError without it."""
+    bank_rows = [bank.find(phrase) for phrase in phrases]
+    unknown = [phrase for phrase, row in zip(phrases, bank_rows, strict=True) if row is None]
     if unknown and text is None:
         raise DataError(
-            f"'{unknown[0]}' is not in the teacher's text bank ({len(unknown)} of {len(phrases)} phrases)",
+            f"'{unknown[0]}' is not in the teacher's text bank "
+            f"({len(unknown)} of {len(phrases)} phrases)",
             "give a text encoder or use names of the bank",
         )
-    made = iter(text(unknown)) if unknown and text is not None else iter(())
-    return unit(np.stack([next(made) if row is None else bank.rows[row] for row in found]))
+    encoded = iter(text(unknown)) if unknown and text is not None else iter(())
+    rows = [next(encoded) if row is None else bank.rows[row] for row in bank_rows]
+    return unit(np.stack(rows))
 
 
 def squash(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

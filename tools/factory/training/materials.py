@@ -45,11 +45,13 @@ def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet:
 def report_pictures(materials: Materials, output: Path, *, quiet: bool) -> None:
     """Say how many pictures there are and list the broken ones in OUTPUT/broken.csv."""
     cache = materials.cache
-    write_broken_list(cache.broken, output / "broken.csv")
-    if not quiet:
-        held = sum(sample.held_out for sample in cache.samples)
-        said = f"{len(cache.samples)} pictures, {held} held out, {len(materials.texts.names)} texts"
-        broken = (
-            f"; {len(cache.broken)} skipped, see {output / 'broken.csv'}" if cache.broken else ""
-        )
-        tqdm.write(said + broken, file=sys.stderr)
+    broken_list = output / "broken.csv"
+    write_broken_list(cache.broken, broken_list)
+    if quiet:
+        return
+    held_out = sum(sample.held_out for sample in cache.samples)
+    texts = len(materials.texts.names)
+    line = f"{len(cache.samples)} pictures, {held_out} held out, {texts} texts"
+    if cache.broken:
+        line += f"; {len(cache.broken)} skipped, see {broken_list}"
+    tqdm.write(line, file=sys.stderr)

@@ -23,11 +23,10 @@ RIDGE = 1e-4  # of the mean second moment: keeps directions that no picture show
 
 
 def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures: int) -> Tensor:
-    """Write the run with a head of that rank; cosines (N,) of held-out pictures between before and
-    after.
+    """Write the run with a head of that rank; cosines (N,) between before and after.
 
-    Raises ConfigError when the head has nothing to factor, UsageError when `rank` would make it
-    larger.
+    The cosines are of held-out pictures. Raises ConfigError when the head has nothing to factor,
+    UsageError when `rank` would make it larger.
     """
     recipe, student, _ = load_run(run)
     head = student.head
@@ -35,10 +34,11 @@ def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures
         raise ConfigError(f"{run}: needs student.head.kind classifier, not yet shrunk")
     inputs = head.classify.in_features
     outputs = head.names.out_features
-    if not 0 < rank < inputs * outputs // (inputs + outputs):
-        raise UsageError(
-            f"--rank {rank}: must be between 1 and {inputs * outputs // (inputs + outputs) - 1}"
-        )
+    # Two thin matrices hold rank * (inputs + outputs) numbers, the whole one inputs * outputs.
+    limit = inputs * outputs // (inputs + outputs)
+    if not 0 < rank < limit:
+        raise UsageError(f"--rank {rank}: must be between 1 and {limit - 1}")
+
     kept = cache_pictures(scan(recipe.data, data), recipe.input, cache)
     held_out = np.array([sample.held_out for sample in kept.samples])
 
@@ -46,11 +46,11 @@ def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures
         return student.backbone((pixels - PIXEL_OFFSET) / PIXEL_SCALE)
 
     def features(rows: NDArray[np.int64]) -> Tensor:
-        rows = rows[np.linspace(0, len(rows) - 1, min(pictures, len(rows))).astype(int)]
-        views = np.full(len(rows), whole_picture(), VIEW)
-        return torch.from_numpy(
-            embed_pictures(backbone, kept, rows, views, recipe.input.size, torch.device("cpu"))
-        )
+        chosen = rows[np.linspace(0, len(rows) - 1, min(pictures, len(rows))).astype(int)]
+        views = np.full(len(chosen), whole_picture(), VIEW)
+        cpu = torch.device("cpu")
+        size = recipe.input.size
+        return torch.from_numpy(embed_pictures(backbone, kept, chosen, views, size, cpu))
 
     known = features(np.flatnonzero(~held_out))
     moments = known.T @ known / len(known)
@@ -61,9 +61,15 @@ def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures
         head.factor(rank, moments)
         after = head(judged)
     cosines = torch.nn.functional.cosine_similarity(before, after)
-    told = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    told["student"]["head"]["rank"] = rank
-    smaller = yaml.safe_dump(told, sort_keys=False, width=120).encode()
+
+    smaller = _recipe_with_rank(run, rank)
     facts = {"rank": rank, "cosine": float(cosines.mean())}
     derive_run(run, output, student.state_dict(), "shrink", facts, smaller)
     return cosines
+
+
+def _recipe_with_rank(run: Path, rank: int) -> bytes:
+    """recipe.yaml of the run, with the rank of its head."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["student"]["head"]["rank"] = rank
+    return yaml.safe_dump(recipe, sort_keys=False, width=120).encode()
