@@ -27,7 +27,6 @@ from tools.factory.recipe import (
     TeacherRecipe,
 )
 from tools.factory.teachers.targets import cache_targets
-from tools.factory.training.losses import triplet
 
 
 class MeanColour:
@@ -202,43 +201,6 @@ def test_a_negative_turns_hot_white_into_hot_black():
     picture = np.tile(np.arange(32, dtype=np.uint8)[None, :, None] * 8, (32, 1, 3))
     negative = apply_view(picture, monochrome(whole_picture(), negative=True), 32)
     assert np.abs(negative.astype(int) - (255 - picture.astype(int))).max() <= 1
-
-
-def test_triplets_pull_the_same_label_and_push_the_others():
-    import torch
-    from torch.nn.functional import normalize
-
-    torch.manual_seed(0)
-    points = normalize(torch.randn(24, 8), dim=1).requires_grad_()
-    groups = torch.arange(24) % 3
-
-    def spread(x: torch.Tensor) -> float:
-        distance = torch.cdist(x, x)
-        same = groups[:, None] == groups
-        return float((distance[~same].mean() - distance[same].sum() / (same.sum() - 24)).detach())
-
-    before = spread(points)
-    optimiser = torch.optim.SGD([points], 0.5)
-    for _ in range(40):
-        optimiser.zero_grad()
-        triplet(normalize(points, dim=1), groups, 0.3).backward()
-        optimiser.step()
-    assert spread(normalize(points, dim=1)) > before + 0.1
-
-
-def test_triplets_without_a_partner_or_a_label_cost_nothing():
-    import torch
-
-    points = torch.eye(4, requires_grad=True)
-    for groups in (
-        torch.tensor([0, 1, 2, 3]),
-        torch.tensor([-1, -1, -1, -1]),
-        torch.tensor([0, 0, 0, 0]),
-    ):
-        loss = triplet(points, groups, 0.3)
-        loss.backward()
-        assert loss.item() == 0
-    assert torch.isfinite(points.grad).all()
 
 
 def test_a_colour_picture_may_be_its_own_infrared_partner(pair_folders: Path):
