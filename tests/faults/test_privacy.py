@@ -11,7 +11,7 @@ import pytest
 
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.camera.privacy import Privacy
-from edge_runtime.commands.bench import builtin_jpeg
+from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.config import ModelConfig, PrivacyConfig, load_config
 from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError, DataError

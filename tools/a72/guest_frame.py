@@ -18,7 +18,7 @@ from guest import mark
 
 import edge_runtime.pipeline as pipeline_module
 from edge_runtime.camera.live import LiveSource
-from edge_runtime.commands.bench import builtin_jpeg
+from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.config import CameraConfig, ModelConfig
 from edge_runtime.engine import Engine, load_model
 from edge_runtime.records import Frame

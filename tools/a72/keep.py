@@ -68,7 +68,7 @@ def rss_mb(
     userland: Userland, bundle: Path, prelude: str = "", environment: dict[str, str] | None = None
 ) -> float:
     """Highest guest-attributed RSS of `edge-label run` over a few 640x480 JPEGs, MB."""
-    from edge_runtime.commands.bench import builtin_jpeg
+    from edge_runtime.commands.builtin_frame import builtin_jpeg
 
     with tempfile.TemporaryDirectory(prefix="a72-") as folder:
         first = Path(folder) / "0.jpg"

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from edge_runtime.commands.bench import builtin_jpeg
+from edge_runtime.commands.builtin_frame import builtin_jpeg
 from tools.a72 import ablate, compare, keep, operators, validate
 from tools.a72.fit import CENTRAL, GHZ, PESSIMISTIC, VALIDATION, load_validation
 from tools.a72.model import FrameModel, stage_table

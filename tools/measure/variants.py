@@ -56,7 +56,7 @@ def _answer(command: list[str]) -> dict[str, float]:
 def measure_decode() -> None:
     """640x480 JPEG to an encoder's 192x192: decoded whole, or at half size."""
     from edge_runtime.camera.decode import decode
-    from edge_runtime.commands.bench import builtin_jpeg
+    from edge_runtime.commands.builtin_frame import builtin_jpeg
     from edge_runtime.model.bundle import InputSpec
     from edge_runtime.model.preprocess import Preprocessor
     from edge_runtime.records import Frame
@@ -87,7 +87,7 @@ def measure_frames(videos: str) -> None:
 
     from edge_runtime.camera.decode import decode
     from edge_runtime.camera.replay import ffmpeg_name
-    from edge_runtime.commands.bench import builtin_jpeg
+    from edge_runtime.commands.builtin_frame import builtin_jpeg
     from edge_runtime.records import Frame
 
     shown = {"bench": [builtin_jpeg()]}

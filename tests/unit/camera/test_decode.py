@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.camera.decode import decode
-from edge_runtime.commands.bench import builtin_jpeg
+from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.errors import DataError
 from edge_runtime.records import Frame
 from edge_runtime.system.jpeg_bytes import jpeg_size

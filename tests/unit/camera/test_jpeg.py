@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.camera.jpeg import JpegEncoder, standard_huffman_tables, with_huffman_tables
-from edge_runtime.commands.bench import builtin_jpeg
+from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.errors import DataError
 from edge_runtime.records import Frame
 

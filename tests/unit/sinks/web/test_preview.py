@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.camera.jpeg import JpegEncoder
-from edge_runtime.commands.bench import builtin_jpeg
+from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.config import PreviewConfig
 from edge_runtime.records import Frame, LabelledFrame, LabelScore
 from edge_runtime.sinks.web.preview import MAX_EVENTS, PAGE, PreviewSink
