@@ -7,10 +7,10 @@ from edge_runtime.daemon.signals import Signals
 
 def main() -> int:
     """Listen for signals, and only then load anything: a service manager does not wait for Python."""
-    heard = Signals()
+    signals = Signals()
     from edge_runtime import cli
 
-    return cli.main(heard=heard)
+    return cli.main(signals=signals)
 
 
 if __name__ == "__main__":

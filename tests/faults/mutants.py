@@ -310,7 +310,7 @@ MUTANTS = tuple(
         ),
         ("P7", "edge_runtime/daemon/threads.py", "threading.excepthook = self._note", "pass"),
         ("P7", "edge_runtime/sinks/thread.py", "if not self._thread.is_alive():", "if False:"),
-        ("P8", "edge_runtime/__main__.py", "heard = Signals()", "heard = None"),
+        ("P8", "edge_runtime/__main__.py", "signals = Signals()", "signals = None"),
         ("P9", "edge_runtime/system/streams.py", "if _is_closed(number):", "if False:"),
         (
             "P9",

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from edge_runtime import cli
+from edge_runtime.arguments import parse
 from edge_runtime.errors import ConfigError
 from tests.daemon import EDGE_LABEL, REPOSITORY
 
@@ -48,7 +49,10 @@ def test_help_teaches(arguments: list[str], capsys: pytest.CaptureFixture[str]):
         (["--camera", "demo", "--threads", "99"], 2, "model.threads must be between 1 and 64"),
         (["--nonsense"], 2, "unrecognized arguments"),
         (["run", "--camrea", "0"], 2, "did you mean --camera?; see edge-label run --help"),
-        (["frobnicate"], 2, "invalid choice"),
+        (["frobnicate"], 2, "invalid choice: 'frobnicate' (choose from run, once, bench, labels,"),
+        (["bnech"], 2, "invalid choice: 'bnech'; did you mean bench?; see edge-label --help"),
+        (["labels", "serach"], 2, "did you mean search?; see edge-label labels --help"),
+        (["run", "--modality", "deth"], 2, "argument --modality: invalid choice: 'deth'; did you"),
         (["--camera", ""], 66, "--camera is empty"),
         (["--camera", "none.mp4"], 66, "no such file"),
         (["--camera", "{bad}"], 65, "not a video"),
@@ -87,7 +91,9 @@ def test_a_mistake_is_one_line_and_its_exit_code(
     monkeypatch.setenv("EDGE_LABEL_BUNDLE", str(tiny_bundle))
     if not {"--labels", "bundle", "labels", "--config"} & set(arguments):
         arguments = (
-            [*arguments, "--labels", "colours"] if arguments[0] != "frobnicate" else arguments
+            [*arguments, "--labels", "colours"]
+            if arguments[0] not in ("frobnicate", "bnech")
+            else arguments
         )
     done = run(*(a.format(folder=tmp_path, **places) for a in arguments))
     assert done.returncode == code, done.stderr
@@ -141,9 +147,7 @@ def test_a_full_standard_output_is_one_line_and_65(
 def test_options_override_the_file(tmp_path: Path):
     path = tmp_path / "c.yaml"
     path.write_text("camera: {source: a.mp4, width: 320}\nmodel: {labels: road}\n")
-    options = cli.make_parser().parse_args(
-        ["run", "--config", str(path), "--camera", "b.mp4", "--loop"]
-    )
+    options = parse(["run", "--config", str(path), "--camera", "b.mp4", "--loop"])
     config = cli._config(options)
     assert (config.camera.source, config.camera.width, config.camera.loop) == ("b.mp4", 320, True)
     assert config.model.labels == "road"
@@ -209,7 +213,7 @@ def test_preview_options_go_on_top_of_the_files_section(tmp_path: Path):
     token.write_text("0123456789abcdef")
 
     def preview(*arguments: str):
-        return cli._config(cli.make_parser().parse_args(["run", *arguments])).preview
+        return cli._config(parse(["run", *arguments])).preview
 
     assert preview() is None, "off unless asked for"
     assert preview("--preview").listen == "127.0.0.1:8080"

@@ -1,0 +1,394 @@
+"""The command line as argparse sees it: commands, options, help, and one-line usage errors.
+
+What a command does is in `cli`. ``options.command`` holds the command's words, for example
+``bundle install``, and ``cli`` has a table of functions under the same words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from edge_runtime.errors import UsageError, printable
+from edge_runtime.secrecy import masked, shown
+from edge_runtime.system import streams
+from edge_runtime.version import __version__
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+_EPILOG = """\
+examples:
+  edge-label --camera /dev/video0                      live labels on the terminal
+  edge-label --camera 0 --labels road --output run.jsonl
+  edge-label --camera drive.mp4 --labels road | jq .labels[0].name
+  edge-label --camera rtsp://user:password@10.0.0.7/stream
+  edge-label --camera demo --seconds 10                no camera needed
+  edge-label --camera 0 --preview                      picture and labels at http://127.0.0.1:8080/
+
+exit codes:
+   0  done
+   1  a check failed (bench --check, doctor)
+   2  wrong usage
+  65  bad input data
+  66  no such input
+  69  camera unavailable (with --exit-on-device-error)
+  70  stuck: a restart may help
+  78  wrong configuration, label set or bundle: a restart does not help
+"""
+
+_BUNDLE = "model bundle (default: $EDGE_LABEL_BUNDLE, the installed one, or models/edge-clip)"
+_JSON = "print JSON for another program"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options, with ``command``. Without a command's name the command is ``run``.
+
+    Raises SystemExit after help or a usage error was printed.
+    """
+    words = list(arguments)
+    first = 0
+    while first < len(words) and words[first] == "--verbose":
+        first += 1
+
+    word = words[first] if first < len(words) else ""
+    asks_for_help = word in ("-h", "--help", "--version")
+    if not word or (word.startswith("-") and not asks_for_help):
+        words.insert(first, "run")
+    return make_parser().parse_args(words)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; ``tools/upkeep/docs.py`` prints the reference from it."""
+    parser = _Parser(
+        prog="edge-label",
+        description="Zero-shot text labels for every camera frame, on a small ARM computer.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"edge-label {__version__}",
+        help="print the version and exit",
+    )
+
+    commands = parser.add_subparsers(
+        title="commands",
+        description="edge-label COMMAND --help explains the options of one command.",
+        metavar="COMMAND",
+        required=True,
+    )
+    _add_run(commands)
+    _add_once(commands)
+    _add_bench(commands)
+    _add_labels(commands)
+    _add_report(commands)
+    _add_bundle(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add_run(commands: Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="label a camera until stopped (the default command)",
+        epilog="Options override --config.",
+    )
+    _add_source(run)
+    _add_model(run)
+    run.add_argument("--output", metavar="FILE", help="append JSON lines there (default: stdout)")
+    run.add_argument("--frames", type=_positive(int), metavar="N", help="stop after N frames")
+    run.add_argument("--seconds", type=_positive(float), metavar="S", help="stop after S seconds")
+    run.add_argument(
+        "--preview",
+        nargs="?",
+        const="127.0.0.1:8080",
+        metavar="ADDRESS:PORT",
+        help="serve a page with the live picture (default http://127.0.0.1:8080; any other address "
+        "needs a token)",
+    )
+    run.add_argument(
+        "--preview-token-file",
+        metavar="FILE",
+        help="file with the page's token, 16 characters or more",
+    )
+    run.add_argument(
+        "--exit-on-device-error",
+        action="store_true",
+        help="exit 69 instead of waiting for the camera",
+    )
+    run.set_defaults(command="run")
+
+
+def _add_once(commands: Commands) -> None:
+    once = commands.add_parser("once", help="label picture files and folders")
+    once.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders")
+    once.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write a table there: .jsonl, .csv or .parquet",
+    )
+    once.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue that table: label only the pictures that are not in it",
+    )
+    once.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="also store the image embeddings (.parquet)",
+    )
+    _add_model(once)
+    once.set_defaults(command="once")
+
+
+def _add_bench(commands: Commands) -> None:
+    bench = commands.add_parser("bench", help="measure FPS, latency and memory on this machine")
+    _add_source(bench)
+    _add_model(bench)
+    bench.add_argument(
+        "--seconds",
+        type=_positive(float),
+        default=10.0,
+        metavar="S",
+        help="how long to measure (default 10)",
+    )
+    bench.add_argument(
+        "--yuyv",
+        action="store_true",
+        help="use the built-in frame in the uncompressed format YUYV instead of MJPG",
+    )
+    bench.add_argument("--json", action="store_true", help=_JSON)
+    bench.add_argument(
+        "--check",
+        action="store_true",
+        help="exit 1 when over 180 MB or under 23 FPS",
+    )
+    bench.set_defaults(command="bench")
+
+
+def _add_labels(commands: Commands) -> None:
+    labels = commands.add_parser("labels", help="list, search, check and build label sets")
+    actions = labels.add_subparsers(title="actions", metavar="ACTION", required=True)
+    set_help = "name of a shipped label set, or a YAML file"
+
+    listing = actions.add_parser("list", help="label sets of the bundle, or the labels of one set")
+    listing.add_argument("labels", nargs="?", metavar="SET", help=set_help)
+    listing.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    listing.set_defaults(command="labels list")
+
+    search = actions.add_parser(
+        "search",
+        help="find words in the text bank, by spelling and by meaning",
+    )
+    search.add_argument("words", metavar="WORDS", help="what to look for, for example 'icy road'")
+    search.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    search.set_defaults(command="labels search")
+
+    check = actions.add_parser(
+        "check",
+        help="where each embedding comes from, and which labels are too alike",
+    )
+    check.add_argument("labels", metavar="SET", help=set_help)
+    check.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    check.set_defaults(command="labels check")
+
+    build = actions.add_parser(
+        "build",
+        help="embed the phrases that the text bank lacks, so that the camera needs no text encoder",
+    )
+    build.add_argument(
+        "labels",
+        metavar="FILE",
+        help="a label set, YAML; FILE.embeddings is written beside it",
+    )
+    build.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    build.add_argument(
+        "--text-encoder",
+        metavar="PATH",
+        help="folder with a CLIP text tower in ONNX and its tokenizer.json, or a CLIP that "
+        "transformers can load; makes exact rows (default: models/text-encoder, which makes "
+        "approximate ones)",
+    )
+    build.add_argument("--force", action="store_true", help="encode again even if nothing changed")
+    build.set_defaults(command="labels build")
+
+
+def _add_report(commands: Commands) -> None:
+    report = commands.add_parser(
+        "report",
+        help="draw a run: labels, latency and memory over time",
+    )
+    report.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN.jsonl",
+        help="what --output wrote, oldest first",
+    )
+    report.add_argument("--output", metavar="FILE", help="the HTML page (default: RUN.html)")
+    report.add_argument("--png", metavar="FILE", help="also write the chart alone, as a picture")
+    report.add_argument(
+        "--spool",
+        metavar="DIR",
+        help="show pictures that triggers stored there beside the events",
+    )
+    report.set_defaults(command="report")
+
+
+def _add_bundle(commands: Commands) -> None:
+    bundle = commands.add_parser("bundle", help="inspect, verify or install a model bundle")
+    actions = bundle.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    info = actions.add_parser("info", help="what the bundle holds, and where it comes from")
+    verify = actions.add_parser("verify", help="check every file of the bundle")
+    for parser, command in ((info, "bundle info"), (verify, "bundle verify")):
+        parser.add_argument(
+            "path",
+            nargs="?",
+            metavar="DIR",
+            help="bundle directory (default: the one that run would use)",
+        )
+        parser.add_argument("--json", action="store_true", help=_JSON)
+        parser.set_defaults(command=command)
+
+    install = actions.add_parser("install", help="check a .tar and make it the bundle in use")
+    install.add_argument("archive", metavar="FILE", help="plain tar archive of a bundle directory")
+    install.add_argument(
+        "--store",
+        metavar="DIR",
+        help="where bundles are stored (default /var/lib/edge-label-bundles)",
+    )
+    install.add_argument(
+        "--key",
+        metavar="PEM",
+        help="Ed25519 public key; the bundle must be signed with its private key",
+    )
+    install.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        help="also accept an older version, another name, or other content",
+    )
+    install.set_defaults(command="bundle install")
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = commands.add_parser("doctor", help="check camera, permissions, libraries, clock, disk")
+    doctor.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="the camera to check (default /dev/video0)",
+    )
+    doctor.add_argument("--config", metavar="FILE", help="check what this configuration names")
+    doctor.add_argument("--bundle", metavar="DIR", help="the bundle to check")
+    doctor.add_argument("--json", action="store_true", help=_JSON)
+    doctor.set_defaults(command="doctor")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="/dev/video0, 0, a /dev/v4l/by-id path, video file, picture, folder, rtsp:// or "
+        "http:// URL, or demo",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file; systemd/edge-label.yaml explains every key",
+    )
+    parser.add_argument("--realtime", action="store_true", help="pace a file at its own frame rate")
+    parser.add_argument("--loop", action="store_true", help="start a file again when it ends")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels",
+        metavar="SET",
+        help="a label set of the bundle (everyday, indoor, road) or a YAML file",
+    )
+    parser.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    parser.add_argument(
+        "--modality",
+        choices=("auto", "rgb", "ir", "depth"),
+        help="what the frames are (default auto: 8-bit colour is rgb; one 8-bit channel is ir "
+        "where the bundle knows ir, else grey rgb; one 16-bit channel is depth)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive(int),
+        metavar="N",
+        help="encoder threads (default: cores, up to 4)",
+    )
+
+
+def _positive(kind: Callable[[str], int | float]) -> Callable[[str], int | float]:
+    def parse_number(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            noun = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"'{text}' is not a {noun}") from error
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not more than zero")
+        return value
+
+    return parse_number
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, without the usage. Every command knows --verbose."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # SUPPRESS: the default of a command must not overwrite a --verbose that stood before it.
+        self.add_argument(
+            "--verbose",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="log more, and show where an error comes from",
+        )
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Ignores a standard output that takes no help text.
+
+        Python 3.11.2, which Debian 12 has, would end in a traceback.
+        """
+        try:
+            super()._print_message(message, file)
+        except OSError:
+            streams.silence()
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a command or a value that does not exist, and name the nearest one that does."""
+        if action.choices is None or value in action.choices:
+            return
+
+        names = [str(name) for name in action.choices]
+        advice = _did_you_mean(str(value), names) or f" (choose from {', '.join(names)})"
+        raise argparse.ArgumentError(action, f"invalid choice: '{value}'{advice}")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown options here, where the parser of the command knows the right ones."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = re.findall(r"--[a-z-]+", self.format_help())
+            # The options' names only: people write `--password hunter2` by mistake.
+            names = [shown(word).partition("=")[0] for word in unknown if word.startswith("-")]
+            text = " ".join(names) or shown(unknown[0])
+            self.error(f"unrecognized arguments: {text}{_did_you_mean(unknown[0], known)}")
+        return options, unknown
+
+    def error(self, message: str) -> NoReturn:
+        line = printable(masked(message))
+        self.exit(UsageError.exit_code, f"edge-label: {line}; see {self.prog} --help\n")
+
+
+def _did_you_mean(word: str, names: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(word, list(names), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
