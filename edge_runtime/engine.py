@@ -13,7 +13,8 @@ from edge_runtime.config import ModelConfig
 from edge_runtime.errors import BundleError, one_line
 from edge_runtime.model.bundle import FORMER_STORE, Bundle, find_bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels.labels import CompiledLabels, Scorer, load_labels
+from edge_runtime.model.labels.compiled import CompiledLabels, load_labels
+from edge_runtime.model.labels.scorer import Scorer
 from edge_runtime.model.modality import check_trained
 from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.model.self_test import self_test

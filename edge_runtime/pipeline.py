@@ -14,7 +14,7 @@ from edge_runtime.config import ConsensusConfig
 from edge_runtime.consensus import Consensus, Votes
 from edge_runtime.engine import Engine
 from edge_runtime.errors import DataError
-from edge_runtime.model.labels.labels import Scores
+from edge_runtime.model.labels.scorer import Scores
 from edge_runtime.model.modality import is_grey_photograph, resolve
 from edge_runtime.model.preprocess import is_flat
 from edge_runtime.records import (

@@ -7,7 +7,8 @@ from itertools import groupby
 
 from edge_runtime.model.bundle import find_bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels.labels import LabelSpec, TextBank, load_label_set
+from edge_runtime.model.labels.label_set import LabelSpec, load_label_set
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.store.bundle_store import CURRENT, BundleStore
 from edge_runtime.model.store.trial import failures
 

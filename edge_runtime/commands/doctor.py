@@ -234,7 +234,7 @@ def check_bundle(options: Options) -> Said:
 def check_labels(options: Options) -> Said:
     """Does the bundle know every word of the label set?"""
     from edge_runtime.model.bundle import find_bundle, load_bundle
-    from edge_runtime.model.labels.labels import load_labels
+    from edge_runtime.model.labels.compiled import load_labels
 
     bundle = load_bundle(find_bundle(options.bundle))
     if options.labels is None:

@@ -14,16 +14,11 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, UsageError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
-from edge_runtime.model.labels.labels import (
-    CompiledLabels,
-    LabelSet,
-    TextBank,
-    compile_labels,
-    load_label_set,
-    with_built_rows,
-)
+from edge_runtime.model.labels.compiled import CompiledLabels, compile_labels, with_built_rows
+from edge_runtime.model.labels.label_set import LabelSet, load_label_set
 from edge_runtime.model.labels.phrase_rows import PhraseRows, remove_rows, rows_path
 from edge_runtime.model.labels.phrases import bare, normalise
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.text.encoder import encode_phrases, encoder_hash, find_text_encoder
 from edge_runtime.system.digest import sha256_hex
 

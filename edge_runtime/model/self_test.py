@@ -26,7 +26,8 @@ DATA_BYTES = 3 << 29  # 1.5 GB: a ViT-B/32 tower in float32 passes, a bomb does 
 def self_test(bundle: Bundle) -> None:
     """Read everything, encode one picture, compare it with the bank. Raises BundleError."""
     from edge_runtime.model.encoder import Encoder
-    from edge_runtime.model.labels.labels import TextBank, load_label_set
+    from edge_runtime.model.labels.label_set import load_label_set
+    from edge_runtime.model.labels.text_bank import TextBank
 
     bundle.verify()
     spec = bundle.manifest.input
@@ -89,11 +90,11 @@ def _become_nobody() -> None:
     import numpy.random
 
     from edge_runtime.model import encoder
-    from edge_runtime.model.labels import labels
+    from edge_runtime.model.labels.label_set import parse_label_set
 
     numpy.random.default_rng(0)
     encoder.session_options(1)
-    labels.parse_label_set(b"labels: [rehearsal]".decode("utf-8-sig"), "rehearsal")
+    parse_label_set(b"labels: [rehearsal]".decode("utf-8-sig"), "rehearsal")
 
     if os.geteuid() != 0:
         return

@@ -18,7 +18,7 @@ from edge_runtime.config import (
     PrometheusConfig,
     TriggersConfig,
 )
-from edge_runtime.model.labels.labels import CompiledLabels
+from edge_runtime.model.labels.compiled import CompiledLabels
 from edge_runtime.records import CameraState
 from edge_runtime.sinks.base import Retiring, Sink, SinkRunner
 from edge_runtime.sinks.inline import InlineSink

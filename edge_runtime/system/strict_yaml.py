@@ -1,7 +1,7 @@
 """YAML that a person edits, turned into frozen dataclasses or refused with the line number.
 
 What lives here: the safe parse (size, depth, alias and tag limits) and the walk from YAML nodes to dataclass
-fields. What must not: any knowledge of a particular file; config.py and model/labels.py declare theirs.
+fields. What must not: any knowledge of a particular file; config.py and label_set.py declare theirs.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import Config
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels.labels import TextBank, parse_label_set
+from edge_runtime.model.labels.label_set import parse_label_set
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.npy import read_embeddings
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.model.store.archive import unpack

@@ -134,7 +134,7 @@ MUTANTS = tuple(
         ),
         (
             "M4",
-            "edge_runtime/model/labels/labels.py",
+            "edge_runtime/model/labels/scorer.py",
             "if not math.isfinite(cosines.sum()):",
             "if False:",
         ),

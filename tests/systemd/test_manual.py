@@ -12,7 +12,7 @@ import yaml
 
 from edge_runtime.config import Config, load_config
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels.labels import load_labels
+from edge_runtime.model.labels.compiled import load_labels
 from edge_runtime.system import strict_yaml
 from tests.daemon import REPOSITORY
 

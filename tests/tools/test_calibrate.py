@@ -9,7 +9,9 @@ import pytest
 from edge_runtime.cli import main as edge_label
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels.labels import Scorer, load_label_set, load_labels, parse_label_set
+from edge_runtime.model.labels.compiled import load_labels
+from edge_runtime.model.labels.label_set import load_label_set, parse_label_set
+from edge_runtime.model.labels.scorer import Scorer
 from edge_runtime.model.preprocess import Preprocessor
 from tools import calibrate
 from tools.factory.calibration import fits, label_file, tasks

@@ -13,7 +13,10 @@ pytest.importorskip("transformers", reason="needs edge-label[train]")
 
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
 from edge_runtime.model.encoder import Encoder  # noqa: E402
-from edge_runtime.model.labels.labels import Scorer, TextBank, compile_labels, load_label_set  # noqa: E402
+from edge_runtime.model.labels.compiled import compile_labels  # noqa: E402
+from edge_runtime.model.labels.label_set import load_label_set  # noqa: E402
+from edge_runtime.model.labels.scorer import Scorer  # noqa: E402
+from edge_runtime.model.labels.text_bank import TextBank  # noqa: E402
 from edge_runtime.model.preprocess import Preprocessor  # noqa: E402
 from tests.tools.conftest import COLOURS  # noqa: E402
 from tools import bundle, distill, evaluate, export, quantize  # noqa: E402

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from edge_runtime.model.labels.labels import parse_label_set
+from edge_runtime.model.labels.label_set import parse_label_set
 from edge_runtime.model.labels.phrases import bare, normalise
 from tools import prompts
 from tools.factory.bundling import text_bank

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError, UsageError
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels.labels import TextBank
+from edge_runtime.model.labels.text_bank import TextBank
 from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge_runtime.errors import DataError, UsageError
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels.labels import TextBank
+from edge_runtime.model.labels.text_bank import TextBank
 from tests.conftest import REPOSITORY
 from tools.measure import label_cost
 

@@ -12,14 +12,10 @@ import pytest
 from edge_runtime.cli import main
 from edge_runtime.commands.labels import close_pairs
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels.labels import (
-    TextBank,
-    compile_labels,
-    load_labels,
-    parse_label_set,
-    with_built_rows,
-)
+from edge_runtime.model.labels.compiled import compile_labels, load_labels, with_built_rows
+from edge_runtime.model.labels.label_set import parse_label_set
 from edge_runtime.model.labels.phrase_rows import PhraseRows
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.text.encoder import find_text_encoder
 from tests.tiny_text import write_tiny_text_encoder
 

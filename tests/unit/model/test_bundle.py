@@ -19,7 +19,7 @@ from edge_runtime.model.bundle import (
     version_tuple,
 )
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels.labels import TextBank
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.onnx_bytes import refuse_external_data
 from edge_runtime.model.text.encoder import find_text_encoder
 from tests.tiny import encoder_onnx, npy_bytes, text_rows, write_tiny_bundle

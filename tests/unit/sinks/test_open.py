@@ -19,7 +19,9 @@ from edge_runtime.config import (
 )
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels.labels import LabelSet, LabelSpec, TextBank, compile_labels
+from edge_runtime.model.labels.compiled import compile_labels
+from edge_runtime.model.labels.label_set import LabelSet, LabelSpec
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.sinks import SinkContext, open_sinks
 from tests.daemon import Daemon, write_config
 from tests.doubles.mosquitto import free_port

@@ -11,7 +11,9 @@ from typing import Any
 from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.model.bundle import Bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
-from edge_runtime.model.labels.labels import TextBank, compile_labels, load_label_set
+from edge_runtime.model.labels.compiled import compile_labels
+from edge_runtime.model.labels.label_set import load_label_set
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.system.digest import sha256_hex
 from edge_runtime.system.files import write_atomically
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.model.labels.labels import BANK_SCHEMA, parse_label_set
+from edge_runtime.model.labels.label_set import parse_label_set
 from edge_runtime.model.labels.phrases import PhraseIndex, bare, normalise
+from edge_runtime.model.labels.text_bank import BANK_SCHEMA
 from edge_runtime.system.strict_yaml import read_text
 from tools.factory.teachers.teacher import CLIP_B32, Teacher, unit
 from tools.factory.text.sentence_map import (

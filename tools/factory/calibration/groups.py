@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.model.labels.labels import CompiledLabels, LabelSet
+from edge_runtime.model.labels.compiled import CompiledLabels
+from edge_runtime.model.labels.label_set import LabelSet
 from tools.factory.calibration.fits import (
     PRECISION,
     Floats,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_runtime.model.labels.labels import LabelSet
+from edge_runtime.model.labels.label_set import LabelSet
 
 
 def to_yaml(label_set: LabelSet, comment: str) -> str:

@@ -10,15 +10,10 @@ import numpy as np
 
 from edge_runtime.errors import DataError, NoInputError, UsageError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
-from edge_runtime.model.labels.labels import (
-    CompiledLabels,
-    LabelSet,
-    TextBank,
-    compile_labels,
-    load_label_set,
-    with_built_rows,
-)
+from edge_runtime.model.labels.compiled import CompiledLabels, compile_labels, with_built_rows
+from edge_runtime.model.labels.label_set import LabelSet, load_label_set
 from edge_runtime.model.labels.phrase_rows import PhraseRows, rows_path
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.system.files import write_atomically
 from tools.factory.calibration.groups import (
     Calibration,

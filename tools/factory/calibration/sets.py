@@ -13,12 +13,9 @@ from tqdm import tqdm
 from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.model.bundle import Bundle, load_bundle
-from edge_runtime.model.labels.labels import (
-    CompiledLabels,
-    TextBank,
-    compile_labels,
-    parse_label_set,
-)
+from edge_runtime.model.labels.compiled import CompiledLabels, compile_labels
+from edge_runtime.model.labels.label_set import parse_label_set
+from edge_runtime.model.labels.text_bank import TextBank
 from tools.factory.bundling.files import update_bundle
 from tools.factory.calibration.groups import Calibration, fit_group, with_groups
 from tools.factory.calibration.label_file import to_yaml

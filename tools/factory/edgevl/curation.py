@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.model.labels.labels import parse_label_set
+from edge_runtime.model.labels.label_set import parse_label_set
 from edge_runtime.system.strict_yaml import read_text
 from tools.factory.data.pictures import decode
 from tools.factory.data.samples import SUFFIXES

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError, DataError, NoInputError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder, open_session
-from edge_runtime.model.labels.labels import TextBank
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import Preprocessor
 from tools.factory.teachers.onnx_tower import OnnxTeacher
 from tools.factory.teachers.teacher import CLIP_B32, unit

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, NoInputError, first_line
-from edge_runtime.model.labels.labels import TextBank
 from edge_runtime.model.labels.phrases import normalise
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import centre_square
 from tools.factory.teachers.teacher import Pictures, rows_from_bank, squash, unit
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.model.labels.labels import TextBank
+from edge_runtime.model.labels.text_bank import TextBank
 
 CLIP_B32 = "openai/clip-vit-base-patch32"
 Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]

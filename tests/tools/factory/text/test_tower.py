@@ -14,7 +14,7 @@ pytest.importorskip("tokenizers", reason="needs edge-label[text]")
 
 from edge_runtime.cli import main  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
-from edge_runtime.model.labels.labels import load_labels  # noqa: E402
+from edge_runtime.model.labels.compiled import load_labels  # noqa: E402
 from edge_runtime.model.labels.phrase_rows import PhraseRows  # noqa: E402
 from tests.tiny import encoder_onnx, npy_bytes, write_tiny_bundle  # noqa: E402
 from tools.factory.teachers.hugging_face import HuggingFaceTeacher  # noqa: E402
