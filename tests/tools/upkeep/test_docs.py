@@ -69,7 +69,6 @@ def test_every_command_and_file_that_a_page_names_is_there(page: Path):
 
 
 def test_every_page_can_be_reached_from_the_readme():
-    """Decisions are found by their folder."""
     seen: set[Path] = set()
     ahead = [REPOSITORY / "README.md"]
     while ahead:
@@ -82,4 +81,4 @@ def test_every_page_can_be_reached_from_the_readme():
                 (page.parent / link).resolve()
                 for link in re.findall(r"\]\(([^)#\s]+)", page.read_text())
             ]
-    assert [page.name for page in (REPOSITORY / "docs").glob("*.md") if page not in seen] == []
+    assert [page.name for page in (REPOSITORY / "docs").rglob("*.md") if page not in seen] == []
