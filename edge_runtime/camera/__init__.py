@@ -1,4 +1,8 @@
-"""Where frames come from. ``open_source`` is the one door; every kind of source answers to ``Source``."""
+"""Where frames come from. ``open_source`` is the one door; every source answers to ``Source``.
+
+Each kind of source is imported only when it is used: a daemon with a USB camera does not load what
+reads videos.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +16,50 @@ from edge_runtime.secrecy import shown
 
 __all__ = ["Source", "open_source"]
 
+_TRY = "try /dev/video0, a video file, or demo"
+
 
 def open_source(config: CameraConfig) -> Source:
     """A source for ``config.source``: device, index, video file, picture, folder, URL or ``demo``.
 
-    Raises NoInputError or DataError for files; a live source that is not there yet is not an error here, it
-    reports its state and keeps trying.
+    Raises NoInputError or DataError for files. A live source that is not there yet is no error
+    here: it reports its state and keeps trying.
     """
-    wanted = config.source
-    if not wanted:
-        raise NoInputError("--camera is empty", "try /dev/video0, a video file, or demo")
-    if wanted == "demo":
-        from edge_runtime.camera.demo import DemoCamera
-        from edge_runtime.camera.live import LiveSource
+    name = config.source
+    if not name:
+        raise NoInputError("--camera is empty", _TRY)
+    if name == "demo":
+        return _open_demo(config)
+    if name.isdecimal():
+        return _open_device(f"/dev/video{name}", config)
+    if name.startswith("/dev/"):
+        return _open_device(name, config)
+    if "://" in name and not os.path.lexists(name):  # a file may have such a name, too
+        return _open_stream(config)
+    return _open_file(Path(name), config)
 
-        return LiveSource("demo", lambda: DemoCamera(config), config)
-    if wanted.isdecimal() or wanted.startswith("/dev/"):
-        from edge_runtime.camera.live import LiveSource
-        from edge_runtime.camera.v4l2 import V4l2Camera, V4l2Path
 
-        path = V4l2Path(f"/dev/video{wanted}" if wanted.isdecimal() else wanted)
-        return LiveSource(wanted, lambda: V4l2Camera(path, config), config, path.presence)
-    if "://" in wanted and not os.path.lexists(wanted):
-        from edge_runtime.camera.live import LiveSource
-        from edge_runtime.camera.stream import LONGEST_BACKOFF_S, Stream
+def _open_demo(config: CameraConfig) -> Source:
+    from edge_runtime.camera.demo import DemoCamera
+    from edge_runtime.camera.live import LiveSource
 
-        stream = Stream(wanted, config)
-        return LiveSource(stream.name, stream.open, config, longest_backoff_s=LONGEST_BACKOFF_S)
-    return _open_file(Path(wanted), config)
+    return LiveSource("demo", lambda: DemoCamera(config), config)
+
+
+def _open_device(device: str, config: CameraConfig) -> Source:
+    from edge_runtime.camera.live import LiveSource
+    from edge_runtime.camera.v4l2 import V4l2Camera, V4l2Path
+
+    path = V4l2Path(device)
+    return LiveSource(config.source, lambda: V4l2Camera(path, config), config, path.presence)
+
+
+def _open_stream(config: CameraConfig) -> Source:
+    from edge_runtime.camera.live import LiveSource
+    from edge_runtime.camera.stream import LONGEST_BACKOFF_S, Stream
+
+    stream = Stream(config.source, config)
+    return LiveSource(stream.name, stream.open, config, longest_backoff_s=LONGEST_BACKOFF_S)
 
 
 def _open_file(path: Path, config: CameraConfig) -> Source:
@@ -49,14 +69,10 @@ def _open_file(path: Path, config: CameraConfig) -> Source:
     if path.is_dir():
         return PictureFolder(path, config)
     if not os.path.lexists(path):
-        name = shown(str(path))
-        raise NoInputError(
-            f"{name}: no such file, folder or camera", "try /dev/video0, a video file, or demo"
-        )
+        raise NoInputError(f"{shown(str(path))}: no such file, folder or camera", _TRY)
+
     check_format(path)
-    moves = path.suffix.lower() == ".gif"  # alone it is a film, among pictures a picture
-    return (
-        PictureFolder.of_one(path, config)
-        if is_picture(path) and not moves
-        else VideoFile(path, config)
-    )
+    is_animation = path.suffix.lower() == ".gif"  # in a folder it counts as a picture
+    if is_picture(path) and not is_animation:
+        return PictureFolder.of_one(path, config)
+    return VideoFile(path, config)

@@ -12,7 +12,9 @@ from edge_runtime.records import Encoding, Frame
 from edge_runtime.system.jpeg_bytes import jpeg_size
 from edge_runtime.system.opencv import MAX_PIXELS, cv2
 
-FULL_SIZE = (1 << 30, 1 << 30)  # what `decode` is given to shrink nothing
+FULL_SIZE = (1 << 30, 1 << 30)  # as ``at_least``: shrink nothing
+
+# libjpeg can scale inside the inverse DCT by these factors.
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -23,45 +25,47 @@ _REDUCED = {
 def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
     """Pixels of a frame: BGR uint8 (H, W, 3), or (H, W) for grey and 16-bit sources.
 
-    A JPEG is decoded at 1/2, 1/4 or 1/8 while that still covers ``at_least`` (height, width): half the time,
-    and the scaled inverse DCT is a good low-pass filter. Raises DataError for a broken JPEG.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 while that still covers ``at_least`` (height, width). That
+    takes half the time, and the scaled inverse DCT is a good low-pass filter. The figures are in
+    docs/decisions/001. Raises DataError for a broken JPEG.
     """
     if frame.encoding == "mjpg":
-        height, width = jpeg_size(frame.data)
-        if (
-            height * width > MAX_PIXELS
-        ):  # at 1/8 OpenCV's own limit would let 64 times as many through
-            raise DataError(
-                f"broken JPEG from the camera: its header promises {width}x{height} pixels"
-            )
-        scale = max(
-            (s for s in _REDUCED if height >= s * at_least[0] and width >= s * at_least[1]),
-            default=1,
-        )
-        pixels: NDArray[Any] | None = cv2.imdecode(
-            frame.data, _REDUCED.get(scale, cv2.IMREAD_COLOR)
-        )
-        if pixels is None:
-            raise DataError("broken JPEG from the camera: it does not decode")
-        return pixels
+        return _decode_jpeg(frame.data, at_least)
     if frame.encoding == "yuyv":
         bgr: NDArray[Any] = cv2.cvtColor(frame.data, cv2.COLOR_YUV2BGR_YUYV)
         return bgr
     return frame.data
 
 
+def _decode_jpeg(jpeg: NDArray[Any], at_least: tuple[int, int]) -> NDArray[Any]:
+    height, width = jpeg_size(jpeg)
+    # OpenCV has this limit too, but applies it after scaling: at 1/8 it would let 64 times as many
+    # pixels through.
+    if height * width > MAX_PIXELS:
+        raise DataError(f"broken JPEG from the camera: its header promises {width}x{height} pixels")
+
+    scales = [s for s in _REDUCED if height >= s * at_least[0] and width >= s * at_least[1]]
+    flag = _REDUCED[max(scales)] if scales else cv2.IMREAD_COLOR
+    pixels: NDArray[Any] | None = cv2.imdecode(jpeg, flag)
+    if pixels is None:
+        raise DataError("broken JPEG from the camera: it does not decode")
+    return pixels
+
+
 def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Readings of any dtype (H, W) as grey levels, its brightest point white; no reading and less than 0 is black."""
+    """Readings of any dtype (H, W) as grey levels uint8: the highest reading is white.
+
+    Negative readings, NaN and infinity are black: a depth camera uses them for "no reading".
+    """
     readings = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0).clip(0)
-    grey: NDArray[np.uint8] = cv2.convertScaleAbs(
-        readings, alpha=255.0 / (float(readings.max()) or 1.0)
-    )
+    highest = float(readings.max()) or 1.0
+    grey: NDArray[np.uint8] = cv2.convertScaleAbs(readings, alpha=255.0 / highest)
     return grey
 
 
 def encoding_of(pixels: NDArray[Any]) -> Encoding:
-    """What a frame of these decoded pixels says of them: (H, W, 3) is bgr, one channel goes by its dtype."""
+    """The encoding of decoded pixels: (H, W, 3) is bgr, one channel goes by its dtype."""
     if pixels.ndim == 3:
         return "bgr"
-    by_type: dict[str, Encoding] = {"uint8": "grey", "uint16": "y16"}
-    return by_type.get(pixels.dtype.name, "f32")
+    by_dtype: dict[str, Encoding] = {"uint8": "grey", "uint16": "y16"}
+    return by_dtype.get(pixels.dtype.name, "f32")

@@ -1,6 +1,7 @@
 """A synthetic camera over real photographs: slow pans and zooms, offline, the same every time.
 
-The photographs come with scikit-image's wheel; only its data folder is used, the package is never imported.
+The photographs are in scikit-image's wheel. Only its data folder is used; the package is never
+imported.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ SECONDS_EACH = 2.0
 
 
 class DemoCamera:
-    """Delivers ``config.fps`` frames a second of ``config.width`` x ``config.height``; a Device."""
+    """A Device that delivers ``config.fps`` frames a second of ``config.width`` x ``config.height``.
+
+    Raises NoInputError where the photographs are not installed.
+    """
 
     def __init__(self, config: CameraConfig) -> None:
         folder = _photograph_folder()
@@ -34,23 +38,25 @@ class DemoCamera:
     def grab(self) -> Frame:
         self._due += self._interval_s
         time.sleep(max(0.0, self._due - time.monotonic()))
-        shot, step = divmod(self._count, self._frames_each)
+
+        index, step = divmod(self._count, self._frames_each)
         self._count += 1
-        picture = self._pictures[shot % len(self._pictures)]
-        return Frame(
-            self._view(picture, step / self._frames_each), "bgr", time.monotonic(), time.time()
-        )
+        picture = self._pictures[index % len(self._pictures)]
+        view = self._view(picture, step / self._frames_each)
+        return Frame(view, "bgr", time.monotonic(), time.time())
 
     def _view(self, picture: cv2.typing.MatLike, t: float) -> cv2.typing.MatLike:
-        """The camera's window at time ``t`` in 0..1: a tenth in and out, a little from side to side."""
+        """The camera's window at ``t`` in 0..1: a tenth in and out, a little from side to side."""
         height, width = picture.shape[:2]
         aspect = self._size[0] / self._size[1]
         zoom = 0.95 - 0.05 * math.cos(2 * math.pi * t)
         window_h = int(min(height, width / aspect) * zoom)
         window_w = int(window_h * aspect)
+
         left = int((width - window_w) * (0.5 + 0.4 * math.sin(2 * math.pi * t)))
         top = (height - window_h) // 2
-        return cv2.resize(picture[top : top + window_h, left : left + window_w], self._size)
+        window = picture[top : top + window_h, left : left + window_w]
+        return cv2.resize(window, self._size)
 
     def close(self) -> None:
         pass
@@ -58,7 +64,8 @@ class DemoCamera:
 
 def _photograph_folder() -> Path:
     spec = importlib.util.find_spec("skimage")
-    for location in spec.submodule_search_locations or () if spec else ():
+    locations = spec.submodule_search_locations if spec else None
+    for location in locations or ():
         folder = Path(location) / "data"
         if all((folder / name).is_file() for name in PHOTOGRAPHS):
             return folder

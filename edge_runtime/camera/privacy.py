@@ -1,4 +1,4 @@
-"""What may be seen of a picture at all: cut to a region, polygons black, before anything else looks at it."""
+"""What may be seen of a picture: cut to a region, polygons black, before anything else looks at it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from edge_runtime.system.opencv import cv2
 
 
 class Privacy:
-    """Makes the frame that may be seen: everything behind it works on that one, and never on the camera's own.
+    """Callable: the camera's Frame -> the Frame that may be seen.
 
-    The camera's own JPEG is replaced too, by its masked pixels at full size.
+    Everything after it works on the new frame and never on the camera's own. The camera's JPEG is
+    replaced too, by the masked pixels at full size.
     """
 
     def __init__(self, config: PrivacyConfig) -> None:
@@ -35,7 +36,10 @@ class Privacy:
         return replace(frame, data=pixels, encoding=encoding_of(pixels))
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """A copy of (H, W[, 3]) pixels with the polygons black, cut to the region. Shapes are fractions of H and W."""
+        """A copy of (H, W[, 3]) pixels with the polygons black, cut to the region.
+
+        Polygons and region are fractions of W and H.
+        """
         height, width = pixels.shape[:2]
         seen = pixels.copy()  # the capture thread still compares the original with the next frame
         for polygon in self._masks:
@@ -43,10 +47,10 @@ class Privacy:
             cv2.fillPoly(seen, [corners], (0, 0, 0))
         if self._region is None:
             return seen
-        left, top, wide, high = self._region
-        x, y = int(left * width), int(top * height)
-        right, bottom = (
-            max(x + 1, round((left + wide) * width)),
-            max(y + 1, round((top + high) * height)),
-        )
+
+        left, top, region_w, region_h = self._region
+        x = int(left * width)
+        y = int(top * height)
+        right = max(x + 1, round((left + region_w) * width))  # at least one pixel
+        bottom = max(y + 1, round((top + region_h) * height))
         return np.ascontiguousarray(seen[y:bottom, x:right])

@@ -1,4 +1,4 @@
-"""What every source of frames answers to."""
+"""What every source of frames, and every camera behind a live one, answers to."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from edge_runtime.records import CameraState, Frame
 
 
 class Source(Protocol):
-    """A stream of frames. Live sources drop the oldest frame, files are read completely and in order."""
+    """A sequence of frames. Live sources drop the oldest; files are read completely, in order."""
 
     name: str
     live: bool
 
     @property
     def patience_s(self) -> float:
-        """How long its next frame may take without anything being wrong."""
+        """How many seconds the next frame may take without anything being wrong."""
 
     @property
     def state(self) -> CameraState:
@@ -27,10 +27,13 @@ class Source(Protocol):
         """True when no frame will ever come again (the end of a file)."""
 
     def read(self, timeout_s: float) -> Frame | None:
-        """The next frame, or None when none came within ``timeout_s`` or the source has ended."""
+        """The next frame; None when none came within ``timeout_s`` or the source has ended."""
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
-        """The pipeline raised ``error`` for ``frame``. Raises it, unless the next frame may be of another kind."""
+        """The pipeline raised ``error`` for ``frame``.
+
+        Raises it again, unless the next frame may be of another kind.
+        """
 
     def close(self) -> None:
         """Release the device; idempotent."""
@@ -40,10 +43,10 @@ class Device(Protocol):
     """An open camera, used by the capture thread alone."""
 
     def grab(self) -> Frame | float:
-        """Block for the next frame, undecoded; or say in how many seconds it is to be asked for.
+        """Block for the next frame, undecoded; or the seconds until it is worth asking again.
 
         Raises DeviceError when the camera stops delivering.
         """
 
     def close(self) -> None:
-        """Release the descriptor; a held one makes a replugged camera return under another number."""
+        """Release the descriptor. A replugged camera gets another number while one is held."""

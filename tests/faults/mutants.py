@@ -37,7 +37,7 @@ PARTS = "edge_runtime/daemon/parts.py"
 PIPELINE = "edge_runtime/pipeline.py"
 FILE = "edge_runtime/sinks/files/record_file.py"
 # What a stream's camera must never be asked for: a connection that is only to show whether it is there.
-KNOCK = "__import__('tests.faults.knock').on(wanted)"
+KNOCK = "__import__('tests.faults.knock').on(config.source)"
 # The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
 TIMER = "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)"
 
