@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from edge_runtime.camera.decode import encoding_of
-from edge_runtime.camera.pictures import check_file, pictures_below, read_picture, utf8_name
+from edge_runtime.camera.folder import pictures_below
+from edge_runtime.camera.pictures import check_file, read_picture, utf8_name
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError, EdgeLabelError
 from edge_runtime.records import CameraState, Frame
@@ -15,13 +16,15 @@ from edge_runtime.system.opencv import cv2
 
 log = logging.getLogger("edge_label.camera")
 
-MOST_FPS = 240.0  # who says more has no rate: browsers' WebM says 1000, as it counts milliseconds
-LONGEST_STEP_S = 60.0  # between two frames; more is a break in the recording, not waited for
+# A higher rate is not the rate of the frames: browsers' WebM says 1000, because it counts milliseconds.
+MOST_FPS = 240.0
+# A longer time between two frames is a break in the recording, and nobody waits for it.
+LONGEST_STEP_S = 60.0
 PATIENCE_S = 60.0  # for a frame that is not due yet
 
 
 class _Replay:
-    """What both share: pacing on the monotonic clock, the end, and no state but ok."""
+    """What videos and folders share: pacing on the monotonic clock, and no state but ok."""
 
     live = False
     state: CameraState = "ok"
@@ -38,14 +41,16 @@ class _Replay:
     def _is_due(self, time_s: float, step_s: float, timeout_s: float) -> bool:
         """Wait, at most ``timeout_s``, until the frame of second ``time_s`` is due.
 
-        Whoever is late catches up no more than ``step_s``.
+        A reader that is late catches up no more than ``step_s``: the recording then goes on later.
         """
         if not self._realtime:
             return True
+
         now = time.monotonic()
         if self._began is None:
             self._began = now - time_s
         self._began = max(self._began, now - time_s - step_s)
+
         left_s = self._began + time_s - now
         if left_s > 0:
             time.sleep(min(left_s, timeout_s))
@@ -53,19 +58,22 @@ class _Replay:
         return left_s <= timeout_s
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
-        """The frames of a video are all alike: what the pipeline cannot take of one it can take of none."""
+        """Raise ``error``: the frames of a video are all alike, so every other one would be refused."""
         raise error
 
     def _take_wait_ms(self) -> float:
-        waited_ms, self._waited_ms = self._waited_ms, 0.0
+        waited_ms = self._waited_ms
+        self._waited_ms = 0.0
         return waited_ms
 
 
 class VideoFile(_Replay):
-    """A video file. Raises DataError when it cannot be opened, and at the first ``read`` when no frame decodes.
+    """A video file.
 
-    A frame's time is the container's, because phones and browsers record frames at no even rate. Where a file has no
-    times, or goes back in time, the rate of its frames counts, and without a believable rate ``config.fps``.
+    A frame's time is the container's, because phones and browsers record at no even rate. Where a
+    file has no times, or goes back in time, the rate of its frames counts, and without a plausible
+    rate ``config.fps``. Raises DataError when it cannot be opened, and at the first ``read`` when
+    no frame decodes.
     """
 
     def __init__(self, path: Path, config: CameraConfig) -> None:
@@ -74,7 +82,8 @@ class VideoFile(_Replay):
         self._path = path
         self._capture = _open_video(path)
         self._rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self._step_s = 1 / (self._rate if 0 < self._rate <= MOST_FPS else config.fps)
+        has_rate = 0 < self._rate <= MOST_FPS
+        self._step_s = 1 / (self._rate if has_rate else config.fps)
         self._offset_s = 0.0  # from the container's times to ours
         self._time_s = 0.0
         self._frames = 0
@@ -87,6 +96,7 @@ class VideoFile(_Replay):
             return None
         if not self._is_due(self._time_s, self._step_s, timeout_s):
             return None
+
         self._grabbed = False
         start = time.monotonic()
         ok, data = self._capture.retrieve()
@@ -96,13 +106,18 @@ class VideoFile(_Replay):
                 "is it damaged?",
             )
         now = time.monotonic()
-        decode_ms = self._grab_ms + (now - start) * 1e3
         return Frame(
-            data, "bgr", now, time.time(), self._take_wait_ms(), decode_ms, video_s=self._time_s
+            data,
+            "bgr",
+            now,
+            time.time(),
+            wait_ms=self._take_wait_ms(),
+            decode_ms=self._grab_ms + (now - start) * 1e3,
+            video_s=self._time_s,
         )
 
     def _grab(self) -> bool:
-        """Decode the next frame, or the first again at the end of a loop; False when there is no more."""
+        """Decode the next frame, or the first again in a loop; False when there is none."""
         start = time.monotonic()
         ok = self._capture.grab()
         if not ok and self._frames and self._loop:
@@ -116,18 +131,25 @@ class VideoFile(_Replay):
 
     def _time(self) -> float:
         """The time of the frame just grabbed, in seconds, always later than that of the one before."""
-        told_s = self._offset_s + self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        container_s = self._offset_s + self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
         if not self._frames:
-            self._offset_s -= told_s  # a recording begins at 0, whatever its camera's clock said
+            self._offset_s -= (
+                container_s  # a recording begins at 0, whatever its camera's clock was
+            )
             return 0.0
-        if 0 < told_s - self._time_s <= LONGEST_STEP_S:
-            return told_s
+        if 0 < container_s - self._time_s <= LONGEST_STEP_S:
+            return container_s
+
+        # No time, one that goes back, or a break: take the next step, and go on from there.
         time_s = self._time_s + self._step_s
-        self._offset_s += time_s - told_s
+        self._offset_s += time_s - container_s
         return time_s
 
     def _grab_first(self) -> bool:
-        """Go back to the start. OpenCV says that it did, also of a saved stream without an index: open that again."""
+        """Go back to the start and grab the first frame; False where even that does not decode.
+
+        OpenCV claims success for a saved stream without an index, too. Such a file is opened again.
+        """
         self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
         if self._capture.grab():
             return True
@@ -139,17 +161,17 @@ class VideoFile(_Replay):
         if not self._frames:
             raise DataError(f"{self._path}: no frame of the video can be decoded", "is it damaged?")
         self.ended = True
-        length_s = (
-            self._capture.get(cv2.CAP_PROP_FRAME_COUNT) / self._rate if self._rate > 0 else 0.0
-        )
-        there_s = self._time_s + self._step_s
-        if not self._loop and there_s < 0.9 * length_s:
-            promised = length_s / self._step_s
+        if self._loop or self._rate <= 0:
+            return
+
+        # The container's number of frames is a guess where it has no index, hence the tenth.
+        promised_s = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) / self._rate
+        if self._time_s + self._step_s < 0.9 * promised_s:
             log.warning(
                 "%s: ended after %d of about %d frames; is it cut off?",
                 self._path,
                 self._frames,
-                promised,
+                promised_s / self._step_s,
             )
 
     def close(self) -> None:
@@ -157,7 +179,7 @@ class VideoFile(_Replay):
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
-    """Raises DataError for what FFmpeg does not take for a video."""
+    """Raises DataError for a file that FFmpeg does not take for a video."""
     capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         capture.release()
@@ -166,25 +188,30 @@ def _open_video(path: Path) -> cv2.VideoCapture:
 
 
 def ffmpeg_name(path: Path) -> str:
-    """The path as FFmpeg takes it for a file: else what stands before a colon would name a protocol.
+    """The path as FFmpeg takes it for a file, whatever its name is.
 
-    Raises DataError for a name that is not UTF-8.
+    Without the prefix, FFmpeg takes what stands before a colon for a protocol. Raises DataError for
+    a name that is not UTF-8.
     """
     return f"file:{utf8_name(path)}"
 
 
 class PictureFolder(_Replay):
-    """The pictures of a folder and below, sorted by name. Broken ones are logged, counted and passed over."""
+    """The pictures of a folder and below, sorted by name.
+
+    Broken ones are logged, counted in ``broken`` and skipped. Raises DataError when there is no
+    picture, and in ``read`` when none of them can be read.
+    """
 
     def __init__(self, root: Path, config: CameraConfig, paths: list[Path] | None = None) -> None:
         super().__init__(str(root), config)
+        self.broken = 0
         self._root = root
         self._paths = paths or pictures_below(root)
         self._step_s = 1 / config.fps
-        self._shown = 0
-        self._at = 0
-        self.broken = 0
-        self._named: set[int] = set()
+        self._delivered = 0
+        self._next = 0  # index in ``_paths``
+        self._logged: set[int] = set()  # broken ones, so that a loop names each only once
         self._refused: EdgeLabelError | None = None
 
     @classmethod
@@ -193,46 +220,59 @@ class PictureFolder(_Replay):
         return cls(path.parent, config, [path])
 
     def read(self, timeout_s: float) -> Frame | None:
-        if not self._is_due(self._shown * self._step_s, self._step_s, timeout_s):
+        if not self._is_due(self._delivered * self._step_s, self._step_s, timeout_s):
             return None
-        while True:
-            if self._at == len(self._paths) and self._loop and self.broken < len(self._paths):
-                self._at = self.broken = 0
-            if self._at == len(self._paths):
-                self.ended = True
-                if self.broken == len(self._paths):
-                    raise self._refused or DataError(
-                        f"{self.name}: none of its {self.broken} pictures can be read"
-                    )
-                return None
-            path = self._paths[self._at]
-            self._at += 1
+        while self._has_next():
+            path = self._paths[self._next]
+            self._next += 1
             start = time.monotonic()
             try:
                 data = read_picture(path)
             except DataError as error:
-                self._pass_over(error)
+                self._skip(error)
                 continue
+
             now = time.monotonic()
-            self._shown += 1
-            file = str(path.relative_to(self._root))
-            wait_ms = self._take_wait_ms()
+            self._delivered += 1
             return Frame(
-                data, encoding_of(data), now, time.time(), wait_ms, (now - start) * 1e3, file=file
+                data,
+                encoding_of(data),
+                now,
+                time.time(),
+                wait_ms=self._take_wait_ms(),
+                decode_ms=(now - start) * 1e3,
+                file=str(path.relative_to(self._root)),
             )
+        return None
+
+    def _has_next(self) -> bool:
+        """Whether there is one more picture. Raises DataError at the end when all were broken."""
+        count = len(self._paths)
+        if self._next == count and self._loop and self.broken < count:
+            self._next = 0
+            self.broken = 0
+        if self._next < count:
+            return True
+
+        self.ended = True
+        if self.broken == count:
+            raise self._refused or DataError(
+                f"{self.name}: none of its {self.broken} pictures can be read"
+            )
+        return False
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
-        """The pipeline cannot take this picture; the others still may be what it wants."""
+        """Skip this picture: the next one may be of the right kind."""
         self._refused = error
-        self._pass_over(type(error)(f"{self._root / str(frame.file)}: {error}"))
+        self._skip(error.within(str(self._root / str(frame.file))))
 
-    def _pass_over(self, error: EdgeLabelError) -> None:
+    def _skip(self, error: EdgeLabelError) -> None:
         if len(self._paths) == 1:
             raise error
         self.broken += 1
-        if self._at not in self._named:  # a loop comes by again
-            self._named.add(self._at)
+        if self._next not in self._logged:
+            self._logged.add(self._next)
             log.warning("%s", error)
 
     def close(self) -> None:
-        self._at = len(self._paths)
+        self._next = len(self._paths)

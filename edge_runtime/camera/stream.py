@@ -17,26 +17,33 @@ from edge_runtime.system.opencv import cv2
 
 log = logging.getLogger("edge_label.camera")
 
-LIMIT_S = 4.0  # for opening, and for every read; three frames where camera.fps says that these take longer
-LONGEST_BACKOFF_S = 4.0  # between two tries to open: a stream shows in no other way that it is back
-FEW = 5  # pictures before the silence: this camera may be slow, and not broken
+# For opening, and for every read. A camera whose camera.fps is low gets the time of three frames.
+LIMIT_S = 4.0
+
+# Between two tries to open. A stream shows in no other way that it is back, so this is short.
+LONGEST_BACKOFF_S = 4.0
+
+# A connection that brought fewer pictures before it fell silent may be a slow camera.
+FEW = 5
 
 
 class Stream:
     """The way to one stream. What it has learned of the camera's pace outlives each connection.
 
     A camera that sends a picture every ten seconds looks like one that stalls. Where a connection
-    ends in silence before it brought more than a few pictures, the next one is given twice the
-    time, up to most of ``camera.stuck_s``.
+    ends in silence before it brought more than a few pictures, the next one gets twice the time, up
+    to most of ``camera.stuck_s``.
     """
 
     def __init__(self, url: str, config: CameraConfig) -> None:
         self.url = url
         self.name = shown(url)
         self.interval_s = 1 / min(1.0, config.fps, config.max_fps or 1.0)  # between two snapshots
-        self.limit_s = self._first_s = max(LIMIT_S, 3 / config.fps)
-        self._longest_s = max(self.limit_s, 0.8 * config.stuck_s)
-        self._said = False
+        self._first_limit_s = max(LIMIT_S, 3 / config.fps)
+        self.limit_s = self._first_limit_s
+        # Less than stuck_s: FFmpeg gives up before the process is taken for stuck.
+        self._longest_limit_s = max(self.limit_s, 0.8 * config.stuck_s)
+        self._snapshot_is_logged = False
 
     def open(self) -> StreamCamera:
         """Raises DeviceError."""
@@ -45,14 +52,14 @@ class Stream:
     def connect(self) -> cv2.VideoCapture:
         """One connection. Raises DeviceError when it brings no picture within the limit."""
         start = time.monotonic()
-        milliseconds = int(self.limit_s * 1e3)
-        limits = [
+        limit_ms = int(self.limit_s * 1e3)
+        options = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            milliseconds,
+            limit_ms,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            milliseconds,
+            limit_ms,
         ]
-        capture = cv2.VideoCapture(self.url, cv2.CAP_FFMPEG, limits)
+        capture = cv2.VideoCapture(self.url, cv2.CAP_FFMPEG, options)
         if not capture.isOpened():
             took_s = time.monotonic() - start
             self.ended(0, took_s, took_s)
@@ -65,22 +72,25 @@ class Stream:
         return capture
 
     def ended(self, pictures: int, lasted_s: float, silent_s: float) -> bool:
-        """A connection brought ``pictures`` and then, for ``silent_s``, none. True: it ended for want of time."""
-        in_silence = silent_s > 0.9 * self.limit_s
+        """A connection brought ``pictures`` in ``lasted_s``, and none in the last ``silent_s``.
+
+        Learns how much time the next connection gets. True where this one ended because its time
+        was up.
+        """
+        in_silence = silent_s > 0.9 * self.limit_s  # FFmpeg's timeout is not exact
         if in_silence and pictures < FEW:
-            self.limit_s = min(2 * self.limit_s, self._longest_s)
-        elif pictures >= max(FEW, lasted_s):  # it is fast
-            self.limit_s = self._first_s
+            self.limit_s = min(2 * self.limit_s, self._longest_limit_s)
+        elif pictures >= max(FEW, lasted_s):  # a picture a second, or more: it is not slow
+            self.limit_s = self._first_limit_s
         return in_silence
 
     def is_snapshot(self) -> None:
-        """The address gives a single picture: say so once."""
-        if not self._said:
-            self._said = True
-            name = printable(self.name)
+        """The address gives a single picture: log that once."""
+        if not self._snapshot_is_logged:
+            self._snapshot_is_logged = True
             log.info(
-                "%s: gives one picture a connection; one is fetched every %g s",
-                name,
+                "camera %s: gives one picture a connection; one is fetched every %g s",
+                printable(self.name),
                 self.interval_s,
             )
 
@@ -89,41 +99,44 @@ class StreamCamera:
     """An open stream. FFmpeg decodes inside ``grab``, so its frames arrive as BGR.
 
     Where the connection ends after a single picture, the address is one of snapshots. It is opened
-    again in time for the next: that is no failure, and nothing to log.
+    again in time for the next picture. That is no failure, and nothing to log.
     """
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._connect()
+
+    def _connect(self) -> None:
         self._opened = time.monotonic()
-        self._capture = stream.connect()
+        self._capture = self._stream.connect()
         self._pictures = 0
         self._closed = False
 
     def grab(self) -> Frame | float:
         if self._closed:
-            self._open_again()
+            self._connect()
         start = time.monotonic()
         ok, data = self._capture.read()
         if ok and data is not None:
             self._pictures += 1
             return Frame(data, "bgr", time.monotonic(), time.time())
+
+        return self._end_connection(silent_since=start)
+
+    def _end_connection(self, silent_since: float) -> float:
+        """How many seconds the next snapshot is away. Raises DeviceError for any other stream."""
         name = self._stream.name
         now = time.monotonic()
-        silent_s = now - start
+        silent_s = now - silent_since
         if self._stream.ended(self._pictures, now - self._opened, silent_s):
             raise DeviceError(f"{name}: no picture for {silent_s:.0f} s", state="reconnecting")
         if self._pictures != 1:
             raise DeviceError(f"{name}: stream stopped", state="reconnecting")
+
         self._stream.is_snapshot()
         self._capture.release()
         self._closed = True
         return max(0.0, self._opened + self._stream.interval_s - now)
-
-    def _open_again(self) -> None:
-        self._opened = time.monotonic()
-        self._capture = self._stream.connect()
-        self._pictures = 0
-        self._closed = False
 
     def close(self) -> None:
         self._capture.release()

@@ -1,4 +1,7 @@
-"""A V4L2 camera: found again under any number, negotiated honestly, read raw so that JPEG decoding can wait."""
+"""A V4L2 camera: found again under any number, opened in a format that the driver confirms.
+
+Frames are read raw, so that a JPEG can be decoded later, at the size that is needed.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,16 @@ from edge_runtime.system.opencv import cv2
 log = logging.getLogger("edge_label.camera")
 
 _PREFERRED = ("MJPG", "YUYV")
-# What is taken undecoded. GREY and Y16 are what thermal, night-vision and depth cameras offer, and nothing else.
+
+# FOURCCs that are taken undecoded. Thermal, night-vision and depth cameras offer only GREY and Y16.
 _ENCODINGS: dict[str, Encoding] = {"MJPG": "mjpg", "YUYV": "yuyv", "GREY": "grey", "Y16 ": "y16"}
 
 
 class V4l2Path:
-    """Where a camera is now. A by-id link is followed; behind a bare /dev/videoN its by-id link is remembered, so
-    that a camera which returns as /dev/video1 is still the same camera.
+    """Where a camera is now.
+
+    A by-id link is followed. Behind a bare /dev/videoN, the by-id link that leads there is
+    remembered, so that a camera which returns as /dev/video1 is still the same camera.
     """
 
     def __init__(self, path: str) -> None:
@@ -43,7 +49,7 @@ class V4l2Path:
         return os.path.realpath(self.path)
 
     def remember(self, node: str) -> None:
-        """``node`` has opened: this is the camera that is meant from now on."""
+        """``node`` has opened: the name means this camera from now on."""
         self._stable = v4l2_ioctl.stable_name(node)
 
     def presence(self) -> object:
@@ -57,7 +63,10 @@ class V4l2Path:
 
 
 class V4l2Camera:
-    """An open V4L2 device. Raises DeviceError (no_device, denied, busy, no_signal) with what to do."""
+    """An open V4L2 device; a Device.
+
+    Raises DeviceError (no_device, denied, busy, no_signal) with what to do.
+    """
 
     def __init__(self, path: V4l2Path, config: CameraConfig) -> None:
         self._path = path.path
@@ -71,62 +80,65 @@ class V4l2Camera:
                 state="no_signal",
             )
         path.remember(self._node)
-        self._encoding = self._negotiate(config)
+        self._negotiate(config)
 
-    def _negotiate(self, config: CameraConfig) -> Encoding:
-        """Ask for what is configured, or MJPG, then YUYV; believe only what the driver reads back."""
+    def _negotiate(self, config: CameraConfig) -> None:
+        """Agree on a format and a size; believe only what the driver reads back."""
         capture = self._capture
-        asked = _PREFERRED if config.fourcc == "auto" else (config.fourcc.ljust(4),)
-        got = ""
-        for fourcc in asked:
+        fourccs = _PREFERRED if config.fourcc == "auto" else (config.fourcc.ljust(4),)
+        fourcc = self._set_format(fourccs, config)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self._size = (height, width)
+
+        self._encoding: Encoding = _ENCODINGS.get(fourcc, "bgr")
+        if self._encoding != "bgr" and not capture.set(cv2.CAP_PROP_CONVERT_RGB, 0):
+            self._encoding = "bgr"  # OpenCV insists on decoding
+
+        name = self._path if self._path == self._node else f"{self._path} ({self._node})"
+        log.info(
+            "camera %s: asked for %s %dx%d at %g FPS, got %s %dx%d at %g FPS",
+            name,
+            "/".join(fourccs),
+            config.width,
+            config.height,
+            config.fps,
+            fourcc,
+            width,
+            height,
+            capture.get(cv2.CAP_PROP_FPS),
+        )
+
+    def _set_format(self, fourccs: tuple[str, ...], config: CameraConfig) -> str:
+        """Ask for each FOURCC until the driver takes one; returns the one that it has now."""
+        capture = self._capture
+        current = ""
+        for fourcc in fourccs:
+            # A new FOURCC may reset size and rate: set all of them each time, in this order.
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*fourcc))
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.width)
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.height)
             capture.set(cv2.CAP_PROP_FPS, config.fps)
-            got = (
-                int(capture.get(cv2.CAP_PROP_FOURCC))
-                .to_bytes(4, "little")
-                .decode("ascii", "replace")
-            )
-            if got == fourcc:
+            code = int(capture.get(cv2.CAP_PROP_FOURCC))
+            current = code.to_bytes(4, "little").decode("ascii", "replace")
+            if current == fourcc:
                 break
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self._size = (
-            int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-            int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-        )
-        encoding: Encoding = _ENCODINGS.get(got, "bgr")
-        if encoding != "bgr" and not capture.set(cv2.CAP_PROP_CONVERT_RGB, 0):
-            encoding = "bgr"
-        at = self._path if self._path == self._node else f"{self._path} ({self._node})"
-        log.info(
-            "%s: asked for %s %dx%d at %g FPS, got %s %dx%d at %g FPS",
-            *(at, "/".join(asked), config.width, config.height, config.fps),
-            *(got, self._size[1], self._size[0], capture.get(cv2.CAP_PROP_FPS)),
-        )
-        return encoding
+        return current
 
     def grab(self) -> Frame:
         ok, data = self._capture.read()
-        if (
-            not ok or data is None or data.size == 0
-        ):  # read() has been seen to succeed with nothing after an unplug
-            if not Path(self._node).exists():
-                raise DeviceError(
-                    f"{self._path}: camera is gone", "check the cable", state="no_device"
-                )
-            raise DeviceError(
-                f"{self._path}: no picture from the camera", "check the cable", state="no_signal"
-            )
+        # After an unplug, read() has been seen to succeed with nothing.
+        if not ok or data is None or data.size == 0:
+            raise self._no_picture()
+
         if self._encoding == "mjpg":
-            data = data.reshape(-1)
-        elif self._encoding == "bgr":
+            return Frame(data.reshape(-1), "mjpg", time.monotonic(), time.time())
+        if self._encoding == "bgr":
             if data.shape[:2] != self._size:
                 raise self._size_changed()
-        else:
-            data = self._raw(data)
-        encoding = encoding_of(data) if self._encoding == "bgr" else self._encoding
-        return Frame(data, encoding, time.monotonic(), time.time())
+            return Frame(data, encoding_of(data), time.monotonic(), time.time())
+        return Frame(self._raw(data), self._encoding, time.monotonic(), time.time())
 
     def _raw(self, data: NDArray[Any]) -> NDArray[Any]:
         """The driver's bytes as (H, W, 2) uint8 YUYV, (H, W) uint8 grey or (H, W) uint16."""
@@ -136,6 +148,12 @@ class V4l2Camera:
             raise self._size_changed()
         return data.reshape(-1).view(dtype).reshape(shape)
 
+    def _no_picture(self) -> DeviceError:
+        advice = "check the cable"
+        if not Path(self._node).exists():
+            return DeviceError(f"{self._path}: camera is gone", advice, state="no_device")
+        return DeviceError(f"{self._path}: no picture from the camera", advice, state="no_signal")
+
     def _size_changed(self) -> DeviceError:
         return DeviceError(f"{self._path}: its picture size changed", state="reconnecting")
 
@@ -144,43 +162,52 @@ class V4l2Camera:
 
 
 def check_access(path: str, node: str) -> None:
-    """OpenCV says only 'no': find out why first. Raises DeviceError."""
+    """Raise DeviceError with the reason why ``node`` cannot be opened: OpenCV tells none.
+
+    ``path`` is the name that the user gave it.
+    """
     try:
         fd = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DeviceError(
-            f"{path}: no such camera", "plug it in, or see edge-label doctor", state="no_device"
-        ) from None
-    except PermissionError:
-        raise DeviceError(
-            f"{path}: permission denied",
-            "it belongs to group video: sudo usermod -aG video $USER, then log in again",
-            state="denied",
-        ) from None
     except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise _busy(path, node) from None
-        raise DeviceError(f"{path}: cannot open: {error.strerror}", state="no_device") from None
+        raise _refusal(path, node, error) from error
+
     try:
-        if not v4l2_ioctl.capability(fd).captures:
-            raise DeviceError(
-                f"{path}: a video device, but no camera",
-                "edge-label doctor lists cameras",
-                state="no_signal",
-            )
-        if v4l2_ioctl.is_busy(fd):
-            raise _busy(path, node)
-    except OSError:
+        captures = v4l2_ioctl.capability(fd).captures
+        is_busy = captures and v4l2_ioctl.is_busy(fd)
+    except OSError as error:
         raise DeviceError(
             f"{path}: not a video device", "edge-label doctor lists cameras", state="no_signal"
-        ) from None
+        ) from error
     finally:
         os.close(fd)
 
+    if not captures:
+        raise DeviceError(
+            f"{path}: a video device, but no camera",
+            "edge-label doctor lists cameras",
+            state="no_signal",
+        )
+    if is_busy:
+        raise _busy(path, node)
+
+
+def _refusal(path: str, node: str, error: OSError) -> DeviceError:
+    if error.errno == errno.ENOENT:
+        return DeviceError(
+            f"{path}: no such camera", "plug it in, or see edge-label doctor", state="no_device"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return DeviceError(
+            f"{path}: permission denied",
+            "it belongs to group video: sudo usermod -aG video $USER, then log in again",
+            state="denied",
+        )
+    if error.errno == errno.EBUSY:
+        return _busy(path, node)
+    return DeviceError(f"{path}: cannot open: {error.strerror}", state="no_device")
+
 
 def _busy(path: str, node: str) -> DeviceError:
-    who = (
-        ", ".join(v4l2_ioctl.holders(node))
-        or f"another user's program (sudo fuser -v {node} names it)"
-    )
-    return DeviceError(f"{path}: in use by {who}", "stop that first", state="busy")
+    programs = ", ".join(v4l2_ioctl.holders(node))
+    unknown = f"another user's program (sudo fuser -v {node} names it)"
+    return DeviceError(f"{path}: in use by {programs or unknown}", "stop that first", state="busy")

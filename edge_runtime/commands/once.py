@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edge_runtime.camera.pictures import check_format, is_picture, pictures_below
+from edge_runtime.camera.folder import pictures_below
+from edge_runtime.camera.pictures import check_format, is_picture
 from edge_runtime.camera.replay import PictureFolder
 from edge_runtime.commands.progress import Progress
 from edge_runtime.commands.tables import open_table, picture_name

@@ -76,7 +76,7 @@ MUTANTS = tuple(
         (
             "C10",
             "edge_runtime/camera/stream.py",
-            "            cv2.CAP_PROP_READ_TIMEOUT_MSEC,\n            milliseconds,\n",
+            "            cv2.CAP_PROP_READ_TIMEOUT_MSEC,\n            limit_ms,\n",
             "",
         ),
         ("C11", "edge_runtime/camera/v4l2_ioctl.py", "== node for entry", "== '' for entry"),
@@ -95,7 +95,7 @@ MUTANTS = tuple(
         (
             "C13",
             "edge_runtime/camera/replay.py",
-            "if 0 < told_s - self._time_s <= LONGEST_STEP_S:",
+            "if 0 < container_s - self._time_s <= LONGEST_STEP_S:",
             "if False:",
         ),
         ("C13", "edge_runtime/camera/replay.py", "0 < self._rate <= MOST_FPS", "self._rate"),
@@ -111,7 +111,7 @@ MUTANTS = tuple(
             "except (ConfigError, DataError) as error:",
             "except MemoryError as error:",
         ),
-        ("C14", "edge_runtime/camera/replay.py", "self._pass_over(error)", "raise error"),
+        ("C14", "edge_runtime/camera/replay.py", "self._skip(error)", "raise error"),
         (
             "C15",
             "edge_runtime/camera/__init__.py",
@@ -121,8 +121,8 @@ MUTANTS = tuple(
         ("C16", "edge_runtime/camera/pace.py", "        if is_slow:", "        if False:"),
         ("C16", "edge_runtime/camera/stream.py", "if in_silence and pictures < FEW:", "if False:"),
         ("C16", "edge_runtime/camera/stream.py", "if self._pictures != 1:", "if True:"),
-        ("C17", "edge_runtime/camera/pictures.py", 'not entry.name.startswith(".")', "True"),
-        ("C17", "edge_runtime/camera/pictures.py", "in self._seen:", "in ():"),
+        ("C17", "edge_runtime/camera/folder.py", 'not entry.name.startswith(".")', "True"),
+        ("C17", "edge_runtime/camera/folder.py", "in self._seen:", "in ():"),
         ("C17", "edge_runtime/camera/pictures.py", "if is_special(path):", "if False:"),
         ("M1", "edge_runtime/model/onnx_bytes.py", "    if not seen:", "    if False:"),
         ("M2", "edge_runtime/model/bundle.py", "if sha256_hex(data) != expected:", "if False:"),
