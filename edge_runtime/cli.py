@@ -302,7 +302,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     config = _config(options)
-    from edge_runtime.commands.doctor import Options, examine, to_json, to_text
+    from edge_runtime.commands.doctor.answers import Options
+    from edge_runtime.commands.doctor.doctor import examine, to_json, to_text
 
     labels = config.model.labels if options.config else None
     findings = examine(

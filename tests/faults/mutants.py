@@ -217,7 +217,12 @@ MUTANTS = tuple(
         ),
         ("U9", STORE, "if not _former_version_made(folder, name)", "if True"),
         ("U9", "edge_runtime/commands/install.py", "where = BundleStore(former)", "pass"),
-        ("M13", "edge_runtime/commands/doctor.py", "if done.returncode < 0:", "if False:"),
+        (
+            "M13",
+            "edge_runtime/commands/doctor/doctor.py",
+            "if process.returncode < 0:",
+            "if False:",
+        ),
         ("S1", FILE, "if self._older + self._size + coming <= caps.total:", "if True:"),
         ("S2", FILE, "os.ftruncate(fd, self._size)", "pass"),
         (
@@ -436,9 +441,9 @@ MUTANTS = tuple(
         ("K2", "edge_runtime/camera/stream.py", "self.name = shown(url)", "self.name = url"),
         (
             "K2",
-            "edge_runtime/commands/doctor.py",
-            "            command,\n            input=given,\n",
-            "            [*command, given],\n            input=given,\n",
+            "edge_runtime/commands/doctor/doctor.py",
+            "            command,\n            input=request,\n",
+            "            [*command, request],\n            input=request,\n",
         ),
         ("K2", "edge_runtime/system/opencv.py", "os.environ.update(_SILENCE)", "pass"),
         (

@@ -220,7 +220,7 @@ COMMANDS = {
     "edge_runtime.daemon.service.run": ["run", "--camera", "demo"],
     "edge_runtime.commands.once.label_pictures": ["once", "x.png"],
     "edge_runtime.commands.bench.run_bench": ["bench"],
-    "edge_runtime.commands.doctor.examine": ["doctor"],
+    "edge_runtime.commands.doctor.doctor.examine": ["doctor"],
     "edge_runtime.commands.report.report.write_report": ["report", "x.jsonl"],
     "edge_runtime.commands.bundle.bundle_info": ["bundle", "info"],
     "edge_runtime.commands.bundle.list_labels": ["labels", "list"],

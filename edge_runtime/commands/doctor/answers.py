@@ -1,0 +1,41 @@
+"""What a check is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the checks look at; they travel to the processes of the checks as JSON."""
+
+    camera: str = "/dev/video0"
+    bundle: str | None = None
+    output: str | None = None
+    labels: str | None = None
+
+
+class Answer(NamedTuple):
+    """One sentence of a check; ``advice`` says what to do where something can be done."""
+
+    level: Level
+    text: str
+    advice: str = ""
+
+
+def ok(text: str) -> Answer:
+    """As it should be."""
+    return Answer("ok", text)
+
+
+def warn(text: str, advice: str) -> Answer:
+    """edge-label runs, but not as well as it could."""
+    return Answer("warn", text, advice)
+
+
+def fail(text: str, advice: str) -> Answer:
+    """edge-label does not run with this."""
+    return Answer("fail", text, advice)

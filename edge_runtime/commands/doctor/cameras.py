@@ -1,0 +1,95 @@
+"""The doctor's checks of cameras: the configured one, and every video device of the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edge_runtime.commands.doctor.answers import Answer, Options, fail, ok, warn
+from edge_runtime.errors import DeviceError
+from edge_runtime.secrecy import shown
+
+# The kernel drivers of the Raspberry Pi's camera connector: the Pi 4's and before, and the Pi 5's.
+_CSI_DRIVERS = ("unicam", "rp1-cfe")
+
+_MOST_FORMATS = 8
+_MOST_SIZES = 6
+
+
+def check_camera(options: Options) -> list[Answer]:
+    """Whether the configured camera is there, may be opened, and is free."""
+    source = options.camera
+    if not (source.isdecimal() or source.startswith("/dev/")):
+        text = f"{shown(source)}: not a local camera, nothing to check before it is opened"
+        return [ok(text)]
+
+    from edge_runtime.camera.v4l2 import V4l2Path, check_access
+
+    path = f"/dev/video{source}" if source.isdecimal() else source
+    try:
+        check_access(path, V4l2Path(path).node())
+    except DeviceError as error:
+        # A camera's error sends the user here; here it would send him in a circle.
+        advice = error.advice.removesuffix(", or see edge-label doctor")
+        return [fail(f"{error.state}: {error.what}", advice)]
+    return [ok(f"{path} can be opened and is free")]
+
+
+def check_devices(_options: Options, root: Path = Path("/")) -> list[Answer]:
+    """Every camera, what it delivers, and its stable name. ``root`` holds dev and sys."""
+    answers = []
+    csi = False
+    nodes = (root / "dev").glob("video[0-9]*")
+    for node in sorted(nodes, key=lambda path: int(path.name.removeprefix("video"))):
+        csi = csi or _driver_name(root, node).startswith(_CSI_DRIVERS)
+        text = _describe(node, root / "dev/v4l/by-id")
+        if text is not None:
+            answers.append(ok(text))
+
+    if csi:
+        answers.append(
+            warn(
+                "a CSI camera: it speaks libcamera, plain V4L2 gets only its raw sensor data",
+                "libcamerify edge-label --camera /dev/video0 "
+                "(sudo apt install libcamera-tools libcamera-v4l2), or a USB camera",
+            )
+        )
+    if not answers:
+        advice = "plug one in; lsusb lists it, dmesg says why not"
+        answers.append(warn("no camera at /dev/video*", advice))
+    return answers
+
+
+def _driver_name(root: Path, node: Path) -> str:
+    try:
+        return (root / "sys/class/video4linux" / node.name / "name").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _describe(node: Path, by_id: Path) -> str | None:
+    """'/dev/video0: HD Camera (uvcvideo), MJPG 640x480; stable name ...'; None if it is no camera."""
+    from edge_runtime.camera import v4l2_ioctl
+
+    try:
+        fd = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return f"{node}: {error.strerror}; group video may open it"
+
+    try:
+        device = v4l2_ioctl.capability(fd)
+        if not device.captures:
+            return None
+        formats = []
+        for fourcc in v4l2_ioctl.formats(fd):
+            sizes = list(v4l2_ioctl.sizes(fd, fourcc))[:_MOST_SIZES]
+            formats.append(f"{fourcc.strip()} {' '.join(sizes)}")
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+    stable = v4l2_ioctl.stable_name(str(node), by_id)
+    stable_text = f"; stable name {stable}" if stable else ""
+    format_text = ", ".join(formats[:_MOST_FORMATS]) or "no formats"
+    return f"{node}: {device.card} ({device.driver}), {format_text}{stable_text}"
