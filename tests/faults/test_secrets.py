@@ -194,7 +194,9 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
         "homeassistant/device/edge-label-porch/config",
     }
     assert "Max core file size        0" in limits
-    assert "hook: a password among its arguments is shown to every user by ps" in daemon.log
+    assert (
+        "hook: one of its arguments is a password, which every user can see with ps" in daemon.log
+    )
     for place, data in zip(
         ("page", "state", "picture", "metrics", "textfile"),
         (*ask_preview, ask_metrics, textfile),

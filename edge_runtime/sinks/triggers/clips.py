@@ -8,7 +8,7 @@ from edge_runtime.config import TriggerRule
 from edge_runtime.records import LabelRecord
 from edge_runtime.sinks.triggers import avi
 from edge_runtime.sinks.triggers.avi import AviWriter
-from edge_runtime.sinks.triggers.spool import Draft
+from edge_runtime.sinks.triggers.draft import Draft
 
 
 class Clip:

@@ -1,4 +1,4 @@
-"""Handing captures to a command of the user's, one after the other, in a thread of its own and without a shell."""
+"""Hands captures to a command of the user's, one after the other, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from collections.abc import Iterable
 
 from edge_runtime.errors import ConfigError, one_line
 from edge_runtime.secrecy import holds_secret
-from edge_runtime.sinks.triggers.spool import Capture
+from edge_runtime.sinks.triggers.capture import Capture
 
 log = logging.getLogger("edge_label.hook")
 
-WAITING = 1000
-BACKOFF_S = (1.0, 300.0)
-CLOSE_S = 1.0
+WAITING = 1000  # captures in the queue
+BACKOFF_S = (1.0, 300.0)  # the first and the longest pause after a failure
+CLOSE_S = 1.0  # what a running command gets to finish when the program ends
 
 
 class Hook:
-    """Runs ``argv MEDIA SIDECAR`` for every capture. Raises ConfigError when the program is not there.
+    """Runs ``argv MEDIA SIDECAR`` for every capture, without a shell.
 
-    Exit code 0 is success; with ``delete`` the capture is then removed. After a failure or ``timeout_s`` the same
-    capture is tried again, after 1, 2, 4 ... 300 seconds, as long as the spool still has it. At most ``WAITING``
-    captures wait; the oldest are passed over.
+    Exit code 0 is success; with ``delete`` the capture is then deleted. After a failure, or after
+    ``timeout_s``, the same capture is tried again in 1, 2, 4 ... 300 seconds, as long as the spool still
+    has it. At most `WAITING` captures wait; the oldest are dropped from the queue.
+
+    Raises ConfigError when there is no such program.
     """
 
     def __init__(self, argv: tuple[str, ...], timeout_s: float, *, delete: bool) -> None:
         program = shutil.which(argv[0])
         if program is None:
-            raise ConfigError(
-                f"triggers.hook: {argv[0]}: no such program, or not executable",
-                "give its full path",
-            )
-        self._argv = (program, *argv[1:])
+            what = f"triggers.hook: {argv[0]}: no such program, or not executable"
+            raise ConfigError(what, "give its full path")
         if any(holds_secret(argument) for argument in argv[1:]):
             log.warning(
-                "hook: a password among its arguments is shown to every user by ps; let it read a file instead"
+                "hook: one of its arguments is a password, which every user can see with ps; "
+                "let the program read it from a file"
             )
+
+        self._argv = (program, *argv[1:])
         self._timeout_s = timeout_s
         self._delete = delete
         self._waiting: deque[Capture] = deque(maxlen=WAITING)
@@ -57,46 +59,56 @@ class Hook:
             self._changed.notify()
 
     def close(self) -> None:
-        """End; a command that is running gets ``CLOSE_S`` to finish."""
+        """End the thread. A command that is running gets `CLOSE_S` to finish, then it is killed."""
         self._stop.set()
         with self._changed:
             self._changed.notify()
         self._thread.join(CLOSE_S + 1)
 
     def _run(self) -> None:
-        backoff = BACKOFF_S[0]
-        while not self._stop.is_set():
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._stop.is_set())
-                if self._stop.is_set():
-                    return
-                capture = self._waiting[0]
+        backoff_s = BACKOFF_S[0]
+        while True:
+            capture = self._next()
+            if capture is None:
+                return
+
             problem = self._try(capture)
             if problem is None:
-                backoff = BACKOFF_S[0]
-                with self._changed:
-                    if self._waiting and self._waiting[0] is capture:
-                        self._waiting.popleft()
+                self._remove(capture)
+                backoff_s = BACKOFF_S[0]
                 continue
-            if backoff == BACKOFF_S[0]:
+
+            if backoff_s == BACKOFF_S[0]:  # one line a failure, not one a try
                 log.warning(
                     "hook: %s: %s; trying again, at least every %d s",
                     capture.media,
                     problem,
                     BACKOFF_S[1],
                 )
-            self._stop.wait(backoff)
-            backoff = min(2 * backoff, BACKOFF_S[1])
+            self._stop.wait(backoff_s)
+            backoff_s = min(2 * backoff_s, BACKOFF_S[1])
+
+    def _next(self) -> Capture | None:
+        """Wait for a capture, which stays in the queue; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stop.is_set())
+            return None if self._stop.is_set() else self._waiting[0]
+
+    def _remove(self, capture: Capture) -> None:
+        with self._changed:
+            # A full queue may have dropped it while the command ran.
+            if self._waiting and self._waiting[0] is capture:
+                self._waiting.popleft()
 
     def _try(self, capture: Capture) -> str | None:
-        """``_hand_over``, whatever happens: a thread that ends would hand over nothing more, and say nothing."""
+        """Hand a capture over. Returns the problem, whatever it is; a dead thread would hide it."""
         try:
             return self._hand_over(capture) if capture.media.exists() else None
         except Exception as error:
             return f"{type(error).__name__}: {one_line(error)}"
 
     def _hand_over(self, capture: Capture) -> str | None:
-        """Run the command; None for success, else what went wrong."""
+        """Run the command; None for success, else the problem."""
         # Absolute: a spool called -x or 02:30 would reach the command as an option or as a host.
         command = [*self._argv, str(capture.media.absolute()), str(capture.sidecar.absolute())]
         try:
@@ -109,36 +121,38 @@ class Hook:
             )
         except OSError as error:
             return f"cannot be run: {error.strerror}"
+
         code = self._wait(process)
+        if code is None:
+            return f"took longer than {self._timeout_s:g} s"
         if code != 0:
-            return (
-                f"exit code {code}"
-                if code is not None
-                else f"took longer than {self._timeout_s:g} s"
-            )
+            return f"exit code {code}"
         if self._delete:
-            try:
-                capture.sidecar.unlink(missing_ok=True)
-                capture.media.unlink(missing_ok=True)
-            except (
-                OSError
-            ) as error:  # it was handed over all the same; the spool's cap will take it away
-                log.warning("hook: %s: cannot be deleted: %s", capture.media, error.strerror)
+            self._delete_files(capture)
         return None
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Its exit code; None when it had to be killed, because of the time or the end of the run."""
-        waited = 0.0
-        while waited < self._timeout_s:
+        """The exit code; None when the timeout or the end of the program killed the command."""
+        waited_s = 0.0
+        while waited_s < self._timeout_s:
             try:
                 return process.wait(CLOSE_S / 2)
             except subprocess.TimeoutExpired:
-                waited += CLOSE_S / 2
+                waited_s += CLOSE_S / 2
                 if self._stop.is_set():
                     break
+
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         process.wait()
         return None
+
+    def _delete_files(self, capture: Capture) -> None:
+        try:
+            capture.sidecar.unlink(missing_ok=True)
+            capture.media.unlink(missing_ok=True)
+        except OSError as error:
+            # Not a problem of the hook: it has the capture. The spool's cap will delete the files.
+            log.warning("hook: %s: cannot be deleted: %s", capture.media, error.strerror)

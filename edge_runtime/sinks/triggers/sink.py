@@ -23,10 +23,11 @@ from edge_runtime.config import TriggerRule, TriggersConfig
 from edge_runtime.errors import DataError
 from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.sinks.triggers.clips import Clip
+from edge_runtime.sinks.triggers.draft import Draft
 from edge_runtime.sinks.triggers.hook import WAITING, Hook
 from edge_runtime.sinks.triggers.ring import Ring
 from edge_runtime.sinks.triggers.rules import Task
-from edge_runtime.sinks.triggers.spool import Draft, Spool
+from edge_runtime.sinks.triggers.spool import Spool
 
 log = logging.getLogger("edge_label.triggers")
 

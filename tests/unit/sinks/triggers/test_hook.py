@@ -10,8 +10,8 @@ import pytest
 from edge_runtime.config import Config
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import LabelledFrame
+from edge_runtime.sinks.triggers.capture import Capture
 from edge_runtime.sinks.triggers.hook import Hook
-from edge_runtime.sinks.triggers.spool import Capture
 from edge_runtime.system import strict_yaml
 from tests.daemon import wait_until
 from tests.unit.sinks.triggers.harness import at, feed, make, rule, script, sidecars
