@@ -1,6 +1,7 @@
-"""The page at http://127.0.0.1:8080: live picture, labels as bars, vital signs, and what went on and off.
+"""The page at http://127.0.0.1:8080: live picture, labels as bars, vital signs, what went on and off.
 
-While nobody looks, a frame costs one assignment and a comparison; pictures are encoded only when asked for.
+While nobody looks, a frame costs one assignment and one comparison. A picture is encoded only when
+somebody asks for it, and once for all viewers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from edge_runtime.config import PreviewConfig
 from edge_runtime.errors import DataError
 from edge_runtime.records import CameraState, Frame, LabelledFrame, LabelRecord
 from edge_runtime.sinks.changes import LabelChanges
-from edge_runtime.sinks.web.http import HttpServer, Response, read_token
+from edge_runtime.sinks.web.http import HttpServer
+from edge_runtime.sinks.web.messages import Response
+from edge_runtime.sinks.web.token import read_token
 from edge_runtime.system.digest import sha256_hex
 
 log = logging.getLogger("edge_label.preview")
@@ -29,7 +32,10 @@ MAX_EVENTS = 50
 
 
 class PreviewSink:
-    """Serves the page. ``to_jpeg`` makes the picture of a frame. Raises ConfigError for address or token."""
+    """Serves the page. ``to_jpeg`` encodes the picture of a frame.
+
+    Raises ConfigError for an address or a token that cannot be used.
+    """
 
     name = "preview"
 
@@ -42,13 +48,15 @@ class PreviewSink:
         self._to_jpeg = to_jpeg
         self._camera_state = camera_state
         self._newest: LabelledFrame | None = None
-        self._encoded: tuple[Frame, bytes] | None = (
-            None  # one picture for all viewers; the server's thread only
-        )
-        self._changes = LabelChanges()
+        # The newest picture that was asked for. Only the server's thread uses it.
+        self._encoded: tuple[Frame, bytes] | None = None
+
+        # The pipeline's thread adds events, the server's thread lists them.
+        self._events_lock = threading.Lock()
         self._events: deque[dict[str, object]] = deque(maxlen=MAX_EVENTS)
         self._event_count = 0
-        self._lock = threading.Lock()  # for the events only: the loop appends, the server lists
+        self._changes = LabelChanges()
+
         self._page = _page(PAGE.read_bytes())
         routes = {
             "/": self._answer_page,
@@ -61,22 +69,24 @@ class PreviewSink:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """(host, port) where it listens."""
         return self._server.address
 
     def write(self, labelled: LabelledFrame) -> None:
-        """Note the newest record and frame, and what changed."""
+        """Keep the newest record and frame, and note which labels changed."""
         record = labelled.record
         self._newest = labelled
         on, off = self._changes(record)
-        if on or off:
-            with self._lock:
-                for label in on:
-                    self._note(record, label.name, on=True, score=label.score)
-                for name in off:
-                    self._note(record, name, on=False, score=None)
+        if not on and not off:
+            return
+        with self._events_lock:
+            for label in on:
+                self._note(record, label.name, on=True, score=label.score)
+            for name in off:
+                self._note(record, name, on=False, score=None)
 
     def close(self) -> None:
+        """Stop serving."""
         self._server.close()
 
     def _note(self, record: LabelRecord, label: str, *, on: bool, score: float | None) -> None:
@@ -95,7 +105,7 @@ class PreviewSink:
 
     def _answer_state(self) -> Response:
         newest = self._newest
-        with self._lock:
+        with self._events_lock:
             events = list(self._events)
         state = {
             "camera_state": self._camera_state(),
@@ -111,25 +121,33 @@ class PreviewSink:
         try:
             if self._encoded is None or self._encoded[0] is not frame:
                 self._encoded = (frame, self._to_jpeg(frame))
-            return Response(self._encoded[1], "image/jpeg")
         except DataError as error:
             return Response(f"{error}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Response(self._encoded[1], "image/jpeg")
 
 
 def _page(html: bytes) -> Response:
-    """The page with a policy that allows its own script and style, requests to us, and nothing else."""
-    own = {tag: _sha256(html, tag) for tag in (b"script", b"style")}
-    policy = (
-        f"default-src 'none'; script-src {own[b'script']}; style-src {own[b'style']}; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    """The page, with a policy that allows its own script and style, requests to us, and nothing else."""
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {_hash_of(html, b'script')}",
+            f"style-src {_hash_of(html, b'style')}",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
     )
-    return Response(
-        html, "text/html; charset=utf-8", headers=(f"Content-Security-Policy: {policy}",)
-    )
+    header = f"Content-Security-Policy: {policy}"
+    return Response(html, "text/html; charset=utf-8", headers=(header,))
 
 
-def _sha256(html: bytes, tag: bytes) -> str:
+def _hash_of(html: bytes, tag: bytes) -> str:
+    """The text between two tags as the source expression of a policy, ``'sha256-...'``."""
     match = re.search(b"<%s>(.*?)</%s>" % (tag, tag), html, re.DOTALL)
     if match is None:
         raise RuntimeError(f"{PAGE.name} has no inline {tag.decode()}")
-    return f"'sha256-{base64.b64encode(bytes.fromhex(sha256_hex(match[1]))).decode()}'"
+    digest = bytes.fromhex(sha256_hex(match[1]))
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

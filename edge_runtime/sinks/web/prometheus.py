@@ -20,7 +20,9 @@ from edge_runtime.config import PrometheusConfig
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.records import CameraState, LabelledFrame, LabelRecord, RecordState
 from edge_runtime.sinks.changes import LabelChanges
-from edge_runtime.sinks.web.http import HttpServer, Response, read_token
+from edge_runtime.sinks.web.http import HttpServer
+from edge_runtime.sinks.web.messages import Response
+from edge_runtime.sinks.web.token import read_token
 from edge_runtime.system.files import write_atomically
 from edge_runtime.version import __version__
 

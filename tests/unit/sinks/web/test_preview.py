@@ -15,6 +15,7 @@ from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.config import PreviewConfig
 from edge_runtime.records import Frame, LabelledFrame, LabelScore
+from edge_runtime.sinks.web.messages import Request
 from edge_runtime.sinks.web.preview import MAX_EVENTS, PAGE, PreviewSink
 from tests.chromium import dom, running
 from tests.daemon import wait_until
@@ -172,17 +173,17 @@ def test_a_browser_needs_one_connection_also_while_pictures_take_long(tmp_path: 
     sink = PreviewSink(PreviewConfig("127.0.0.1:0"), slow_jpeg, next_record)
     respond = sink._server._respond
 
-    def noted(head: bytes, connection: object) -> object:
-        taken.append((head.split(b" ", 2)[1].split(b"?")[0], connection))
-        return respond(head, connection)
+    def noted(request: Request, connection: object) -> object:
+        taken.append((request.path, connection))
+        return respond(request, connection)
 
     sink._server._respond = noted
     with running(tmp_path, url(sink)):
         wait_until(
-            lambda: sum(path == b"/picture.jpg" for path, _ in taken) >= 4, what="four pictures"
+            lambda: sum(path == "/picture.jpg" for path, _ in taken) >= 4, what="four pictures"
         )
     sink.close()
-    assert {path for path, _ in taken} == {b"/", b"/state", b"/picture.jpg"}
+    assert {path for path, _ in taken} == {"/", "/state", "/picture.jpg"}
     assert len({connection for _, connection in taken}) == 1
 
 
