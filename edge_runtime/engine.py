@@ -120,7 +120,7 @@ def _load_previous(
     """The engine of the bundle before, or of the one that ships where none was installed before."""
     name = store.target(PREVIOUS)
     try:
-        path = store.root / name if name else find_bundle(config.bundle, besides=store.root)
+        path = store.root / name if name else find_bundle(config.bundle, excluded_store=store.root)
         engine = load_engine(replace(config, bundle=str(path)), old)
     except Exception as second:
         if error is not None:

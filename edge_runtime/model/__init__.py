@@ -1,1 +1,4 @@
-"""From a verified bundle to scored labels: bundle, preprocess, encoder, labels. Nothing here knows a camera."""
+"""From a verified bundle to scored labels: bundle, preprocess, encoder, labels.
+
+Nothing here knows a camera.
+"""

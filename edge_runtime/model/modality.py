@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.model.bundle import Manifest
+from edge_runtime.model.manifest import Manifest
 from edge_runtime.records import Modality, WantedModality
 
 _TAIL_PERCENT = (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.model.bundle import InputSpec
+from edge_runtime.model.manifest import InputSpec
 from edge_runtime.model.modality import grey_levels
 from edge_runtime.records import Modality
 from edge_runtime.system.opencv import cv2

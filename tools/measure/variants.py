@@ -57,7 +57,7 @@ def measure_decode() -> None:
     """640x480 JPEG to an encoder's 192x192: decoded whole, or at half size."""
     from edge_runtime.camera.decode import decode
     from edge_runtime.commands.builtin_frame import builtin_jpeg
-    from edge_runtime.model.bundle import InputSpec
+    from edge_runtime.model.manifest import InputSpec
     from edge_runtime.model.preprocess import Preprocessor
     from edge_runtime.records import Frame
 

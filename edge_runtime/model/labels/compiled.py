@@ -1,7 +1,7 @@
 """From words to embeddings: a label set is looked up in the text bank once, at start and at reload.
 
-``load_labels`` is the whole way, ``compile_labels`` its last step. What comes out, ``CompiledLabels``,
-is all that scoring needs; the bank can be freed.
+``load_labels`` is the whole way, ``compile_labels`` its last step. The result, ``CompiledLabels``, is
+all that scoring needs; the bank can be freed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def with_built_rows(bank: TextBank, name_or_path: str, bundle: Bundle) -> TextBa
 def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> CompiledLabels:
     """Look every prompt up in the bank. A label's row is the mean of its prompts' rows, normalised.
 
-    Raises ConfigError for the first phrase that the bank does not hold, with the nearest that it does.
+    Raises ConfigError for the first phrase that the bank lacks, with the nearest names that it has.
     """
     manifest = bundle.manifest
     labels = sorted(label_set.labels, key=attrgetter("group"))  # stable: a group keeps its order
@@ -171,5 +171,6 @@ def _row(phrase: str, bank: TextBank) -> int:
         hint = f"near it: {', '.join(near)}"
     raise ConfigError(
         f"'{phrase}' is not in the bundle's text bank",
-        f"{hint}. For free text run: edge-label labels build (needs pip install 'edge-label[text]')",
+        f"{hint}. For free text run: edge-label labels build "
+        "(needs pip install 'edge-label[text]')",
     )

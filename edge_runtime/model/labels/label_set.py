@@ -1,7 +1,7 @@
 """A label set as a person writes it: words, thresholds and groups in YAML, checked here.
 
-``parse_label_set`` reads text and ``load_label_set`` a file. What the words mean to the model is not
-known here: ``compiled.py`` turns them into embeddings.
+``parse_label_set`` reads text and ``load_label_set`` a file. What the words mean to the model is
+not known here: ``compiled.py`` turns them into embeddings.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class LabelSpec:
     """One label: its name, and the prompts that describe it.
 
     ``threshold`` is a score from 0 to 1, by default the bundle's. ``bias`` is added to the label's
-    logit; ``tools.calibrate`` learns it. A label with ``background`` competes in its group, but it is
-    never on and no record holds it. Raises ValueError for a value that makes no sense.
+    logit; ``tools.calibrate`` learns it. A label with ``background`` competes in its group, but it
+    is never on and no record holds it. Raises ValueError for a value that makes no sense.
     """
 
     name: str = field(metadata={"short": True})  # a bare string is a name: labels: [cat, dog]
@@ -65,7 +65,7 @@ class LabelSet:
     """All labels, and the background prompts that mean 'none of these' in every group.
 
     ``templates`` stand around the names of labels without prompts, by default the bundle's.
-    ``temperatures`` maps a group to what its logits are divided by: above 1 its scores are less sure.
+    ``temperatures`` maps a group to a divisor of its logits: above 1 its scores are less sure.
     Raises ValueError for a set that cannot work.
     """
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from edge_runtime.errors import BundleError, NoInputError
-from edge_runtime.model.bundle import MAX_FILE_BYTES
+from edge_runtime.model.manifest import MAX_FILE_BYTES
 
 MAX_MEMBERS = 256
 MAX_TOTAL_BYTES = 1 << 30

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.model.bundle import InputSpec, Manifest, load_bundle
+from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.manifest import InputSpec, Manifest
 from edge_runtime.model.modality import check_trained, grey_levels, resolve
 from edge_runtime.model.preprocess import Preprocessor
 from tests.tiny import write_tiny_bundle

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_runtime.model.bundle import InputSpec
+from edge_runtime.model.manifest import InputSpec
 from edge_runtime.model.preprocess import Preprocessor
 
 PHOTOGRAPH = Path(importlib.util.find_spec("skimage").origin).parent / "data" / "chelsea.png"  # type: ignore

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import ConfigError, NoInputError
-from edge_runtime.model.bundle import SCHEMA
+from edge_runtime.model.manifest import SCHEMA
 from tools.factory.bundling.card import model_card
 from tools.factory.bundling.files import (
     check_bundle,

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import DataError
-from edge_runtime.model.bundle import InputSpec
+from edge_runtime.model.manifest import InputSpec
 from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.system.files import write_atomically
 from tools.factory.data.samples import Sample

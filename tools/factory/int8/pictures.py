@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import DataError
-from edge_runtime.model.bundle import InputSpec
+from edge_runtime.model.manifest import InputSpec
 from edge_runtime.model.preprocess import Preprocessor
 from tools.factory.data.augment import apply_view, draw
 from tools.factory.data.pictures import decode

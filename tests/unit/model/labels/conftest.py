@@ -1,4 +1,4 @@
-"""The tiny bundle, loaded: its bank knows red, green, blue, grey, dark red and 'a photo of nothing'."""
+"""The tiny bundle and its bank: red, green, blue, grey, dark red and 'a photo of nothing'."""
 
 from __future__ import annotations
 
