@@ -1,6 +1,6 @@
-"""The nouns that travel: Frame goes into the pipeline, LabelRecord comes out.
+"""The nouns that travel: a Frame goes into the pipeline, a LabelRecord comes out.
 
-No behaviour beyond turning a record into its JSON line and into its JSON schema.
+What must not live here: behaviour, apart from a record's JSON line and its JSON schema.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from edge_runtime.errors import json_printable
 
@@ -31,7 +32,7 @@ Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16", "f32"]
 class Frame:
     """One picture, as the source delivered it.
 
-    Decoding waits for the pipeline, so that a frame which a newer one replaces costs nothing. ``data`` is, by
+    The pipeline decodes it, so a frame that a newer one replaces costs nothing. ``data`` is, by
     ``encoding``:
 
     - ``bgr``: uint8 (H, W, 3)
@@ -47,23 +48,23 @@ class Frame:
     captured_s: float  # CLOCK_MONOTONIC, seconds
     captured_at: float  # wall clock, seconds since 1970
     wait_ms: float = 0.0  # how long the reader waited for it
-    decode_ms: float = 0.0  # what the source spent on decoding it
+    decode_ms: float = 0.0  # how long the source decoded it
     dropped: int = 0  # frames replaced by newer ones since the source was opened
     file: str | None = None  # of a picture: its path relative to the source
     frozen: bool = False  # the camera repeats its last picture
-    check_ms: float = 0.0  # what looking for a frozen camera took
+    check_ms: float = 0.0  # what the check for a frozen camera took
     video_s: float | None = None  # time inside a recording that is not paced by the clock
 
 
 def _doc(text: str, **schema: Any) -> Any:
+    """A field with its description and limits in the JSON schema."""
     return field(metadata={"schema": {"description": text, **schema}})
 
 
-def _optional(text: str, **schema: Any) -> Any:
-    """A field that a record carries only when it is not None."""
-    return field(
-        default=None, metadata={"schema": {"description": text, "optional": True, **schema}}
-    )
+def _optional(text: str, default: Any = None, **schema: Any) -> Any:
+    """A field that a record may lack: it is left out when it is None."""
+    metadata = {"schema": {"description": text, "optional": True, **schema}}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,7 +90,7 @@ class LabelEvent:
 
 @dataclass(slots=True, frozen=True)
 class StageTimes:
-    """Milliseconds one frame spent in each stage; ``total`` leaves out ``wait``."""
+    """Milliseconds that one frame spent in each stage. ``total`` does not include ``wait``."""
 
     wait: float = _doc("waiting for the camera", minimum=0)
     decode: float = _doc("JPEG or video decode, colour conversion", minimum=0)
@@ -97,12 +98,7 @@ class StageTimes:
     encode: float = _doc("image encoder", minimum=0)
     score: float = _doc("similarity, softmax, thresholds", minimum=0)
     total: float = _doc("decode to score", minimum=0)
-    check: float = field(
-        default=0.0,
-        metadata={
-            "schema": {"description": "frozen? flat? part of total", "minimum": 0, "optional": True}
-        },
-    )
+    check: float = _optional("frozen? flat? part of total", default=0.0, minimum=0)
 
 
 @dataclass(slots=True, frozen=True)
@@ -144,28 +140,35 @@ class LabelRecord:
         "the CPU is hot: one of so many camera frames is labelled", minimum=2
     )
     clock_unsynced: bool | None = _optional(
-        "true while nothing has set the wall clock: trust seq and mono_s, not time"
+        "true while nothing has set the wall clock: trust seq and mono_s, not time",
+        # Never null in a record, but edge-label/1 was published with it.
+        type=["boolean", "null"],
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, in the documented order; optional fields only where there is something to say."""
-        out: dict[str, Any] = {"schema": SCHEMA}
+        """Plain JSON types in the documented order. Optional fields that are None are left out."""
+        record: dict[str, Any] = {"schema": SCHEMA}
         for name in _RECORD_FIELDS:
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL_FIELDS:
-                out[name] = value
-        out["labels"] = [
+                record[name] = value
+
+        # Written out, because dataclasses.asdict copies every value and this runs for every frame.
+        record["labels"] = [
             {"name": s.name, "score": s.score, "margin": s.margin, "on": s.on} for s in self.labels
         ]
         if self.events is not None:
-            out["events"] = [
+            record["events"] = [
                 {"name": e.name, "on": e.on, "lasted_s": e.lasted_s} for e in self.events
             ]
-        out["ms"] = {name: getattr(self.ms, name) for name in _STAGES}
-        return out
+        record["ms"] = {name: getattr(self.ms, name) for name in _STAGES}
+        return record
 
     def to_json(self) -> str:
-        """One line of strict JSON: no NaN, no newline inside, control characters of a file's name escaped."""
+        """One line of strict JSON: no NaN, no newline inside, every control character escaped.
+
+        Raises ValueError for NaN and infinity.
+        """
         return json_printable(_one_line(self.to_dict()))
 
 
@@ -179,10 +182,12 @@ _STAGES = tuple(f.name for f in fields(StageTimes))
 
 @dataclass(frozen=True, slots=True)
 class LabelledFrame:
-    """What the pipeline made of one frame.
+    """A record, with the frame and the embedding that it was made from.
 
-    ``frame`` is what may be seen of it, after privacy; None in a record that no frame stands behind (``stale``).
-    ``embedding`` is the image embedding, float32 (dim,) of unit norm; None where the frame did not decode.
+    Attributes:
+        record: What the sinks write.
+        frame: The frame after privacy; None where there was no frame (state ``stale``).
+        embedding: float32 (dim,) of unit norm; None where the frame did not decode.
     """
 
     record: LabelRecord
@@ -192,11 +197,8 @@ class LabelledFrame:
 
 def utc_iso(epoch_s: float) -> str:
     """Wall time as in the record: ISO 8601, UTC, milliseconds."""
-    return (
-        datetime.fromtimestamp(epoch_s, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    moment = datetime.fromtimestamp(epoch_s, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def json_schema() -> dict[str, Any]:
@@ -211,41 +213,42 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-_TYPES: dict[str, Any] = {
-    "int": {"type": "integer"},
-    "float": {"type": "number"},
-    "str": {"type": "string"},
-    "bool": {"type": "boolean"},
-    "float | None": {"type": ["number", "null"]},
-    "bool | None": {"type": ["boolean", "null"]},
-    "str | None": {"type": "string"},
-    "int | None": {"type": "integer"},
-    "CameraState | None": {"enum": list(get_args(CameraState))},
-    "Modality": {"enum": list(get_args(Modality))},
-    "RecordState": {"enum": list(get_args(RecordState))},
-}
+_JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
 def _object_schema(cls: type) -> dict[str, Any]:
-    nested: dict[str, Any] = {
-        "tuple[LabelScore, ...]": lambda: {"type": "array", "items": _object_schema(LabelScore)},
-        "tuple[LabelEvent, ...] | None": lambda: {
-            "type": "array",
-            "items": _object_schema(LabelEvent),
-        },
-        "StageTimes": lambda: _object_schema(StageTimes),
-    }
-    properties: dict[str, Any] = {}
+    """Schema of a dataclass above: one property for each field, from its type and its `_doc`."""
+    hints = get_type_hints(cls)
+    properties = {}
     required = []
     for f in fields(cls):
-        extra = dict(f.metadata["schema"])
-        if not extra.pop("optional", False):
+        doc = dict(f.metadata["schema"])
+        optional = doc.pop("optional", False)
+        if not optional:
             required.append(f.name)
-        kind = str(f.type)
-        properties[f.name] = {**(nested[kind]() if kind in nested else _TYPES[kind]), **extra}
+        properties[f.name] = {**_type_schema(hints[f.name], nullable=not optional), **doc}
+
     return {
         "type": "object",
         "properties": properties,
         "required": required,
         "additionalProperties": False,
     }
+
+
+def _type_schema(hint: Any, *, nullable: bool) -> dict[str, Any]:
+    """Schema of a value. ``X | None`` is null in JSON, but where not ``nullable`` it is left out."""
+    if NoneType in get_args(hint):
+        (inner,) = [part for part in get_args(hint) if part is not NoneType]
+        schema = _type_schema(inner, nullable=nullable)
+        if nullable:
+            schema["type"] = [schema["type"], "null"]
+        return schema
+
+    if get_origin(hint) is Literal:
+        return {"enum": list(get_args(hint))}
+    if get_origin(hint) is tuple:
+        return {"type": "array", "items": _object_schema(get_args(hint)[0])}
+    if hint in _JSON_TYPES:
+        return {"type": _JSON_TYPES[hint]}
+    return _object_schema(hint)
