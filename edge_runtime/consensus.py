@@ -24,7 +24,7 @@ Votes = NDArray[np.bool_]
 
 
 class Consensus:
-    """Called with the votes of each frame. Keeps a share for each label, a winner for each group."""
+    """Called with the votes of each frame. Keeps a share per label and a winner per group."""
 
     def __init__(
         self, config: ConsensusConfig, names: Sequence[str], groups: Sequence[slice]
@@ -107,7 +107,7 @@ class Consensus:
         ]
 
     def _best_label(self, old: int | None, group: slice) -> int | None:
-        """The label with a share of ``on_share``, else the old one until it falls to ``off_share``."""
+        """The label that reached ``on_share``, else the old one until it fell to ``off_share``."""
         best = group.start + int(self._share[group].argmax())
         if best != old and self._share[best] >= self._on_share:
             return int(best)

@@ -1,7 +1,8 @@
-"""What labels a picture, loaded: a verified bundle, its encoder, and a compiled label set.
+"""Loads what labels a picture: a verified bundle, its encoder, and a compiled label set.
 
-The daemon, ``once``, ``bench``, the Python door and the tools all load a model here. A bundle that was just
-installed is on trial at the first start of the daemon (`start_engine`); where it fails, the one before is used.
+The daemon, ``once``, ``bench``, the Python API and the tools all load a model here. A bundle that
+was just installed is on trial at the first start of the daemon (`start_engine`). If it fails, the
+previous bundle is used.
 """
 
 from __future__ import annotations
@@ -26,40 +27,50 @@ log = logging.getLogger("edge_label")
 
 
 class Engine:
-    """One bundle and one label set, loaded. A reload makes a new one beside the old, then switches."""
+    """One bundle and one label set, ready to use: ``preprocess``, ``encode`` and ``score``."""
 
     def __init__(
         self, bundle: Bundle, labels: CompiledLabels, config: ModelConfig, old: Engine | None = None
     ) -> None:
-        """``old`` lends its encoder where bundle and threads are the same: new labels then cost no second model.
+        """``old`` lends its encoder where bundle and threads are the same.
 
-        Raises ConfigError when the bundle was not trained for the configured modality.
+        A reload of labels then needs no memory for a second model. Raises ConfigError where the
+        bundle was not trained for the configured modality.
         """
         check_trained(config.modality, bundle.manifest)
         self.manifest = bundle.manifest
         self.config = config
-        if old is None or (old.manifest, old.config.threads) != (bundle.manifest, config.threads):
-            self.preprocess, self.encode = (
-                Preprocessor(bundle.manifest.input),
-                Encoder(bundle, config.threads),
-            )
-        else:
-            self.preprocess, self.encode = old.preprocess, old.encode
         self.score = Scorer(labels, config.top_k)
+
+        self.preprocess: Preprocessor
+        self.encode: Encoder
+        if old and old.manifest == bundle.manifest and old.config.threads == config.threads:
+            self.preprocess = old.preprocess
+            self.encode = old.encode
+        else:
+            self.preprocess = Preprocessor(bundle.manifest.input)
+            self.encode = Encoder(bundle, config.threads)
 
 
 def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:
-    """The verified bundle and the compiled label set; the text bank is freed again on return."""
+    """The verified bundle and the compiled label set. The text bank is freed on return."""
     path = find_bundle(config.bundle)
-    bundle = load_bundle(
-        path.resolve() if path.is_symlink() else path
-    )  # an install may switch the link meanwhile
+    if path.is_symlink():
+        # An install may switch the link between two files of the bundle.
+        path = path.resolve()
+
+    bundle = load_bundle(path)
     return bundle, load_labels(config.labels, bundle)
 
 
 def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
-    """Bundle and labels, ready to label; ``old`` lends what has not changed."""
+    """Bundle and labels, ready to label. ``old`` lends what has not changed.
+
+    Raises NoInputError for a bundle or a label set that does not exist, BundleError or ConfigError
+    for one that is wrong.
+    """
     bundle, labels = load_model(config)
+    # After the imports and again after the session is built: docs/decisions/014.
     release_memory()
     engine = Engine(bundle, labels, config, old)
     release_memory()
@@ -67,10 +78,14 @@ def load_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
 
 
 def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
-    """``load_engine``, and the trial of a bundle that was just installed: if it fails, the previous one is used."""
+    """`load_engine` for the daemon, with the trial of a bundle that was just installed.
+
+    A trial has three outcomes. The bundle works: it is marked as good. It fails: the previous
+    bundle is used. The process dies: the next start finds the mark and uses the previous bundle.
+    """
     store = BundleStore.of(find_bundle(config.bundle))
-    bundle = store.target(CURRENT) if store else None
-    if store is None or bundle is None:
+    name = store.target(CURRENT) if store else None
+    if store is None or name is None:
         return load_engine(config, old)
     if store.root == FORMER_STORE:
         log.warning(
@@ -78,35 +93,43 @@ def start_engine(config: ModelConfig, old: Engine | None = None) -> Engine:
             store.root,
         )
 
-    chosen = replace(
-        config, bundle=str(store.root / bundle)
-    )  # an install may switch the link meanwhile
     trial = Trial.of(store.root)
-    verdict = trial.verdict(bundle)
-    if verdict == PASSED:
-        return load_engine(chosen, old)
+    verdict = trial.verdict(name)
     if verdict == STARTED:
-        log.warning("%s: the last start with it died; it will not be tried again", bundle)
-        trial.note(FAILED, bundle)
+        log.warning("%s: the last start with it died; it will not be tried again", name)
+        trial.note(FAILED, name)
     if verdict in (STARTED, FAILED):
-        return _load_previous(store, config, old, f"{bundle} failed its first start")
+        return _load_previous(store, config, old, f"{name} failed its first start")
 
-    trial.note(STARTED, bundle)
+    # By its own name: an install may switch the link `current` meanwhile.
+    current = replace(config, bundle=str(store.root / name))
+    if verdict == PASSED:
+        return load_engine(current, old)
+
+    trial.note(STARTED, name)
     try:
-        self_test(load_bundle(store.root / bundle))
-        engine = load_engine(chosen, old)
+        self_test(load_bundle(store.root / name))
+        engine = load_engine(current, old)
     except Exception as error:
-        # At a reload what runs goes on running. A mistake in the configuration says nothing about the bundle.
         if old is not None:
-            trial.note(FAILED if isinstance(error, BundleError) else UNTRIED, bundle)
+            # A reload: the engine that runs goes on. Only an error of the bundle is held against
+            # it; the configuration may be wrong instead.
+            trial.note(FAILED if isinstance(error, BundleError) else UNTRIED, name)
             raise
-        trial.note(UNTRIED, bundle)
-        engine = _load_previous(
-            store, config, None, f"{bundle} is not used: {one_line(error)}", error
-        )
-        trial.note(FAILED, bundle)
-        return engine
-    trial.note(PASSED, bundle)
+        return _start_previous(store, config, trial, name, error)
+
+    trial.note(PASSED, name)
+    return engine
+
+
+def _start_previous(
+    store: BundleStore, config: ModelConfig, trial: Trial, name: str, error: Exception
+) -> Engine:
+    """The previous bundle at a first start. If that fails too, the configuration is to blame."""
+    trial.note(UNTRIED, name)
+    reason = f"{name} is not used: {one_line(error)}"
+    engine = _load_previous(store, config, None, reason, error)
+    trial.note(FAILED, name)
     return engine
 
 
@@ -114,10 +137,13 @@ def _load_previous(
     store: BundleStore,
     config: ModelConfig,
     old: Engine | None,
-    why: str,
+    reason: str,
     error: Exception | None = None,
 ) -> Engine:
-    """The engine of the bundle before, or of the one that ships where none was installed before."""
+    """The engine of the previous bundle, or of the shipped one where there is no previous.
+
+    Raises ``error``, the first failure, or BundleError with the ``reason``.
+    """
     name = store.target(PREVIOUS)
     try:
         path = store.root / name if name else find_bundle(config.bundle, excluded_store=store.root)
@@ -126,7 +152,8 @@ def _load_previous(
         if error is not None:
             raise error from None
         raise BundleError(
-            f"{store.root}: {why}, and the one before: {one_line(second)}", "install another"
-        ) from None
-    log.warning("%s; %s is used instead", why, path)
+            f"{store.root}: {reason}, and the one before: {one_line(second)}", "install another"
+        ) from second
+
+    log.warning("%s; %s is used instead", reason, path)
     return engine

@@ -1,4 +1,8 @@
-"""Frame -> LabelRecord. The one place where the steps stand in order."""
+"""From a frame to its record: the one place where the steps stand in order.
+
+What must not live here: how a step works (`camera`, `model`, `consensus`), and where a record goes
+(`sinks`).
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,12 @@ from edge_runtime.records import (
 )
 from edge_runtime.system.telemetry import THERMAL_ZONES, Counters, FpsMeter, VitalsSampler, boot_id
 
-_NOTHING = np.zeros((1, 1), np.uint8)
+# Stands for a picture that does not exist, or that nobody may see.
+_NO_PICTURE = np.zeros((1, 1), np.uint8)
 
 
 class Pipeline:
-    """decode -> preprocess -> encode -> score, timed. Not thread-safe: one pipeline, one thread."""
+    """Labels frames, and times every step. Not thread-safe: one pipeline, one thread."""
 
     def __init__(
         self,
@@ -46,7 +51,8 @@ class Pipeline:
         privacy: Privacy | None = None,
         consensus: ConsensusConfig | None = None,
     ) -> None:
-        self._scored: tuple[str, ConsensusConfig | None] | None = None
+        """See `switch` for the arguments."""
+        self._votes_on: tuple[str, ConsensusConfig | None] | None = None
         self.switch(engine, camera, thermal, privacy, consensus)
         self.counters = Counters()
         self._boot_id = boot_id()
@@ -62,15 +68,22 @@ class Pipeline:
         privacy: Privacy | None,
         consensus: ConsensusConfig | None,
     ) -> None:
-        """Go on with other parts; the numbering of records goes on too. ``thermal`` holds the thermal zones.
+        """Continue with other parts, and with the same numbering of records.
 
-        ``consensus`` None: every frame speaks for itself. Votes start anew only where labels or consensus changed.
+        Args:
+            engine: Model and labels.
+            camera: The camera's name in the records.
+            thermal: Directory of the thermal zones.
+            privacy: What to hide of a frame; None hides nothing.
+            consensus: How labels are smoothed over time; None judges every frame alone. The votes
+                so far are kept where neither labels nor consensus changed.
         """
         labels = engine.score.labels
-        if self._scored != (labels.id, consensus):
+        if self._votes_on != (labels.id, consensus):
             config = consensus or ConsensusConfig(method="off")
             self._consensus = Consensus(config, labels.names, [group for _, group in labels.groups])
-        self._scored = labels.id, consensus
+        self._votes_on = (labels.id, consensus)
+
         self.engine = engine
         self._camera = camera
         self._privacy = privacy
@@ -78,13 +91,14 @@ class Pipeline:
 
     @property
     def threads(self) -> int:
-        """Threads the encoder runs on."""
+        """How many threads the encoder uses."""
         return self.engine.encode.threads
 
     def process(self, frame: Frame) -> LabelledFrame:
-        """Label one frame. A frame that cannot be decoded or scored gives a record of state ``invalid``.
+        """Label one frame. One that cannot be decoded or scored gives a record ``invalid``.
 
-        Raises ConfigError for a frame that is not of the configured modality, or of none the bundle was trained for.
+        Raises ConfigError for a frame that is not of the configured modality, or of no modality
+        that the bundle was trained for.
         """
         engine = self.engine
         watch = Stopwatch(frame)
@@ -94,6 +108,7 @@ class Pipeline:
             pixels = decode(seen, engine.manifest.input.size)
         except DataError:
             return self._undecodable(frame, watch)
+        # A camera's 16 bits are infrared or depth; a 16-bit grey picture file may be a photograph.
         if frame.file is not None and is_grey_photograph(
             engine.config.modality, pixels, engine.manifest
         ):
@@ -118,34 +133,42 @@ class Pipeline:
         return LabelledFrame(record, seen, embedding)
 
     def _undecodable(self, frame: Frame, watch: Stopwatch) -> LabelledFrame:
-        """Count a broken frame. With privacy configured its bytes are blanked: they may hold what is to be hidden."""
+        """The record of a broken frame.
+
+        With privacy configured its bytes are blanked: they may show what must stay hidden.
+        """
         self.counters.corrupt += 1
         watch.lap("decode")
-        seen = frame if self._privacy is None else replace(frame, data=_NOTHING, encoding="grey")
-        record = self._record(seen, self._assumed_modality, "invalid", (), watch.times())
+
+        seen = frame if self._privacy is None else replace(frame, data=_NO_PICTURE, encoding="grey")
+        record = self._record(seen, self._configured_modality, "invalid", (), watch.times())
         return LabelledFrame(record, seen, None)
 
     def _judge(
         self, frame: Frame, scores: Scores | None, *, flat: bool
     ) -> tuple[RecordState, tuple[LabelScore, ...], tuple[LabelEvent, ...]]:
-        """The state of a frame, its labels, and what changed with it."""
+        """The state of a frame, its labels, and the labels that went on or off with it."""
         if scores is None:
             return "invalid", (), ()
 
-        on, events = self._settle(frame, scores.votes, blind=flat or frame.frozen)
+        on, events = self._smooth(frame, scores.votes, blind=flat or frame.frozen)
         labels = self.engine.score.ranked(scores, on)
 
-        # The gravest reason first. Scores stay in the record, so that a threshold can be judged afterwards.
+        # The most serious state first. Every state keeps its scores, so that a threshold can be
+        # judged afterwards.
         if frame.frozen:
             return "frozen", _switched_off(labels), events
         if flat:
             return "low_information", _switched_off(labels), events
         return ("ok" if any(label.on for label in labels) else "unknown"), labels, events
 
-    def _settle(
+    def _smooth(
         self, frame: Frame, votes: Votes, *, blind: bool
     ) -> tuple[Votes, tuple[LabelEvent, ...]]:
-        """Consensus over a camera or a video. Single pictures have nothing to do with each other."""
+        """The votes after consensus over time. Each picture of a folder stands alone.
+
+        A ``blind`` frame votes for nothing.
+        """
         if frame.file is not None:
             return votes, ()
 
@@ -153,18 +176,21 @@ class Pipeline:
         return self._consensus(np.zeros_like(votes) if blind else votes, now_s)
 
     @property
-    def _assumed_modality(self) -> Modality:
-        """What a frame is taken for that nobody could look at."""
+    def _configured_modality(self) -> Modality:
+        """The modality in the record of a frame that could not be looked at."""
         configured = self.engine.config.modality
         return "rgb" if configured == "auto" else configured
 
     def explain(self, camera_state: CameraState, waited_s: float) -> LabelledFrame:
-        """The record of a second in which no frame came: state ``stale``, and what the camera is doing instead."""
-        frame = Frame(_NOTHING, "grey", time.monotonic(), time.time(), dropped=self._dropped)
+        """A record of state ``stale``, where no frame came: it says what the camera is doing.
+
+        ``waited_s`` is how long we waited for a frame, in seconds.
+        """
+        frame = Frame(_NO_PICTURE, "grey", time.monotonic(), time.time(), dropped=self._dropped)
         times = StageTimes(
             wait=_ms(waited_s * 1e3), decode=0, preprocess=0, encode=0, score=0, total=0
         )
-        record = self._record(frame, self._assumed_modality, "stale", (), times, camera_state)
+        record = self._record(frame, self._configured_modality, "stale", (), times, camera_state)
         return LabelledFrame(record, None, None)
 
     def _record(
@@ -179,7 +205,9 @@ class Pipeline:
     ) -> LabelRecord:
         vitals = self._vitals()
         counters = self.counters
+        # Kept for `explain`, which has no frame that could tell.
         self._dropped = frame.dropped
+
         record = LabelRecord(
             seq=self._seq,
             time=utc_iso(frame.captured_at),
@@ -207,26 +235,28 @@ class Pipeline:
             slowed=counters.slowed if counters.slowed > 1 else None,
             clock_unsynced=vitals.clock_unsynced or None,
         )
+
         self._seq += 1
         return record
 
 
 class Stopwatch:
-    """Takes the times of the stages of one frame, in milliseconds, beside those that its source took."""
+    """Times the stages of one frame in milliseconds, and adds the times that its source took."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
         self._ms = dict.fromkeys(("decode", "preprocess", "check", "encode"), 0.0)
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._last = self._start
 
     def lap(self, stage: str) -> None:
-        """The stage ends here."""
+        """End of a stage: all time since the end of the one before belongs to it."""
         now = time.monotonic()
         self._ms[stage] = (now - self._last) * 1e3
         self._last = now
 
     def times(self) -> StageTimes:
-        """All stages; scoring is what came after the last lap."""
+        """All stages. The time since the last lap is scoring, and it is in ``total``."""
         frame = self._frame
         end = time.monotonic()
         here_ms = (end - self._start) * 1e3
