@@ -6,15 +6,18 @@ from edge_runtime.records import LabelRecord, LabelScore
 
 
 class LabelChanges:
-    """Callable: a record -> (labels that went on, names of those that went off) since the record before."""
+    """Callable: record -> (labels that went on, names of those that went off) since the last record."""
 
     def __init__(self) -> None:
         self._on: frozenset[str] = frozenset()
 
     def __call__(self, record: LabelRecord) -> tuple[list[LabelScore], list[str]]:
-        shining = [label for label in record.labels if label.on]
-        if not shining and not self._on:  # most frames of most cameras
+        on = [label for label in record.labels if label.on]
+        if not on and not self._on:  # most frames of most cameras
             return [], []
-        now = frozenset(label.name for label in shining)
-        before, self._on = self._on, now
-        return [label for label in shining if label.name not in before], sorted(before - now)
+
+        before = self._on
+        self._on = frozenset(label.name for label in on)
+        went_on = [label for label in on if label.name not in before]
+        went_off = sorted(before - self._on)
+        return went_on, went_off

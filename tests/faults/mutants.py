@@ -389,7 +389,7 @@ MUTANTS = tuple(
         ("N7", "edge_runtime/sinks/mqtt/sink.py", "if key not in components\n", "if False\n"),
         ("N7", "edge_runtime/sinks/mqtt/topics.py", "if form.fullmatch(str(topic))", "if True"),
         ("N7", "edge_runtime/sinks/mqtt/topics.py", "    if not ours:", "    if False:"),
-        ("N7", "edge_runtime/sinks/web/prometheus.py", "del self._switched[gone]", "pass"),
+        ("N7", "edge_runtime/sinks/web/prometheus.py", "del self._switched[name]", "pass"),
         (
             "N8",
             "edge_runtime/sinks/mqtt/link.py",

@@ -14,7 +14,6 @@ import pytest
 from edge_runtime.config import Config, PrometheusConfig
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import LabelledFrame, LabelScore
-from edge_runtime.sinks.changes import LabelChanges
 from edge_runtime.sinks.web.prometheus import MAX_LABELS, PrometheusSink
 from edge_runtime.system import strict_yaml
 from tests.commands import need
@@ -207,12 +206,3 @@ def test_a_label_that_left_the_set_is_told_no_more():
     assert "gone" not in sink.text()
     assert 'edge_label_switched_on_total{label="cat"} 1' in sink.text()
     sink.close()
-
-
-def test_changes_are_what_went_on_and_what_went_off():
-    changes = LabelChanges()
-    assert changes(lit()) == ([], [])
-    assert [label.name for label in changes(lit("a", "b"))[0]] == ["a", "b"]
-    assert changes(lit("a", "b")) == ([], [])
-    on, off = changes(lit("b", "c"))
-    assert ([label.name for label in on], off) == (["c"], ["a"])
