@@ -1,7 +1,14 @@
 """YAML that a person edits, turned into frozen dataclasses or refused with the line number.
 
-What lives here: the safe parse (size, depth, alias and tag limits) and the walk from YAML nodes to dataclass
-fields. What must not: any knowledge of a particular file; config.py and label_set.py declare theirs.
+Four steps, each with its promise:
+
+1. ``read_text``: a path becomes UTF-8 text. Whatever the path is, this ends, with one line.
+2. ``yaml_nodes.compose``: the text becomes a tree of nodes that cannot explode or execute.
+3. ``_Reader.build``: a mapping becomes a dataclass. Every key is a field, given once, and every field
+   without a default is there.
+4. ``_Reader._convert``: a node becomes a value of exactly the type that the field declares.
+
+No knowledge of a particular file lives here: config.py and model/labels/ declare theirs.
 """
 
 from __future__ import annotations
@@ -18,30 +25,33 @@ from typing import Any, TypeVar, Union
 
 from edge_runtime.errors import ConfigError, NoInputError
 from edge_runtime.secrecy import shown
+from edge_runtime.system import yaml_nodes
 from edge_runtime.system.files import read_capped
+from edge_runtime.system.yaml_nodes import MAX_BYTES, empty_mapping, is_mapping, is_null, is_scalar
 
-MAX_BYTES = 8 << 20  # 10,000 labels with prompts are about 1 MB
-MAX_DEPTH = 12
-# libyaml reads far ahead: with so many open brackets it may give up, in its own words, before it reports any of them.
-_MAX_OPEN_BRACKETS = 100
 _SHELL = re.compile(r"\$\{\w*\}|^\$\w+(/|$)|^~/")  # what only a shell understands
+
+# A leading zero means octal in YAML 1.1 and nothing to people: nobody can tell which was meant.
+_OCTAL = re.compile(r"[-+]?0[0-9_]")
+
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_LONGEST_QUOTE = 40  # characters of a wrong value that an error repeats
 
 T = TypeVar("T")
 
 
 def read_text(path: Path, what: str) -> str:
-    """The file's text, or one line that says why not. Raises NoInputError, ConfigError."""
+    """The file's text; ``what`` names the file in errors. Raises NoInputError, ConfigError."""
     try:
         data = read_capped(path, MAX_BYTES)
-        if len(data) > MAX_BYTES:
-            raise ConfigError(f"{path}: {what} is more than {MAX_BYTES >> 20} MB: split it")
-        return decode(data, str(path))
-    except FileNotFoundError:
-        raise NoInputError(f"{path}: no such {what}", "check the path") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: cannot read {what}: {getattr(error, 'strerror', None) or error}"
-        ) from None
+    except FileNotFoundError as error:
+        raise NoInputError(f"{path}: no such {what}", "check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot read {what}: {reason}") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path}: {what} is more than {MAX_BYTES >> 20} MB", "split it")
+    return decode(data, str(path))
 
 
 def decode(data: bytes, where: str) -> str:
@@ -49,284 +59,235 @@ def decode(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig")  # some editors put a byte order mark in front
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: not UTF-8 at byte {error.start}", "save it as UTF-8") from None
+        raise ConfigError(
+            f"{where}: not UTF-8 at byte {error.start}", "save it as UTF-8"
+        ) from error
 
 
 def parse(text: str, where: str, cls: type[T]) -> T:
     """Build dataclass ``cls`` from YAML ``text``; ``where`` (a path) opens every error.
 
-    Unknown keys, wrong types, duplicate keys, aliases, tags and deep nesting raise ConfigError with the line.
+    Unknown keys, wrong types, duplicate keys, aliases, tags and deep nesting raise ConfigError with
+    the line. Three things in a field's metadata change how it is read:
+
+    - ``key``: its key in YAML, where that is a word that Python keeps for itself (``not``);
+    - ``short``: ``camera: /dev/video0`` means this field of the section;
+    - ``any_word``: ``off`` and ``none`` are text like any other (a label may be called so).
     """
-    root = _compose(text, where)
-    if root is None:
-        return _build(_empty_mapping(), cls, where, "")
-    return _build(root, cls, where, "")
-
-
-def _empty_mapping(at: Any = None) -> Any:
-    import yaml
-
-    return yaml.MappingNode("tag:yaml.org,2002:map", [], at.start_mark if at else None)
-
-
-def _compose(text: str, where: str) -> Any:
-    """The YAML node tree, after a first pass over the events that refuses what can explode or execute."""
-    import yaml
-
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    if len(text) > MAX_BYTES:
-        raise ConfigError(
-            f"{where}: {len(text) >> 20} MB of YAML, more than {MAX_BYTES >> 20} MB: split it"
-        )
-    _refuse_open_brackets(text, where)
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=loader):
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(
-                    f"{where}:{line}: YAML aliases (*name) are not used here", "write the value out"
-                )
-            tag = getattr(event, "tag", None)
-            if tag is not None and not isinstance(
-                event, (yaml.DocumentStartEvent, yaml.StreamStartEvent)
-            ):
-                # Not repeated: a password that begins with ! is taken for one.
-                raise ConfigError(
-                    f"{where}:{line}: a YAML tag (!name) is not allowed",
-                    "put quotes around such a value",
-                )
-            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-                depth += 1
-                if depth > MAX_DEPTH:
-                    raise _too_deep(where, line)
-            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-                depth -= 1
-        return yaml.compose(text, Loader=loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line_text = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        line_there = text.splitlines()[mark.line : mark.line + 1] if mark else []
-        tab = "start any token" in problem and "\t" in "".join(line_there)
-        advice = "replace the tab by spaces" if tab else "check indentation, quotes and colons"
-        raise ConfigError(f"{where}{line_text}: {problem}", f"{advice}") from None
-    except ValueError as error:  # characters YAML forbids (NUL, surrogates)
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def _refuse_open_brackets(text: str, where: str) -> None:
-    """Refuse what is nested far too deep before the parser reads it, so that every PyYAML gives the same answer."""
-    opened = 0
-    for match in re.finditer(r"#[^\n]*|[\[\]{}]", text):
-        sign = match.group()
-        if sign in ("[", "{"):
-            opened += 1
-        elif sign in ("]", "}"):
-            opened = max(0, opened - 1)
-        if opened > _MAX_OPEN_BRACKETS:
-            raise _too_deep(where, text.count("\n", 0, match.start()) + 1)
-
-
-def _too_deep(where: str, line: int) -> ConfigError:
-    return ConfigError(f"{where}:{line}: nested deeper than {MAX_DEPTH} levels")
-
-
-def _at(node: Any, where: str) -> str:
-    mark = getattr(node, "start_mark", None)
-    return f"{where}:{mark.line + 1}" if mark else where
+    root = yaml_nodes.compose(text, where)
+    value: T = _Reader(where).build(root, cls, "")
+    return value
 
 
 @functools.cache
-def _hints(cls: typing.Hashable) -> dict[str, Any]:
-    """Resolved field types; the lookup is not free and a label set builds one dataclass a label."""
+def _hints(cls: Any) -> dict[str, Any]:
+    """Resolved field types. Cached: a label set builds one dataclass a label."""
     return typing.get_type_hints(cls)
 
 
-def _build(node: Any, cls: type[T], where: str, path: str) -> T:
-    import yaml
-
-    hints = _hints(typing.cast("typing.Hashable", cls))
-    node = _section(node, cls)
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(
-            f"{_at(node, where)}: {path or 'the file'} must be a mapping (key: value lines)"
-        )
-    # A field whose YAML key is a word Python keeps for itself (not) carries the key in its metadata.
-    fields = {f.metadata.get("key", f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
-            in_path = f" in {path}" if path else ""
-            raise ConfigError(f"{_at(key_node, where)}: unknown key '{key}'{in_path}", f"{hint}")
-        name = fields[key].name
-        if name in values:
-            raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice", "keep one")
-        inner = f"{path}.{key}" if path else key
-        # Where any word may stand (a label called `off`), none of them means null.
-        wanted = str if fields[key].metadata.get("any_word") else hints[name]
-        values[name] = _convert(value_node, wanted, where, inner)
-        # Only here, not in lists: a hook's command line may hold a variable that a shell of its own replaces.
-        if isinstance(values[name], str) and _SHELL.search(values[name]):
-            raise ConfigError(
-                f"{_at(value_node, where)}: {inner}: ~/ and variables such as ${{NAME}} are not replaced here",
-                "write out what they stand for",
-            )
-    for key, field in fields.items():
-        if (
-            field.name not in values
-            and field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
-        ):
-            in_path = f" in {path}" if path else ""
-            raise ConfigError(
-                f"{_at(node, where)}: '{key}' is missing{in_path}", f"add '{key}: ...'"
-            )
-    try:
-        return cls(**values)
-    except ValueError as error:  # a dataclass's own __post_init__ range checks
-        raise ConfigError(f"{_at(node, where)}: {error}") from None
+@functools.cache
+def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a dataclass by their keys in YAML."""
+    return {field.metadata.get("key", field.name): field for field in dataclasses.fields(cls)}
 
 
-def _section(node: Any, cls: Any) -> Any:
-    """The mapping that a short form stands for: ``camera: /dev/video0`` is ``camera: {source: /dev/video0}``.
+class _Reader:
+    """Nodes of one file to values. ``path`` in its methods is where a value is: ``camera.fps``."""
 
-    Nothing at all (``camera:``, with every line below it commented out) is a section with its defaults.
-    """
-    import yaml
+    def __init__(self, where: str) -> None:
+        self._where = where
 
-    if not isinstance(node, yaml.ScalarNode):
+    def build(self, node: Any, cls: Any, path: str) -> Any:
+        """An instance of dataclass ``cls`` from a mapping or its short form. Raises ConfigError."""
+        node = self._section(node, cls)
+        if not is_mapping(node):
+            raise self._error(node, f"{path or 'the file'} must be a mapping (key: value lines)")
+
+        values = self._values(node, cls, path)
+        for key, field in _fields(cls).items():
+            if field.name not in values and _is_required(field):
+                raise self._error(node, f"'{key}' is missing{_inside(path)}", f"add '{key}: ...'")
+        try:
+            return cls(**values)
+        except ValueError as error:  # a dataclass's own __post_init__ checks ranges
+            raise self._error(node, str(error)) from error
+
+    def _section(self, node: Any, cls: Any) -> Any:
+        """The mapping that a short form stands for.
+
+        ``camera: /dev/video0`` is ``camera: {source: /dev/video0}``. Nothing at all (``camera:``
+        with every line below it commented out) is a section with its defaults.
+        """
+        if not is_scalar(node):
+            return node
+        if is_null(node):
+            return empty_mapping(node)
+        for field in dataclasses.fields(cls):
+            if field.metadata.get("short"):
+                return yaml_nodes.mapping_of_one(field.name, node)
         return node
-    if _is_null(node):
-        return _empty_mapping(node)
-    for field in dataclasses.fields(cls):
-        if field.metadata.get("short"):
-            key = yaml.ScalarNode("tag:yaml.org,2002:str", field.name, node.start_mark)
-            return yaml.MappingNode("tag:yaml.org,2002:map", [(key, node)], node.start_mark)
-    return node
 
+    def _values(self, node: Any, cls: Any, path: str) -> dict[str, Any]:
+        """The values in a mapping by field name: known keys only, each of them once."""
+        fields = _fields(cls)
+        hints = _hints(cls)
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if is_scalar(key_node) else "?"
+            if key not in fields:
+                raise self._unknown_key(key_node, key, list(fields), path)
+            field = fields[key]
+            if field.name in values:
+                raise self._error(key_node, f"'{key}' is given twice", "keep one")
 
-def _is_null(node: Any) -> bool:
-    return bool(node.tag.endswith(":null"))
-
-
-def _mapping(node: Any, hint: Any, where: str, path: str) -> dict[str, Any]:
-    import yaml
-
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{_at(node, where)}: {path} must be a mapping (name: value lines)")
-    values: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = _scalar(key_node, str, where, path)
-        if key in values:
-            raise ConfigError(f"{_at(key_node, where)}: '{key}' is given twice", "keep one")
-        values[key] = _convert(value_node, hint, where, f"{path}.{key}")
-    return values
-
-
-def _convert(node: Any, hint: Any, where: str, path: str) -> Any:
-    import yaml
-
-    origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):
-        options = [a for a in typing.get_args(hint) if a is not type(None)]
-        optional = len(options) < len(typing.get_args(hint))
-        if optional and isinstance(node, yaml.ScalarNode):
-            section = len(options) == 1 and dataclasses.is_dataclass(options[0])
-            if section and (_is_null(node) or _switch(node) is True):
-                # "preview:" with nothing below it switches the section on, with its defaults
-                return _build(
-                    _empty_mapping(node), typing.cast("type[Any]", options[0]), where, path
+            inner = f"{path}.{key}" if path else key
+            hint = str if field.metadata.get("any_word") else hints[field.name]
+            value = self._convert(value_node, hint, inner)
+            # Only here, not in lists: a hook's command line may hold a variable for its own shell.
+            if isinstance(value, str) and _SHELL.search(value):
+                raise self._error(
+                    value_node,
+                    f"{inner}: ~/ and variables such as ${{NAME}} are not replaced here",
+                    "write out what they stand for",
                 )
-            if _is_null(node) or (_switch(node) is False and bool not in options):
+            values[field.name] = value
+        return values
+
+    def _unknown_key(self, node: Any, key: str, keys: list[str], path: str) -> ConfigError:
+        near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+        advice = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(keys)}"
+        return self._error(node, f"unknown key '{key}'{_inside(path)}", advice)
+
+    def _convert(self, node: Any, hint: Any, path: str) -> Any:
+        """A value of type ``hint``: a dataclass, ``X | Y``, dict, tuple, Literal or a scalar."""
+        origin = typing.get_origin(hint)
+        if origin in (Union, types.UnionType):
+            return self._union(node, hint, path)
+        if dataclasses.is_dataclass(hint):
+            return self.build(node, hint, path)
+        if origin is dict:
+            return self._dict(node, typing.get_args(hint)[1], path)
+        if origin is tuple:
+            return self._tuple(node, typing.get_args(hint), path)
+        if origin is typing.Literal:
+            return self._literal(node, typing.get_args(hint), path)
+        return self._scalar(node, hint, path)
+
+    def _union(self, node: Any, hint: Any, path: str) -> Any:
+        """``X | None``, where a word may switch it on or off, and ``X | Y``: the first that fits."""
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        is_optional = len(options) < len(typing.get_args(hint))
+        if is_optional and is_scalar(node):
+            switch = yaml_nodes.switch(node)
+            is_section = len(options) == 1 and dataclasses.is_dataclass(options[0])
+            # "preview:" with nothing below it switches the section on, with its defaults.
+            if is_section and (is_null(node) or switch is True):
+                return self.build(empty_mapping(node), options[0], path)
+            if is_null(node) or (switch is False and bool not in options):
                 return None
-        if len(options) == 1:
-            return _convert(node, options[0], where, path)
-        problem = None
-        for option in options:
+
+        for option in options[:-1]:
             try:
-                return _convert(node, option, where, path)
-            except ConfigError as error:
-                problem = error
-        raise ConfigError(str(problem))
-    if dataclasses.is_dataclass(hint):
-        return _build(node, typing.cast("type[Any]", hint), where, path)
-    if origin is dict:
-        return _mapping(node, typing.get_args(hint)[1], where, path)
-    if origin is tuple:
-        if isinstance(node, yaml.ScalarNode) and _is_null(node):
-            raise ConfigError(
-                f"{_at(node, where)}: {path} is empty", "give it a list ([a, b]) or remove the line"
+                return self._convert(node, option, path)
+            except ConfigError:
+                continue
+        return self._convert(node, options[-1], path)
+
+    def _dict(self, node: Any, hint: Any, path: str) -> dict[str, Any]:
+        if not is_mapping(node):
+            raise self._error(node, f"{path} must be a mapping (name: value lines)")
+
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._scalar(key_node, str, path)
+            if key in values:
+                raise self._error(key_node, f"'{key}' is given twice", "keep one")
+            values[key] = self._convert(value_node, hint, f"{path}.{key}")
+        return values
+
+    def _tuple(self, node: Any, hints: tuple[Any, ...], path: str) -> tuple[Any, ...]:
+        """``tuple[X, ...]``, or with one type for each item."""
+        if is_scalar(node) and is_null(node):
+            raise self._error(
+                node, f"{path} is empty", "give it a list ([a, b]) or remove the line"
             )
-        if not isinstance(node, yaml.SequenceNode):
-            raise ConfigError(f"{_at(node, where)}: {path} must be a list ([a, b] or '- a' lines)")
-        item, *rest = typing.get_args(hint)
-        if rest and rest[0] is not Ellipsis:
-            if len(node.value) != 1 + len(rest):
-                raise ConfigError(f"{_at(node, where)}: {path} must have {1 + len(rest)} items")
-            return tuple(
-                _convert(n, h, where, path) for n, h in zip(node.value, (item, *rest), strict=True)
-            )
-        return tuple(_convert(n, item, where, f"{path}[{i}]") for i, n in enumerate(node.value))
-    if origin is typing.Literal:
-        choices = typing.get_args(hint)
-        text = node.value if isinstance(node, yaml.ScalarNode) else None
+        if not yaml_nodes.is_sequence(node):
+            raise self._error(node, f"{path} must be a list ([a, b] or '- a' lines)")
+
+        items = node.value
+        if hints[-1] is Ellipsis:
+            values = [self._convert(n, hints[0], f"{path}[{i}]") for i, n in enumerate(items)]
+            return tuple(values)
+        if len(items) != len(hints):
+            raise self._error(node, f"{path} must have {len(hints)} items")
+        return tuple(self._convert(n, hint, path) for n, hint in zip(items, hints, strict=True))
+
+    def _literal(self, node: Any, choices: tuple[Any, ...], path: str) -> Any:
+        text = node.value if is_scalar(node) else None
         if text in choices:
             return text
         near = difflib.get_close_matches(str(text), choices, n=1)
-        also = f"; did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"{_at(node, where)}: {path} must be one of {', '.join(choices)}{also}")
-    return _scalar(node, hint, where, path)
+        advice = f"did you mean '{near[0]}'?" if near else ""
+        raise self._error(node, f"{path} must be one of {', '.join(choices)}", advice)
+
+    def _scalar(self, node: Any, hint: Any, path: str) -> Any:
+        """A str, int, float or bool that is written as one."""
+        if not is_scalar(node):
+            raise self._error(node, f"{path} must be {_KINDS[hint]}")
+        text = node.value
+        if "\0" in text:
+            raise self._error(node, f"{path} holds a NUL byte", "remove it")
+
+        tag = node.tag.rsplit(":", 1)[-1]
+        # A camera number or a label that looks like a number is still text.
+        if hint is str and tag in ("str", "int", "float", "bool", "timestamp") and text:
+            return text
+        if hint is bool and tag == "bool":
+            return yaml_nodes.switch(node)
+        if hint in (int, float):
+            number = _number(text, hint)
+            if number is not None:
+                return number
+        raise self._wrong_scalar(node, hint, path)
+
+    def _wrong_scalar(self, node: Any, hint: Any, path: str) -> ConfigError:
+        text = node.value
+        quote = shown(text)
+        if len(quote) > _LONGEST_QUOTE:
+            quote = quote[: _LONGEST_QUOTE - 3] + "..."
+
+        advice = ""
+        if hint in (int, float) and re.fullmatch(r"[-+]?0[0-9_]+", text):
+            decimal = text.lstrip("-+0") or "0"
+            advice = f"a leading zero means octal in YAML, write {decimal}"
+        return self._error(node, f"{path} must be {_KINDS[hint]}, not '{quote}'", advice)
+
+    def _error(self, node: Any, what: str, advice: str = "") -> ConfigError:
+        return ConfigError(f"{yaml_nodes.place(node, self._where)}: {what}", advice)
 
 
-def _switch(node: Any) -> bool | None:
-    """True or False for a word that switches on or off (``off``, ``no``, ``none``), else None."""
-    if node.tag.endswith(":bool"):
-        return str(node.value).lower() in ("true", "yes", "on")
-    return False if not node.style and node.value.lower() == "none" else None
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
 
 
-def _scalar(node: Any, hint: Any, where: str, path: str) -> Any:
-    import yaml
-
-    kind = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[hint]
-    tag = node.tag.rsplit(":", 1)[-1]
-    if not isinstance(node, yaml.ScalarNode):
-        raise ConfigError(f"{_at(node, where)}: {path} must be {kind}")
-    text = node.value
-    if "\0" in text:
-        raise ConfigError(f"{_at(node, where)}: {path} holds a NUL byte", "remove it")
-    if hint is str and tag in ("str", "int", "float", "bool", "timestamp") and text:
-        return text  # a camera number or a label that looks like a number is still text
-    if hint is bool and tag == "bool":
-        return _switch(node)
-    if hint in (int, float):
-        number = _number(text, hint)
-        if number is not None:
-            return number
-
-    said = shown(text)
-    said = said if len(said) <= 40 else said[:37] + "..."
-    hint_text = ""
-    if hint in (int, float) and re.fullmatch(r"[-+]?0[0-9_]+", text):
-        hint_text = f"; a leading zero means octal in YAML, write {text.lstrip('-+0') or '0'}"
-    raise ConfigError(f"{_at(node, where)}: {path} must be {kind}, not '{said}'{hint_text}")
+def _inside(path: str) -> str:
+    return f" in {path}" if path else ""
 
 
 def _number(text: str, kind: type) -> int | float | None:
-    """``text`` as a finite number of that kind, or None. ``1e1`` is a number, though YAML 1.1 takes it for text."""
-    if re.match(
-        r"[-+]?0[0-9_]", text
-    ):  # octal for YAML 1.1, decimal for people: nobody can tell which was meant
+    """``text`` as a finite number of that kind, or None.
+
+    ``1e1`` is a number, though YAML 1.1 takes it for text.
+    """
+    if _OCTAL.match(text):
         return None
     if kind is int:
         try:
             return int(text, 0)  # 0x10 and 1_000
         except ValueError:
             pass  # 1e1 or 640.0
+
     try:
         value = float(text)
     except ValueError:

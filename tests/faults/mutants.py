@@ -460,7 +460,7 @@ MUTANTS = tuple(
         ),
         (
             "G1",
-            "edge_runtime/system/strict_yaml.py",
+            "edge_runtime/system/yaml_nodes.py",
             "if isinstance(event, yaml.AliasEvent):",
             "if False:",
         ),
@@ -480,12 +480,12 @@ MUTANTS = tuple(
         (
             "G4",
             "edge_runtime/system/strict_yaml.py",
-            "(_switch(node) is False and bool not in options)",
+            "(switch is False and bool not in options)",
             "False",
         ),
         ("G5", "edge_runtime/system/strict_yaml.py", 'if "\\0" in text:', "if False:"),
         ("G5", "edge_runtime/model/bundle.py", 'if "\\0" in name:', "if False:"),
-        ("G6", "edge_runtime/system/strict_yaml.py", "_refuse_open_brackets(text, where)", "pass"),
+        ("G6", "edge_runtime/system/yaml_nodes.py", "_refuse_open_brackets(text, where)", "pass"),
         ("D1", "Makefile", "LOCK = --constraint requirements.lock", "LOCK ="),
         ("D1", "Dockerfile.arm64", "--require-hashes --requirement pip.txt", "--upgrade pip"),
         (
