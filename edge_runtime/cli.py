@@ -351,7 +351,7 @@ def _bundle_install(options: argparse.Namespace) -> int:
 
 
 def _labels_list(options: argparse.Namespace) -> int:
-    from edge_runtime.commands.bundle import list_labels
+    from edge_runtime.commands.labels import list_labels
 
     streams.say(list_labels(options.labels, options.bundle))
     return 0

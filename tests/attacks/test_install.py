@@ -472,7 +472,7 @@ def test_root_installs_and_the_service_runs_in_the_real_places(tmp_path: Path):
     assert verdicts == ["passed", "failed", "passed"]
     used = [json.loads(line)["bundle"] for line in lines if line.startswith("{")]
     assert used == ["tiny-1.0.0"] * 4 + ["tiny-3.0.0"] * 2
-    assert "the previous one is used, says /var/lib/edge-label/trial" in done.stdout
+    assert "failed according to /var/lib/edge-label/trial; the previous" in done.stdout
     assert lines[-1].startswith("{"), "something in the store is not root's alone"
 
 

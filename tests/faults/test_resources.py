@@ -223,7 +223,7 @@ COMMANDS = {
     "edge_runtime.commands.doctor.doctor.examine": ["doctor"],
     "edge_runtime.commands.report.report.write_report": ["report", "x.jsonl"],
     "edge_runtime.commands.bundle.bundle_info": ["bundle", "info"],
-    "edge_runtime.commands.bundle.list_labels": ["labels", "list"],
+    "edge_runtime.commands.labels.list_labels": ["labels", "list"],
 }
 
 

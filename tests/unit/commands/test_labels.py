@@ -3,16 +3,14 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_runtime.cli import main
-from edge_runtime.commands.labels import close_pairs
 from edge_runtime.model.bundle import load_bundle
-from edge_runtime.model.labels.compiled import compile_labels, load_labels, with_built_rows
+from edge_runtime.model.labels.compiled import load_labels, with_built_rows
 from edge_runtime.model.labels.label_set import parse_label_set
 from edge_runtime.model.labels.phrase_rows import PhraseRows
 from edge_runtime.model.labels.text_bank import TextBank
@@ -179,9 +177,9 @@ def test_labels_that_say_the_same_are_pointed_out(tiny_bundle, encoder, tmp_path
     path.write_text("labels: [{name: red}, {name: reddish, prompts: [a red]}, {name: green}]\n")
     assert main(["labels", "check", str(path), "--bundle", str(tiny_bundle)]) == 0
     out = capsys.readouterr().out
-    assert "say the same" in out
+    assert "mean the same" in out
     assert "red / reddish" in out
-    assert "green" not in out.split("say the same")[1]
+    assert "green" not in out.split("mean the same")[1]
 
 
 def test_an_unknown_word_is_explained_with_its_neighbours(tiny_bundle, tmp_path, capsys):
@@ -202,6 +200,25 @@ def test_a_name_spelt_otherwise_is_found_and_said(tiny_bundle, encoder, tmp_path
     assert load_labels(str(path), load_bundle(tiny_bundle)).matrix[0][0] == pytest.approx(1)
     assert main(["labels", "search", "reds", *bundle]) == 0
     assert capsys.readouterr().out.startswith("'reds' is 'red'  (bank, exact)")
+
+
+def test_the_sets_of_a_bundle_and_the_labels_of_one_are_listed(tiny_bundle, tmp_path, capsys):
+    assert main(["labels", "list", "--bundle", str(tiny_bundle)]) == 0
+    sets, bank = capsys.readouterr().out.splitlines()
+    assert sets.startswith("colours        3 labels: red")
+    assert bank.startswith("text bank")
+
+    path = tmp_path / "two.yaml"
+    path.write_text(
+        "labels: [{name: red}, {name: blue, group: b}, {name: green, background: true}]\n"
+        "background: [grey]\n"
+    )
+    assert main(["labels", "list", str(path), "--bundle", str(tiny_bundle)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "b: blue",
+        "labels: red, green (background)",
+        "background: grey",
+    ]
 
 
 def test_search_finds_by_spelling_and_by_meaning(tiny_bundle, capsys):
@@ -301,26 +318,3 @@ def test_the_daemon_started_with_a_built_set_never_imports_tokenizers(
         json.loads(line) for line in label_set.with_suffix(".jsonl").read_text().splitlines()
     ]
     assert {label["name"] for label in records[0]["labels"]} == {"crimson", "forest", "blue"}
-
-
-def test_close_labels_are_counted_all_and_named_only_the_closest(tiny_bundle):
-    bundle = load_bundle(tiny_bundle)
-    bank = TextBank.from_bundle(bundle)
-    labels = compile_labels(parse_label_set("labels: [{name: red}]\n", "x"), bundle, bank)
-    rng = np.random.default_rng(0)
-    rows = rng.normal(0, 1, (1300, 16)).astype(np.float32)
-    names = tuple(f"label {i}" for i in range(1300))
-    groups = (
-        ("a", slice(0, 1200)),
-        ("b", slice(1200, 1300)),
-    )  # more than two blocks, and a group of its own
-    many = replace(labels, names=names, matrix=rows, groups=groups)
-    centred = rows - bank.rows.mean(axis=0, dtype=np.float32)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    cosines = np.triu(centred @ centred.T, 1)
-    cosines[:1200, 1200:] = 0
-    expected = np.sort(cosines[(cosines >= 0.5) & (cosines < 0.8)])[::-1]
-    pairs, count = close_pairs(many, bank, 0.5, 0.8)
-    assert count == len(expected) > 1000
-    np.testing.assert_allclose([cosine for cosine, _, _ in pairs], expected[:20], atol=1e-5)
-    assert all(names.index(one) < names.index(other) for _, one, other in pairs)

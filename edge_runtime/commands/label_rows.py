@@ -1,0 +1,195 @@
+"""The rows that the text bank lacks for a label set: my.yaml -> my.embeddings, beside it.
+
+``labels build`` uses this, on a workstation or on the camera; the daemon only reads the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.model.bundle import Bundle
+from edge_runtime.model.labels.label_set import LabelSet
+from edge_runtime.model.labels.phrase_rows import PhraseRows, remove_rows, rows_path
+from edge_runtime.model.labels.phrases import normalise
+from edge_runtime.model.labels.text_bank import TextBank
+from edge_runtime.model.text.encoder import (
+    Encoded,
+    encode_phrases,
+    encoder_hash,
+    find_text_encoder,
+)
+from edge_runtime.system.digest import sha256_hex
+
+# An encoder is tried on names that the bank holds exactly. One of the bank's own text space comes
+# near their rows, one of another space is as far from them as chance.
+_PROBES = 24
+_MIN_AGREEMENT = 0.8
+
+Phrases = dict[str, str]  # normalised -> as written
+
+
+@dataclass(frozen=True, slots=True)
+class RowBuilder:
+    """Builds the rows of one label set.
+
+    ``pictured`` are rows that tools.calibrate made from pictures; a build keeps them.
+    """
+
+    label_set_path: str
+    target: Path
+    bundle: Bundle
+    bank: TextBank
+    pictured: PhraseRows | None
+
+    @classmethod
+    def of(cls, label_set_path: str, bundle: Bundle, bank: TextBank) -> RowBuilder:
+        """The builder for a label set in a file."""
+        target = rows_path(Path(label_set_path))
+        return cls(label_set_path, target, bundle, bank, _pictured_rows(target, bundle))
+
+    def build(self, label_set: LabelSet, text_encoder: str | None, *, force: bool) -> str:
+        """Write the file, or remove it where nothing is missing; returns what was done.
+
+        Raises ConfigError for an encoder of another text space, DataError where it fails.
+        """
+        phrases = self._inexact_phrases(label_set)
+        all_known = all(self.bank.find(phrase) is not None for phrase in phrases.values())
+
+        # Without --text-encoder the bank's own estimates are as good as any that could be made.
+        if all_known and text_encoder is None:
+            return self._without_encoder(phrases)
+        encoder = find_text_encoder(text_encoder, self.bundle.path)
+        return self._with_encoder(phrases, encoder, force=force)
+
+    def _inexact_phrases(self, label_set: LabelSet) -> Phrases:
+        """All phrases that the bank does not hold exactly and as written."""
+        bank = self.bank.extended(self.pictured) if self.pictured else self.bank
+        phrases = {}
+        for phrase in label_set.phrases(self.bundle.manifest.templates):
+            row = bank.find(phrase)
+            if row is None or row in bank.approximate or bank.alias(phrase):
+                phrases[normalise(phrase)] = phrase
+        return phrases
+
+    def _without_encoder(self, phrases: Phrases) -> str:
+        if self.pictured:
+            self.pictured.write(self.target)
+        else:
+            remove_rows(self.target)
+
+        bank = self.bank
+        estimates = sum(bank.find(phrase) in bank.approximate for phrase in phrases.values())
+        note = f", {estimates} of them approximately" if estimates else ""
+        return f"{self.label_set_path}: the text bank holds every phrase{note}; nothing to build"
+
+    def _with_encoder(self, phrases: Phrases, encoder: str, *, force: bool) -> str:
+        request = self._request(phrases, encoder)
+        if not force and self._last_request() == request:
+            return f"{self.target}: up to date"
+
+        encoded = self._encode(phrases, encoder)
+        added = self._better_than_bank(phrases, encoded)
+        if not added and not self.pictured:
+            remove_rows(self.target)
+            return (
+                f"{self.target}: not needed; the text bank holds every phrase, "
+                f"and {encoded.encoder} only estimates"
+            )
+
+        self._write(phrases, encoded, added, request)
+        quality = "approximate" if encoded.approximate else "exact"
+        return f"{self.target}: {len(added)} phrases by {encoded.encoder}, {quality}"
+
+    def _encode(self, phrases: Phrases, encoder: str) -> Encoded:
+        """Rows of the phrases, in order, by an encoder of the bundle's text space."""
+        probes = self._probes()
+        names = [self.bank.names[row] for row in probes]
+        encoded = encode_phrases([*phrases.values(), *names], encoder)
+
+        text_space = self.bundle.manifest.text_space
+        probe_rows = encoded.rows[len(phrases) :]
+        same_dim = encoded.rows.shape[1] == self.bundle.manifest.dim
+        if not same_dim or self._agreement(probe_rows, probes) < _MIN_AGREEMENT:
+            raise ConfigError(
+                f"text encoder {encoder}: does not speak the bundle's text space {text_space} "
+                "(it disagrees with the bank on names both know)",
+                "use the tower that the bundle was made with",
+            )
+        return replace(encoded, rows=encoded.rows[: len(phrases)])
+
+    def _probes(self) -> list[int]:
+        """Rows of the bank, spread over all of it, that are exact."""
+        rows = np.linspace(0, len(self.bank.names) - 1, _PROBES).astype(int).tolist()
+        return [row for row in rows if row not in self.bank.approximate]
+
+    def _agreement(self, rows: NDArray[np.float32], probes: list[int]) -> float:
+        """Mean cosine between an encoder's rows and the bank's."""
+        if not probes:
+            return 1.0
+        bank_rows = self.bank.rows[probes].astype(np.float32)
+        return float((rows * bank_rows).sum(axis=1).mean())
+
+    def _better_than_bank(self, phrases: Phrases, encoded: Encoded) -> list[int]:
+        """Which of the phrases to take from the encoder.
+
+        Where both only estimate, the bank's row stays: a phrase then scores the same with and
+        without a build.
+        """
+        return [
+            i
+            for i, phrase in enumerate(phrases.values())
+            if not encoded.approximate or self.bank.find(phrase) is None
+        ]
+
+    def _write(self, phrases: Phrases, encoded: Encoded, added: list[int], request: str) -> None:
+        names = list(phrases)
+        rows = encoded.rows[added].astype(np.float16)
+        pictured_phrases: tuple[str, ...] = ()
+        if self.pictured:
+            pictured_phrases = self.pictured.phrases
+            rows = np.concatenate((rows, self.pictured.rows))
+
+        PhraseRows(
+            phrases=(*(names[i] for i in added), *pictured_phrases),
+            rows=rows,
+            encoder=encoded.encoder,
+            approximate=encoded.approximate,
+            text_space=self.bundle.manifest.text_space,
+            request=request,
+            pictured=pictured_phrases,
+        ).write(self.target)
+
+    def _request(self, phrases: Phrases, encoder: str) -> str:
+        """A hash over everything that the rows depend on."""
+        bank_hash, _ = self.bundle.manifest.files["text_bank.npy"]
+        text_space = self.bundle.manifest.text_space
+        parts = [sorted(phrases), encoder_hash(encoder), text_space, bank_hash]
+        return sha256_hex(json.dumps(parts).encode())
+
+    def _last_request(self) -> str | None:
+        """What the file that is there was built for; None where it is missing or damaged."""
+        try:
+            built = PhraseRows.read(self.target)
+        except ConfigError:
+            return None
+        return built.request if built else None
+
+
+def _pictured_rows(target: Path, bundle: Bundle) -> PhraseRows | None:
+    """The rows of a file that were made from pictures, which no text encoder can make again."""
+    try:
+        built = PhraseRows.read(target)
+    except ConfigError:
+        return None
+    if built is None or not built.pictured or built.text_space != bundle.manifest.text_space:
+        return None
+
+    rows = [i for i, phrase in enumerate(built.phrases) if phrase in built.pictured]
+    phrases = tuple(built.phrases[i] for i in rows)
+    return replace(built, phrases=phrases, rows=built.rows[rows], request="")
