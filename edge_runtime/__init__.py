@@ -10,8 +10,8 @@
         for frame in camera:
             print(labeller(frame).labels)
 
-This package is what is installed on the camera. It imports numpy, onnxruntime, cv2 and yaml, each only where it is
-needed, so importing it costs nothing. The model factory lives in ``tools/`` and is never imported here.
+docs/python.md explains it. A library is imported where it is first needed, so importing this
+package costs nothing. The model factory lives in ``tools/`` and is never imported here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ __all__ = [
     "open_camera",
 ]
 
-_LIVES_IN = {
+# Modules that import NumPy, so each name is imported at its first use.
+_HOME = {
     "Camera": "edge_runtime.labeller",
     "Labeller": "edge_runtime.labeller",
     "Frame": "edge_runtime.records",
@@ -66,15 +67,18 @@ def load(
     modality: WantedModality = "auto",
     threads: int | None = None,
 ) -> Labeller:
-    """A `Labeller` for pictures.
+    """Load a model and a label set; returns a `Labeller` for pictures.
 
     Args:
         bundle: Directory of a model bundle. Default: the one that ``edge-label`` would use.
         labels: A label set of the bundle (``everyday``, ``indoor``, ``road``) or a YAML file.
-        modality: What the pictures are: ``rgb``, ``ir``, ``depth``, or ``auto``.
-        threads: Threads of the encoder. Default: the cores, up to four.
+        modality: What the pictures are: ``rgb``, ``ir``, ``depth`` or ``auto``.
+        threads: Threads of the encoder, 1 to 64. Default: the cores, up to four.
 
-    Raises ConfigError or BundleError when the model or the label set is wrong, NoInputError when one is missing.
+    Raises:
+        NoInputError: The bundle or the label set does not exist.
+        BundleError: The bundle is damaged, or not for this version.
+        ConfigError: The label set or an argument is wrong.
     """
     from edge_runtime.config import ModelConfig
     from edge_runtime.engine import load_engine
@@ -94,14 +98,20 @@ def load(
 
 
 def open_camera(source: str | int | PathLike[str] = "/dev/video0", **options: Any) -> Camera:
-    """A `Camera`: an iterator of frames, which `Labeller` takes as they are.
+    """Open a camera or a file; returns a `Camera`, an iterator of frames for a `Labeller`.
+
+    A live camera that is absent is no error: the iterator waits for it. With ``exit_on_error=True``
+    it raises DeviceError instead.
 
     Args:
-        source: What ``--camera`` takes: a device or its number, a video, a picture, a folder, a URL, or ``demo``.
-        options: Fields of the configuration's section ``camera``, such as ``width``, ``height``, ``fps``, ``loop``.
+        source: A device or its number, a video, a picture, a folder, a URL, or ``demo``.
+        options: Fields of the configuration's section ``camera``, such as ``width``, ``height``,
+            ``fps`` and ``loop``. docs/configuration.md lists them.
 
-    Raises ConfigError for an option that does not exist, NoInputError or DataError for files. A live camera that is
-    absent raises nothing: it is waited for, or, with ``exit_on_error=True``, raises DeviceError when it is read.
+    Raises:
+        ConfigError: An option does not exist, or its value is wrong.
+        NoInputError: The file does not exist.
+        DataError: The file cannot be read.
     """
     from edge_runtime.config import CameraConfig
     from edge_runtime.labeller import Camera
@@ -115,10 +125,10 @@ def open_camera(source: str | int | PathLike[str] = "/dev/video0", **options: An
 
 
 def __getattr__(name: str) -> Any:
-    """Names of `__all__` that would load NumPy, imported when somebody asks for them."""
-    if name in _LIVES_IN:
+    """Import a name of `_HOME` at its first use."""
+    if name in _HOME:
         from importlib import import_module
 
-        return getattr(import_module(_LIVES_IN[name]), name)
+        return getattr(import_module(_HOME[name]), name)
 
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

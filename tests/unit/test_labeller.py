@@ -82,6 +82,8 @@ def test_what_is_no_picture_is_refused_in_one_line(labeller: edge.Labeller, tmp_
     broken.write_bytes(b"no picture")
     with pytest.raises(edge.DataError, match=r"broken\.jpg"):
         labeller(broken)
+    with pytest.raises(edge.NoInputError, match=r"missing\.jpg: no such file"):
+        labeller(tmp_path / "missing.jpg")
     with pytest.raises(edge.DataError, match="give uint8 RGB"):
         labeller(np.zeros((4, 4, 3), np.float32))
     with pytest.raises(edge.DataError, match="give uint8 RGB"):
@@ -96,7 +98,8 @@ def test_a_camera_option_that_does_not_exist_is_refused():
 
 
 def test_importing_the_package_loads_no_library():
-    code = "import edge_runtime, sys; print({'numpy', 'cv2', 'onnxruntime', 'yaml'} & set(sys.modules))"
+    libraries = {"numpy", "cv2", "onnxruntime", "yaml"}
+    code = f"import edge_runtime, sys; print({libraries} & set(sys.modules))"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert child.stdout.strip() == "set()"
 

@@ -1,0 +1,50 @@
+"""The Python of docs/python.md runs as it stands, from the first block to the last."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import edge_runtime as edge
+from tests.conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "python.md").read_text()
+
+
+def test_the_blocks_of_the_page_run_one_after_the_other(tmp_path: Path):
+    random = np.random.default_rng(0)
+    for name in ("photo.jpg", "other.jpg"):
+        pixels = random.integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(tmp_path / name), pixels)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        env={**os.environ, "EDGE_LABEL_BUNDLE": str(REPOSITORY / "models" / "edge-clip")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] in ("ok", "unknown", "low_information")
+    assert any(line.startswith("similarity of the two pictures: 0.") for line in lines)
+    assert "missing.jpg: no such file" in lines
+
+
+def test_the_page_names_only_what_the_package_has():
+    names = set(re.findall(r"\bedge\.(\w+)", PAGE))
+    table = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    errors = {name for name in edge.__all__ if name.endswith("Error") and name != "EdgeLabelError"}
+
+    assert names <= set(edge.__all__)
+    assert table == errors
