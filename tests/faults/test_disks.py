@@ -43,7 +43,7 @@ DEFAULT = Caps()  # rotate_mb: 50, max_mb: 1000
 @pytest.fixture(autouse=True)
 def _nobody_else_gives_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_keepers", [])
-    monkeypatch.setattr(room, "_told", False)
+    monkeypatch.setattr(room, "_logged", False)
 
 
 def video(path: Path, frames: int) -> Path:
@@ -632,7 +632,7 @@ def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_t
             path.write_bytes(line(1))
         files.claim(fd)
 
-    monkeypatch.setattr("edge_runtime.sinks.files.record_file.claim", late)
+    monkeypatch.setattr("edge_runtime.sinks.files.claimed.claim", late)
     store = RecordFile(path, DEFAULT)
     assert os.path.samestat(os.fstat(store._fd), path.stat())
     store.close()

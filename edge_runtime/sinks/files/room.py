@@ -1,7 +1,8 @@
 """Room on a full disk: what was written first goes first, whichever sink wrote it.
 
-Records and captures often share one small disk. If each sink gave up only its own files, the one that writes more would
-take all the room that the other one gives. What was seen last is worth most, so the oldest of both makes room.
+Records and captures often share one small disk. If each sink gave up only its own files, the one that
+writes more would take all the room that the other one gives. What was seen last is worth most, so the
+oldest file of both makes room.
 """
 
 from __future__ import annotations
@@ -13,24 +14,23 @@ from typing import Protocol
 
 log = logging.getLogger("edge_label.sinks")
 
-lock = (
-    threading.RLock()
-)  # held while a keeper lists, counts or deletes its files; never while something is written
+# Held while a keeper lists, counts or deletes its files; never while something is written.
+lock = threading.RLock()
 _keepers: list[Keeper] = []
-_told = False
+_logged = False
 
 
 class Keeper(Protocol):
-    """Somebody with files that can be given up for newer ones."""
+    """A sink with files that can be given up for newer ones."""
 
     @property
     def folder(self) -> Path:
         """Where the files are."""
 
     def oldest(self) -> tuple[float, float] | None:
-        """When the oldest file was written: monotonic seconds (0 for an earlier run), then the wall clock's.
+        """When the oldest file was written: (monotonic seconds, wall-clock seconds).
 
-        None where there is nothing to give up.
+        The first is 0 for a file of an earlier run. None where there is nothing to give up.
         """
 
     def give_up_oldest(self) -> bool:
@@ -38,7 +38,7 @@ class Keeper(Protocol):
 
 
 def join(keeper: Keeper) -> None:
-    """Have ``keeper`` asked for room from now on."""
+    """Ask ``keeper`` for room from now on."""
     with lock:
         if keeper not in _keepers:
             _keepers.append(keeper)
@@ -52,19 +52,21 @@ def leave(keeper: Keeper) -> None:
 
 
 def make_room(folder: Path) -> bool:
-    """Give up the oldest file on the file system of ``folder``; False when nobody has one there."""
+    """Give up the oldest file on the file system of ``folder``; False when no keeper has one there."""
     with lock:
-        offers = [(when, keeper) for keeper in _on(folder) if (when := keeper.oldest()) is not None]
+        device = _device(folder)
+        offers = []
+        for keeper in _keepers:
+            written = keeper.oldest() if _device(keeper.folder) == device else None
+            if written is not None:
+                offers.append((written, keeper))
+
         offers.sort(key=lambda offer: offer[0])
-        made = any(keeper.give_up_oldest() for _, keeper in offers)  # the first one that can
-        if made:
-            _tell(folder)
-        return made
-
-
-def _on(folder: Path) -> list[Keeper]:
-    device = _device(folder)
-    return [keeper for keeper in _keepers if _device(keeper.folder) == device]
+        # The first one that can: a file may be where nobody may delete it.
+        has_room = any(keeper.give_up_oldest() for _, keeper in offers)
+        if has_room:
+            _log_once(folder)
+        return has_room
 
 
 def _device(folder: Path) -> int | None:
@@ -74,10 +76,11 @@ def _device(folder: Path) -> int | None:
         return None
 
 
-def _tell(folder: Path) -> None:
-    global _told
-    if not _told:  # once a process: a full disk stays full for long
-        _told = True
+def _log_once(folder: Path) -> None:
+    """Once a process: a full disk stays full for long."""
+    global _logged
+    if not _logged:
+        _logged = True
         log.warning(
             "%s: the disk is full; from now on the oldest records and captures make room for new ones",
             folder,
