@@ -1,4 +1,7 @@
-"""The image encoder: an ONNX Runtime session over verified bytes. The only file that imports onnxruntime."""
+"""The image encoder: an ONNX Runtime session over verified bytes.
+
+This is the only file that imports onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ from numpy.typing import NDArray
 from edge_runtime.errors import BundleError, StuckError, first_line
 from edge_runtime.model.bundle import Bundle
 
-# onnxruntime 1.31 for Linux ships with telemetry on: files under ~/.cache and /tmp, and a host to send to.
+# ONNX Runtime 1.31 for Linux ships with telemetry on: it writes files under ~/.cache and /tmp, and
+# has a host to send them to. It reads this variable when it is imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 
 TEXT_SPACE_KEY = "edge_label.text_space"
+
+# Name, shape and type of one input or output of a graph.
+_Port = tuple[str, tuple[int, ...], str]
 
 
 def default_threads() -> int:
@@ -26,15 +33,20 @@ def default_threads() -> int:
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Session options for a small computer; docs/decisions/002-session-options.md has the figures."""
+    """Session options for a small computer.
+
+    docs/decisions/002-session-options.md has the figures.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
     if platform.machine() == "x86_64":
-        # Without VNNI x86 saturates u8 x s8 products; the A72 does not. Same numbers everywhere.
+        # Without VNNI, x86 saturates u8 x s8 products; the A72 does not. With this the numbers are
+        # the same everywhere.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
@@ -42,24 +54,24 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 def open_session(data: bytes, threads: int, where: str, *, lean: bool = False) -> Any:
     """An inference session over ONNX bytes. Raises BundleError when ONNX Runtime refuses them.
 
-    ``lean`` leaves int8 weights int8 until a node needs them, and keeps no arena: slower, and 25 MB smaller.
+    ``lean`` leaves int8 weights int8 until a node needs them, and keeps no arena: slower, and 25 MB
+    smaller.
     """
     options = session_options(threads)
-    more: dict[str, Any] = {}
+    arguments: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
     if lean:
         options.enable_cpu_mem_arena = False
-        more["disabled_optimizers"] = ["ConstantFolding"]
+        arguments["disabled_optimizers"] = ["ConstantFolding"]
+
     try:
-        session = onnxruntime.InferenceSession(
-            data, options, providers=["CPUExecutionProvider"], **more
-        )
-    except Exception as error:  # ONNX Runtime raises its own unexported types
+        session = onnxruntime.InferenceSession(data, options, **arguments)
+    except Exception as error:  # ONNX Runtime raises types that it does not export
         raise BundleError(
             f"{where}: ONNX Runtime refuses it ({first_line(error)})", "reinstall it"
-        ) from None
-    session._model_bytes = (
-        None  # kept by ONNX Runtime for a change of provider: as much memory as the model
-    )
+        ) from error
+
+    # ONNX Runtime keeps the bytes for a change of provider: as much memory as the model.
+    session._model_bytes = None
     return session
 
 
@@ -67,47 +79,60 @@ class Encoder:
     """Callable: uint8 input of ``spec.shape`` -> float32 unit-norm embedding of shape (dim,)."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """Raises BundleError for a graph that is not what the manifest says."""
         manifest = bundle.manifest
         where = str(bundle.path / "encoder.onnx")
+
         self.threads = threads or default_threads()
         self._session = open_session(bundle.encoder_bytes(), self.threads, where)
+        self._input = manifest.input.name
+        self._outputs = [manifest.embedding_name]
+
         _check_ports(self._session, bundle, where)
         space = self._session.get_modelmeta().custom_metadata_map.get(TEXT_SPACE_KEY)
         if space != manifest.text_space:
             raise BundleError(
-                f"{where}: made for text space {space!r}, the manifest says {manifest.text_space!r}",
+                f"{where}: made for text space {space!r}, "
+                f"the manifest says {manifest.text_space!r}",
                 "parts of two bundles are mixed, reinstall one",
             )
-        self._input = manifest.input.name
-        self._outputs = [manifest.embedding_name]
 
     def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The embedding of one picture. Raises StuckError when ONNX Runtime fails, out of memory above all."""
+        """The embedding of one picture. Raises StuckError when ONNX Runtime fails.
+
+        Out of memory is the usual reason.
+        """
         try:
-            embedding: NDArray[np.float32] = self._session.run(self._outputs, {self._input: batch})[
-                0
-            ][0]
+            outputs = self._session.run(self._outputs, {self._input: batch})
         except Exception as error:
-            why = f"encoder: ONNX Runtime fails ({first_line(error)}); only a new process can help"
-            raise StuckError(why) from None
+            raise StuckError(
+                f"encoder: ONNX Runtime fails ({first_line(error)})",
+                "only a new process can help",
+            ) from error
+
+        embedding: NDArray[np.float32] = outputs[0][0]
         unit: NDArray[np.float32] = embedding / np.sqrt(embedding @ embedding)
         return unit
 
 
 def _check_ports(session: Any, bundle: Bundle, where: str) -> None:
-    """One input and one output, of the names, shapes and types the manifest promises."""
+    """One input and one output, of the names, shapes and types that the manifest promises."""
     manifest = bundle.manifest
-    got = [(p.name, tuple(p.shape), p.type) for p in session.get_inputs()]
-    want: list[tuple[str, tuple[int, ...], str]] = [
-        (manifest.input.name, manifest.input.shape, "tensor(uint8)")
-    ]
-    if got != want:
+
+    promised: _Port = (manifest.input.name, manifest.input.shape, "tensor(uint8)")
+    inputs = _ports(session.get_inputs())
+    if inputs != [promised]:
         raise BundleError(
-            f"{where}: takes {got}, the manifest promises {want}", "reinstall the bundle"
+            f"{where}: takes {inputs}, the manifest promises {[promised]}", "reinstall the bundle"
         )
-    got = [(p.name, tuple(p.shape), p.type) for p in session.get_outputs()]
-    want = [(manifest.embedding_name, (1, manifest.dim), "tensor(float)")]
-    if got != want:
+
+    promised = (manifest.embedding_name, (1, manifest.dim), "tensor(float)")
+    outputs = _ports(session.get_outputs())
+    if outputs != [promised]:
         raise BundleError(
-            f"{where}: gives {got}, the manifest promises {want}", "reinstall the bundle"
+            f"{where}: gives {outputs}, the manifest promises {[promised]}", "reinstall the bundle"
         )
+
+
+def _ports(ports: Any) -> list[_Port]:
+    return [(port.name, tuple(port.shape), port.type) for port in ports]

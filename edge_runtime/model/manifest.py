@@ -166,7 +166,7 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def _word(value: object) -> str:
-    """A name or version. It becomes a part of a folder's name in the store, so little is allowed."""
+    """A name or version. Folders in the store are named after it, so little is allowed."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", value):
         raise ValueError(f"{value!r} is not a plain name or version")
     return value
