@@ -124,7 +124,7 @@ MUTANTS = tuple(
         ("C17", "edge_runtime/camera/folder.py", 'not entry.name.startswith(".")', "True"),
         ("C17", "edge_runtime/camera/folder.py", "in self._seen:", "in ():"),
         ("C17", "edge_runtime/camera/pictures.py", "if is_special(path):", "if False:"),
-        ("M1", "edge_runtime/model/onnx_bytes.py", "    if not seen:", "    if False:"),
+        ("M1", "edge_runtime/model/onnx_bytes.py", "    if not has_graph:", "    if False:"),
         ("M2", "edge_runtime/model/bundle.py", "if sha256_hex(data) != sha256:", "if False:"),
         (
             "M3",
@@ -148,7 +148,7 @@ MUTANTS = tuple(
         (
             "M7",
             "edge_runtime/model/npy.py",
-            "if len(data) - stream.tell() != expected:",
+            "if len(data) - start != promised:",
             "if False:",
         ),
         (
