@@ -1,4 +1,7 @@
-"""Every way edge-label stops, with its exit code. A message is one line: what, where, what to do."""
+"""The errors that a user may see, each with its exit code, and the texts made from them.
+
+An error is one line: what is wrong, where, and what to do.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,18 @@ from edge_runtime.secrecy import masked
 
 
 def printable(text: str) -> str:
-    """``text`` with every control character escaped: names and file contents end up on terminals and in logs."""
+    """``text`` with every control character escaped.
+
+    Names and contents of files end up on terminals and in logs, and must not control them.
+    """
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def json_printable(text: str) -> str:
-    """JSON text with every unprintable character but newlines as ``\\uXXXX``: it means the same, and can be shown."""
+    """JSON text with unprintable characters as ``\\uXXXX``: safe on a terminal, and the same JSON.
+
+    Newlines stay.
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else _utf16_escapes(c) for c in text)
@@ -26,28 +35,32 @@ def _utf16_escapes(character: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library says, on one line; its type where it says nothing, as MemoryError does."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """First line of an exception's message, or its type where the message is empty."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def one_line(error: BaseException) -> str:
-    """Any exception in one printable line; the file's name where the system gives one."""
+    """Any exception in one printable line, with the file's name where the system gives one."""
     if isinstance(error, EdgeLabelError):
         return str(error)
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
-        where = "" if error.filename is None else f"{error.filename}: "
-        return printable(f"{where}{error.strerror}")
+        place = "" if error.filename is None else f"{error.filename}: "
+        return printable(f"{place}{error.strerror}")
     return printable(first_line(error))
 
 
 class EdgeLabelError(Exception):
-    """Base of all errors a user may see; ``str(error)`` is one printable line, and it holds no password.
+    """Base of all errors that a user may see.
+
+    ``str(error)`` is one printable line without a password: "what; advice".
 
     Attributes:
         what: What is wrong, and where.
-        advice: What the user can do about it; empty where ``what`` says it all.
+        advice: What the user can do about it; empty where ``what`` is enough.
+        exit_code: The exit code of a command that ends with it.
     """
 
     exit_code = 70
@@ -62,32 +75,35 @@ class EdgeLabelError(Exception):
         return printable(masked(line))
 
     def within(self, where: str) -> Self:
-        """The same error with the place in front: ``road.yaml: label 'x' is empty``."""
+        """The same error with a place in front: ``road.yaml: label 'x' is empty``."""
         error = copy(self)
         error.what = f"{where}: {self.what}"
         return error
 
 
 class UsageError(EdgeLabelError):
-    """The command line cannot mean anything."""
+    """The command line is wrong."""
 
     exit_code = 2
 
 
 class DataError(EdgeLabelError):
-    """Input that exists but cannot be read as what it should be."""
+    """An input exists but cannot be read as what it should be."""
 
     exit_code = 65
 
 
 class NoInputError(EdgeLabelError):
-    """The named input does not exist."""
+    """An input does not exist."""
 
     exit_code = 66
 
 
 class DeviceError(EdgeLabelError):
-    """The camera cannot be opened or stopped delivering. ``state`` is the camera state of the record."""
+    """The camera cannot be opened, or it stopped delivering frames.
+
+    ``state`` is the camera's state in the records.
+    """
 
     exit_code = 69
 
@@ -97,16 +113,16 @@ class DeviceError(EdgeLabelError):
 
 
 class StuckError(EdgeLabelError):
-    """Nothing more can be done from inside; a service manager should restart the process."""
+    """The process cannot recover by itself; a service manager should restart it."""
 
     exit_code = 70
 
 
 class ConfigError(EdgeLabelError):
-    """Configuration, label set or bundle is wrong; a restart would not help."""
+    """The configuration, label set or bundle is wrong; a restart does not help."""
 
     exit_code = 78
 
 
 class BundleError(ConfigError):
-    """A model bundle is missing, altered, mismatched or not for this runtime."""
+    """A model bundle is incomplete, changed, mixed up, or not for this version."""
