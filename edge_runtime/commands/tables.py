@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from edge_runtime.errors import ConfigError, DataError, UsageError, printable
 from edge_runtime.records import LabelledFrame
-from edge_runtime.system.files import TakenError, claim, let_go, sync_folder
+from edge_runtime.system.claims import TakenError, claim, let_go
+from edge_runtime.system.files import sync_folder
 from edge_runtime.system.ownership import no_planted_link
 
 log = logging.getLogger("edge_label")

@@ -1,26 +1,30 @@
-"""What OpenSSL is not needed for: ``hashlib`` and ``hmac`` map libcrypto, 3.7 MB of the daemon's memory, for this."""
+"""SHA-256 and a comparison in constant time, without OpenSSL.
+
+``hashlib`` and ``hmac`` import OpenSSL's libcrypto, which is megabytes of the daemon's memory. What
+is used here is in CPython itself. docs/decisions/017 has the figure.
+"""
 
 from __future__ import annotations
 
 try:
-    from _sha2 import sha256 as _sha256  # type: ignore[import-not-found]  # CPython's own, from 3.12
+    from _sha2 import sha256 as _sha256  # type: ignore[import-not-found]  # CPython from 3.12 on
 except ImportError:
     try:
-        from _sha256 import sha256 as _sha256  # type: ignore[import-not-found]  # CPython's own, 3.11
+        from _sha256 import sha256 as _sha256  # type: ignore[import-not-found]  # CPython 3.11
     except ImportError:
         from hashlib import sha256 as _sha256
 
-# What hmac.compare_digest is where there is no OpenSSL. Its time depends on the lengths alone, not on how many
-# characters of a guess are right, so a token cannot be found letter by letter.
+# hmac.compare_digest is this function where there is no OpenSSL. Its time depends on the lengths
+# alone, not on how many characters of a guess are right, so nobody finds a token letter by letter.
 try:
-    from _operator import _compare_digest as _same
+    from _operator import _compare_digest
 except ImportError:
-    from hmac import compare_digest as _same  # type: ignore[no-redef]
+    from hmac import compare_digest as _compare_digest  # type: ignore[no-redef]
 
 
-def same_bytes(given: bytes, secret: bytes) -> bool:
+def same_bytes(guess: bytes, secret: bytes) -> bool:
     """Whether both are equal, in constant time: for tokens."""
-    return _same(given, secret)
+    return _compare_digest(guess, secret)
 
 
 def sha256_hex(*parts: bytes) -> str:

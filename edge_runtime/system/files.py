@@ -1,114 +1,139 @@
-"""Reading files that may be anything; writing so that the old one stays whole and only one program writes."""
+"""Reading files that may be anything, and writing so that the old file stays whole.
+
+Which process may write to a file that stays open is in ``claims.py``.
+"""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
-import signal
 import stat
 from pathlib import Path
 
 from edge_runtime.errors import DataError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}  # the errors that room on the disk would heal
-PIPE_S = 2.0  # what a shell's <(command) gets for each piece of its output
+PIPE_S = 2.0  # how long a shell's <(command) may take for each piece of its output
+_READ_BYTES = 1 << 20
 
 # A new file, never one that is there, and never through a link: the folder may be another user's.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_mine: set[tuple[int, int]] = set()  # device and inode of what this process has claimed
-
-
-class TakenError(OSError):
-    """Another process writes there; ``strerror`` says which."""
 
 
 def read_capped(path: Path, most: int) -> bytes:
-    """The bytes of a file, or of a pipe that somebody writes to; ``most`` + 1 of them where there are more.
+    """The bytes of a file, or of a pipe that somebody writes to; ``most`` + 1 where there are more.
 
-    Raises OSError, also for what has no end or never begins: a device, a folder, a pipe without a writer.
+    Raises OSError, also for what has no end or never begins: a device, a folder, a pipe without a
+    writer.
     """
-    fd = os.open(
-        path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    )  # a pipe without a writer blocks even the opening
+    # O_NONBLOCK: without a writer, even opening a pipe would wait for ever.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        kind = os.fstat(fd).st_mode
-        if stat.S_ISDIR(kind):
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
-        if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
             raise OSError(errno.EINVAL, "it is a device, not a file", str(path))
-        found = bytearray()
-        while piece := _piece(fd, path, most + 1 - len(found)):
-            found += piece
-        if stat.S_ISFIFO(kind) and not found:
+
+        data = bytearray()
+        while piece := _read_piece(fd, path, most + 1 - len(data)):
+            data += piece
+        if stat.S_ISFIFO(mode) and not data:
             raise TimeoutError(errno.ETIMEDOUT, "nobody writes to this pipe", str(path))
-        return bytes(found)
+        return bytes(data)
     finally:
         os.close(fd)
 
 
-def _piece(fd: int, path: Path, most: int) -> bytes:
+def _read_piece(fd: int, path: Path, most: int) -> bytes:
     ready, _, _ = select.select([fd], [], [], PIPE_S)
     if not ready:
         raise TimeoutError(errno.ETIMEDOUT, "nobody writes to this pipe", str(path))
-    return os.read(fd, min(most, 1 << 20))
+    return os.read(fd, min(most, _READ_BYTES))
 
 
 def is_special(path: Path) -> bool:
-    """Is there something that is neither a file nor a folder? A library that opens a pipe may wait for ever."""
+    """Whether ``path`` is there and neither a file nor a folder.
+
+    A library that opens a pipe may wait for ever.
+    """
     try:
-        kind = path.stat().st_mode
-    except (OSError, ValueError):
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a NUL byte in the path
         return False
-    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def write_atomically(
     path: Path, data: bytes, *, mode: int | None = None, at_most: int = 0o666, durable: bool = True
 ) -> None:
-    """Write beside ``path``, flush to disk, rename over it. Raises DataError; what stood there is then unchanged.
+    """Write beside ``path``, flush to disk, rename over it.
 
-    ``mode`` overrides the umask, ``at_most`` only takes from what it allows. Nobody may read the file before its mode
-    is right. Without ``durable`` nothing is forced to disk: for what is soon written again. A pipe or a device is
-    written to as it stands: as root, a rename would put a file in the place of /dev/null.
+    ``mode`` overrides the umask; ``at_most`` only takes from what the umask allows. Nobody may read
+    the file before its mode is right. Without ``durable`` nothing is forced to disk: for what is
+    soon written again.
+
+    A pipe or a device is written to as it stands: as root, a rename would put a file in the place
+    of /dev/null. Raises DataError; what stood there is then unchanged.
     """
-    if _stands(path):
+    if _stays_in_place(path):
         _write_through(path, data)
         return
+
     partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
-    made = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        first_mode = at_most if mode is None else 0o600
-        with os.fdopen(os.open(partial, _NEW, first_mode), "wb") as stream:
-            made = True
+        _write_new(partial, data, mode, at_most, durable)
+        _replace(partial, path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot write: {error.strerror}", "what stood there before is unchanged"
+        ) from error
+    if durable:
+        _confirm(path)
+
+
+def _write_new(path: Path, data: bytes, mode: int | None, at_most: int, durable: bool) -> None:
+    """Create ``path`` with ``data``, or leave nothing. Raises OSError."""
+    # With a mode of its own the file is closed to others until fchmod has set it.
+    fd = os.open(path, _NEW, at_most if mode is None else 0o600)
+    try:
+        with os.fdopen(fd, "wb") as stream:
             if mode is not None:
-                os.fchmod(stream.fileno(), mode)
+                os.fchmod(fd, mode)
             stream.write(data)
             stream.flush()
             if durable:
-                os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        _forget(partial, made)
-        raise DataError(
-            f"{path}: cannot write: {error.strerror}", "what stood there before is unchanged"
-        ) from None
+                os.fsync(fd)
     except BaseException:
-        _forget(partial, made)
+        _forget(path)
         raise
-    if durable:
-        try:
-            sync_folder(path.parent)
-        except OSError as error:
-            raise DataError(
-                f"{path}: written, but the disk does not confirm it: {error.strerror}"
-            ) from None
 
 
-def _stands(path: Path) -> bool:
-    """Whether there is something that is no file. Of links, only those of the system itself are followed."""
+def _replace(partial: Path, path: Path) -> None:
+    try:
+        partial.replace(path)
+    except BaseException:
+        _forget(partial)
+        raise
+
+
+def _confirm(path: Path) -> None:
+    """Force the new name to the disk. Raises DataError."""
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise DataError(
+            f"{path}: written, but the disk does not confirm it: {error.strerror}"
+        ) from error
+
+
+def _stays_in_place(path: Path) -> bool:
+    """Whether ``path`` is a pipe or a device, which a rename must not replace.
+
+    Of links, only those of the system itself are followed: another user may have planted any other.
+    """
     if path.is_symlink():
         return path.is_relative_to("/dev") or path.is_relative_to("/proc")
     return is_special(path)
@@ -116,26 +141,27 @@ def _stands(path: Path) -> bool:
 
 def _write_through(path: Path, data: bytes) -> None:
     try:
-        fd = os.open(
-            path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # a pipe may have no reader
+        # O_NONBLOCK: a pipe may have no reader, and opening it would wait for one.
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(fd, True)
         with os.fdopen(fd, "wb") as stream:
             stream.write(data)
     except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror}") from None
+        raise DataError(f"{path}: cannot write: {error.strerror}") from error
 
 
-def _forget(partial: Path, made: bool) -> None:
+def _forget(partial: Path) -> None:
     try:
-        if made:
-            partial.unlink(missing_ok=True)
-    except OSError:
+        partial.unlink(missing_ok=True)
+    except OSError:  # the error that brought us here is the one to report
         pass
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to the disk: a file that was synced can still be without its name."""
+    """Force the names in a folder to the disk: a file that was synced can still be without its name.
+
+    Raises OSError.
+    """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # one may write into a folder that one may not list
@@ -147,69 +173,3 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(fd)
-
-
-def claim(fd: int) -> None:
-    """Make an open file or folder this process's alone, until ``let_go(fd)`` or the end of the process.
-
-    Raises TakenError when another process has it, and BlockingIOError while an older sink of our own does, as during a
-    reload. On a file system without locks it does nothing, nor where the other process was killed and cannot end.
-    """
-    facts = os.fstat(fd)
-    inode = (facts.st_dev, facts.st_ino)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if inode in _mine:
-            raise
-        pid = _holder(facts.st_ino)
-        if not _was_killed(pid):
-            raise TakenError(errno.EBUSY, f"{_described(pid)} writes there already") from None
-        return
-    except OSError:
-        return
-    _mine.add(inode)
-
-
-def let_go(fd: int) -> None:
-    """Close what was opened, claimed or not."""
-    facts = os.fstat(fd)
-    _mine.discard((facts.st_dev, facts.st_ino))
-    os.close(fd)
-
-
-def _holder(inode: int) -> int | None:
-    """Who holds the lock, as the kernel lists it; None for somebody in another container.
-
-    Not by the device: of a layered file system, the kernel lists another one than stat tells.
-    """
-    try:
-        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        return next(
-            int(fields[4])
-            for fields in locks
-            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}")
-        )
-    except (OSError, ValueError, StopIteration, IndexError):
-        return None
-
-
-def _was_killed(pid: int | None) -> bool:
-    """Whether a process only waits for a driver or a disk to let it end. It keeps its lock, but writes no more.
-
-    Without this a service whose camera driver hangs could never be started again.
-    """
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        status = dict(line.split(":", 1) for line in lines)
-        pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
-    except (OSError, ValueError, KeyError):
-        return False
-    return status["State"].split()[0] == "Z" or bool(pending & 1 << (signal.SIGKILL - 1))
-
-
-def _described(pid: int | None) -> str:
-    try:
-        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
-    except OSError:
-        return "another process" if pid is None else f"process {pid}"

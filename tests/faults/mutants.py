@@ -282,7 +282,7 @@ MUTANTS = tuple(
             "offers.sort(key=lambda offer: offer[0])",
             "pass",
         ),
-        ("S12", "edge_runtime/system/files.py", "if inode in _mine:", "if True:"),
+        ("S12", "edge_runtime/system/claims.py", "if inode in _mine:", "if True:"),
         ("S12", "edge_runtime/sinks/files/claimed.py", "if is_at(fd, path):", "if True:"),
         (
             "S12",
@@ -290,7 +290,7 @@ MUTANTS = tuple(
             "new = open_claimed(fresh)",
             "new = os.open(fresh, os.O_RDWR | os.O_CREAT, 0o644)",
         ),
-        ("S12", "edge_runtime/system/files.py", "if not _was_killed(pid):", "if True:"),
+        ("S12", "edge_runtime/system/claims.py", "if not _was_killed(pid):", "if True:"),
         ("S12", "edge_runtime/commands/tables.py", "        claim(fd)", "        pass"),
         ("T1", SERVICE, "time.monotonic()", "time.time()"),
         ("T2", "edge_runtime/system/telemetry.py", "return now() < _RELEASED or", "return"),

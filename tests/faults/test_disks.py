@@ -30,7 +30,7 @@ from edge_runtime.sinks.triggers.avi import AviWriter
 from edge_runtime.sinks.triggers.rules import Rules, Task
 from edge_runtime.sinks.triggers.sink import TriggerSink
 from edge_runtime.sinks.triggers.spool import Spool
-from edge_runtime.system import files
+from edge_runtime.system import claims
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.disks import ext4_image, fill, mounted_image, small_disk
 from tests.faults.test_storage import family, line, numbers
@@ -630,7 +630,7 @@ def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_t
         if not older.exists():
             path.rename(older)
             path.write_bytes(line(1))
-        files.claim(fd)
+        claims.claim(fd)
 
     monkeypatch.setattr("edge_runtime.sinks.files.claimed.claim", late)
     store = RecordFile(path, DEFAULT)
@@ -693,12 +693,12 @@ def test_a_reload_may_hand_the_file_from_one_sink_to_the_next(tmp_path: Path):
 
 @pytest.mark.fault("S12")
 def test_what_was_let_go_is_remembered_no_more(tmp_path: Path):
-    before = len(files._mine)
+    before = len(claims._mine)
     store = RecordFile(tmp_path / "run.jsonl", Caps(rotate=1_000))
     for n in range(100):
         store.append(line(n))
     store.close()
-    assert len(files._mine) == before
+    assert len(claims._mine) == before
 
 
 @pytest.mark.fault("S10")

@@ -6,7 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from edge_runtime.system.files import claim, let_go, sync_folder
+from edge_runtime.system.claims import claim, let_go
+from edge_runtime.system.files import sync_folder
 from edge_runtime.system.ownership import no_planted_link
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC

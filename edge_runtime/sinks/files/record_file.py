@@ -14,7 +14,8 @@ from edge_runtime.sinks.files import room
 from edge_runtime.sinks.files.claimed import is_at, open_claimed
 from edge_runtime.sinks.files.rotated import RotatedFiles
 from edge_runtime.sinks.files.tail import RECORD_START, repair
-from edge_runtime.system.files import FULL, TakenError, let_go
+from edge_runtime.system.claims import TakenError, let_go
+from edge_runtime.system.files import FULL
 
 log = logging.getLogger("edge_label.sinks")
 

@@ -24,7 +24,8 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.sinks.files import room
 from edge_runtime.sinks.triggers.capture import Capture, StoredFiles
 from edge_runtime.sinks.triggers.draft import Draft, DraftStream
-from edge_runtime.system.files import FULL, TakenError, claim, let_go
+from edge_runtime.system.claims import TakenError, claim, let_go
+from edge_runtime.system.files import FULL
 
 log = logging.getLogger("edge_label.spool")
 

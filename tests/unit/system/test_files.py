@@ -60,9 +60,9 @@ def test_a_pipe_a_device_and_a_standard_stream_are_written_to_and_never_replaced
     with pytest.raises(DataError, match="No such device"):
         write_atomically(pipe, b"page")  # nobody reads
     assert pipe.is_fifo()
-    assert files._stands(Path("/dev/null"))
-    assert files._stands(Path("/dev/stdout"))
-    assert files._stands(Path("/proc/self/fd/1"))
+    assert files._stays_in_place(Path("/dev/null"))
+    assert files._stays_in_place(Path("/dev/stdout"))
+    assert files._stays_in_place(Path("/proc/self/fd/1"))
 
 
 def test_a_link_that_somebody_planted_is_replaced_and_not_followed(tmp_path):
