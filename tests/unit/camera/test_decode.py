@@ -10,7 +10,6 @@ from edge_runtime.camera.decode import decode
 from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.errors import DataError
 from edge_runtime.records import Frame
-from edge_runtime.system.jpeg_bytes import jpeg_size
 
 
 def frame(data: np.ndarray, encoding: str) -> Frame:
@@ -36,20 +35,9 @@ def test_the_reduced_picture_is_the_same_picture():
     )
 
 
-@pytest.mark.parametrize("zeros", [1, 20, 63, 64, 10_000])
-def test_padding_after_the_end_marker_is_normal(zeros: int):
-    padded = np.concatenate((builtin_jpeg(), np.zeros(zeros, np.uint8)))
-    assert jpeg_size(padded) == (480, 640)
-
-
 def test_fill_bytes_before_a_marker_are_passed_over():
     data = builtin_jpeg().tobytes().replace(b"\xff\xc0", b"\xff\xff\xff\xc0", 1)
     assert decode(frame(np.frombuffer(data, np.uint8), "mjpg"), (192, 192)).shape == (240, 320, 3)
-
-
-def test_padding_hides_no_half_picture():
-    with pytest.raises(DataError, match="end marker"):
-        jpeg_size(np.concatenate((truncated(), np.zeros(10_000, np.uint8))))
 
 
 def truncated() -> np.ndarray:
