@@ -1,7 +1,7 @@
 """Where records go. `open_sinks` is the one door, as `camera.open_source` is for frames.
 
-No sink holds up a live frame: it either runs in a thread of its own behind a bounded queue, or it only
-keeps a reference to the newest record.
+No sink holds up a live frame: it either runs in a thread of its own behind a bounded queue, or it
+only keeps a reference to the newest record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a sink is, and what the pipeline's loop sees of it. Protocols only; the runners are next door.
+"""What a sink is, and how the pipeline's loop sees it. Protocols only.
 
 A sink is *what* happens to a record. A runner is *how* the sink gets it: `thread.SinkThread` runs a
 sink behind a queue in a thread of its own, `inline.InlineSink` runs it in the pipeline's thread.
@@ -27,8 +27,8 @@ class Sink(Protocol):
     def write(self) -> Callable[..., None]:
         """``write(labelled)`` delivers one `LabelledFrame`.
 
-        Its ``frame`` is None unless the sink runs with ``pictures``. A sink with a `Chooser` gets the
-        chooser's item instead.
+        Its ``frame`` is None unless the sink runs with ``pictures``. A sink with a `Chooser` gets
+        the chooser's item instead.
         """
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Retiring(Protocol):
-    """A sink that leaves something behind in another program, and clears it when a reload ends it."""
+    """A sink that leaves something in another program, and clears it when a reload ends it."""
 
     def retire(self, successor: Config) -> None:
         """Called before ``close``: the sinks of ``successor`` follow this one."""

@@ -6,7 +6,7 @@ from edge_runtime.records import LabelRecord, LabelScore
 
 
 class LabelChanges:
-    """Callable: record -> (labels that went on, names of those that went off) since the last record."""
+    """Callable: record -> (labels that went on, names of those that went off) since the last."""
 
     def __init__(self) -> None:
         self._on: frozenset[str] = frozenset()

@@ -41,7 +41,8 @@ class ConsoleSink:
             sys.stdout.write(text)
             sys.stdout.flush()
         except OSError:
-            # The terminal was closed. Nobody looks any more, and another program may want the camera.
+            # The terminal was closed. Nobody looks any more, and another program may want the
+            # camera.
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -32,8 +32,8 @@ class SinkContext:
     """What sinks may know of the rest of the program.
 
     Attributes:
-        labels: The labels of the records that these sinks will get.
-        current_labels: The labels in use at the moment of the call. A reload may exchange them and keep
+        labels: The labels of the records that these sinks will get. current_labels: The labels in
+        use at the moment of the call. A reload may exchange them and keep
             the sinks.
         camera_state: The state of the camera at the moment of the call.
         live: The source is a camera. Its frames do not wait for a sink.
@@ -54,8 +54,8 @@ class SinkContext:
 def open_sinks(config: Config, context: SinkContext) -> list[SinkRunner]:
     """Open every sink whose section of the configuration is there.
 
-    The last one opened comes first in the list. Raises ConfigError for a sink that cannot be opened; the
-    others are closed then.
+    The last one opened comes first in the list. Raises ConfigError for a sink that cannot be
+    opened; the others are closed then.
     """
     runners: list[SinkRunner] = []
     try:
@@ -71,7 +71,8 @@ def open_sinks(config: Config, context: SinkContext) -> list[SinkRunner]:
 def check_labels(config: Config, labels: CompiledLabels) -> None:
     """Raise ConfigError for a trigger rule on a label that ``labels`` does not have.
 
-    `open_sinks` does this too. A reload that changes only the labels keeps its sinks and calls this.
+    `open_sinks` does this too. A reload that changes only the labels keeps its sinks and calls
+    this.
     """
     if config.triggers:
         from edge_runtime.sinks.triggers import rules
@@ -98,8 +99,8 @@ def _runners(config: Config, context: SinkContext) -> Iterator[SinkRunner]:
     if config.preview:
         yield _preview(config.preview, context)
 
-    # The records themselves come last. A mistake in another section then leaves no empty record file,
-    # and the end of a run, which has little time, closes these first.
+    # The records themselves come last. A mistake in another section then leaves no empty record
+    # file, and the end of a run, which has little time, closes these first.
     if output.file:
         yield _of_records(_record_file(Path(output.file), output, context), context)
     if output.stdout or not output.file:
@@ -142,7 +143,7 @@ def _of_records(sink: Sink, context: SinkContext) -> SinkRunner:
 
 
 def _record_file(path: Path, config: OutputConfig, context: SinkContext) -> Sink:
-    """The file has its cap unless the run is finite: what is labelled once must be there completely."""
+    """The file has its cap unless the run is finite: then no record may be missing."""
     from edge_runtime.sinks.files.jsonl import JsonlFileSink
     from edge_runtime.sinks.files.record_file import Caps
 

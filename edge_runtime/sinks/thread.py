@@ -24,12 +24,13 @@ class SinkThread:
     """Runs one sink behind a queue.
 
     Args:
-        sink: What to run.
-        lossless: ``put`` waits while the queue is full. This is for files, where every frame is to be
+        sink: What to run. lossless: ``put`` waits while the queue is full. This is for files, where
+        every frame is to be
             labelled. On a live source ``put`` never waits: the oldest item is dropped and counted.
         vital: The run has no purpose without this sink. The first record that the sink cannot take
             becomes ``failure``, and no other is written after it.
-        pictures: The queue holds the frames' pixels too. Without it they are left out, because 256 raw
+        pictures: The queue holds the frames' pixels too. Without it they are left out, because 256
+        raw
             frames are more than all of our memory.
         capacity: The queue's length in items; None for the usual one.
         chooser: Chooses the items. Without one every record is an item.
@@ -52,7 +53,8 @@ class SinkThread:
         self._pictures = pictures
         self._chooser = chooser
 
-        # Each counter belongs to one thread: two threads that add to the same one would lose counts.
+        # Each counter belongs to one thread: two threads that add to the same one would lose
+        # counts.
         self._displaced = 0  # the pipeline's thread
         self._failed = 0  # the sink's thread
         self._written = 0  # the sink's thread

@@ -16,8 +16,9 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 def open_claimed(path: Path) -> int:
     """A descriptor to append with, claimed for this process. Close it with `let_go`.
 
-    A pipe or a device is opened and not claimed: any number of programs may share it. Raises OSError;
-    TakenError when another process has claimed the file; BlockingIOError when a sink of this one has.
+    A pipe or a device is opened and not claimed: any number of programs may share it. Raises
+    OSError; TakenError when another process has claimed the file; BlockingIOError when a sink of
+    this one has.
     """
     while True:
         fd = os.open(path, _FLAGS | no_planted_link(path), 0o644)

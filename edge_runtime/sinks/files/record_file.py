@@ -1,4 +1,4 @@
-"""A file of lines that survives: a byte cap, rotation, and a full disk that keeps the newest lines."""
+"""A file of lines with a byte cap and rotation. A full disk keeps the newest lines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Caps:
 
 
 class RecordFile:
-    """Appends whole lines. With ``caps`` None (a finite run) nothing is rotated and nothing deleted.
+    """Appends whole lines. With ``caps`` None (a finite run) no file is rotated or deleted.
 
     Raises ConfigError for a path that can never be written, or that another process writes to.
     """
@@ -168,7 +168,7 @@ class RecordFile:
         return self._size + line_bytes > largest or age_s > caps.rotate_s
 
     def _rotate(self, fd: int) -> int:
-        """Give the full file a number and begin a new one. If the disk refuses, go on in the old one."""
+        """Give the full file a number and begin a new one; keep the old one if that fails."""
         fresh = self.path.with_name(f".{self.path.name}.new")
         try:
             older = self._rotated.next_path()
@@ -222,7 +222,7 @@ class RecordFile:
         return True
 
     def _sync(self, fd: int, *, now: bool = False) -> None:
-        """Force the lines to the disk every ``sync_s`` seconds: each one would wear out an SD card."""
+        """Sync the file every ``sync_s`` seconds: after every line it would wear out an SD card."""
         now_s = time.monotonic()
         sync_s = (self._caps or Caps()).sync_s
         if not now and now_s - self._synced_s < sync_s:

@@ -1,8 +1,8 @@
 """Room on a full disk: what was written first goes first, whichever sink wrote it.
 
-Records and captures often share one small disk. If each sink gave up only its own files, the one that
-writes more would take all the room that the other one gives. What was seen last is worth most, so the
-oldest file of both makes room.
+Records and captures often share one small disk. If each sink gave up only its own files, the one
+that writes more would take all the room that the other one gives. What was seen last is worth most,
+so the oldest file of both makes room.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def leave(keeper: Keeper) -> None:
 
 
 def make_room(folder: Path) -> bool:
-    """Give up the oldest file on the file system of ``folder``; False when no keeper has one there."""
+    """Give up the oldest file on the file system of ``folder``; False when there is none."""
     with lock:
         device = _device(folder)
         offers = []
@@ -82,6 +82,7 @@ def _log_once(folder: Path) -> None:
     if not _logged:
         _logged = True
         log.warning(
-            "%s: the disk is full; from now on the oldest records and captures make room for new ones",
+            "%s: the disk is full; from now on the oldest records and captures make room for "
+            "new ones",
             folder,
         )

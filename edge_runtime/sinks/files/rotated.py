@@ -1,4 +1,4 @@
-"""The rotated files beside a record file: ``run.000001.jsonl``, ``run.000002.jsonl`` ... of ``run.jsonl``.
+"""The rotated files beside a record file: ``run.000001.jsonl``, ``run.000002.jsonl`` ...
 
 They are numbered and not dated, because dates of a clock that boots in 1970 sort nothing.
 """

@@ -16,8 +16,8 @@ _BLOCK = 1 << 16
 def repair(fd: int, path: Path) -> int:
     """Cut off an unfinished last line; returns the size of the file then.
 
-    ext4 and FAT may leave zeros, megabytes of them, where the size of a file reached the disk before its
-    data. They are cut off too.
+    ext4 and FAT may leave zeros, megabytes of them, where the size of a file reached the disk
+    before its data. They are cut off too.
     """
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
@@ -38,7 +38,7 @@ def repair(fd: int, path: Path) -> int:
 
 
 def _tail(fd: int, size: int) -> tuple[int, int]:
-    """(offset where the unfinished last line begins, offset where it ends without trailing zeros)."""
+    """(where the unfinished last line begins, where it ends without trailing zeros), as offsets."""
     end = size
     at = size
     while at:

@@ -1,7 +1,8 @@
 """A clip of JPEGs as an AVI file (Motion JPEG), written frame by frame; nothing is encoded again.
 
-Layout after Microsoft's "AVI RIFF File Reference": RIFF 'AVI ' { LIST hdrl { avih, LIST strl { strh,
-strf } }, LIST movi { 00dc ... }, idx1 }. The sizes and the frame rate are filled in at the end.
+Layout after Microsoft's "AVI RIFF File Reference": RIFF 'AVI ' { LIST hdrl { avih, LIST strl {
+strh, strf } }, LIST movi { 00dc ... }, idx1 }. The sizes and the frame rate are filled in at the
+end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _INDEX_ENTRY = struct.Struct("<4s3I")
 
 
 class AviWriter:
-    """Writes frames to a binary file that can seek. ``size`` is what the finished file will have."""
+    """Writes frames to a binary file that can seek."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -51,7 +52,7 @@ class AviWriter:
         return self.size + 8 + len(jpeg) + len(jpeg) % 2 + 16
 
     def add(self, jpeg: bytes, time_s: float) -> None:
-        """Append a frame of monotonic ``time_s``. Raises DataError for bytes that are no JPEG, OSError."""
+        """Append the frame of monotonic ``time_s``. Raises DataError for no JPEG, and OSError."""
         shape = jpeg_size(jpeg)
         if not self._index:
             self._shape = shape

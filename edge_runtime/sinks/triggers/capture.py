@@ -19,7 +19,7 @@ class Capture:
     sidecar: Path
 
     def is_whole(self) -> bool:
-        """Whether both files are complete, and the media file is the one that the sidecar describes."""
+        """Whether both files are complete, and the sidecar describes this media file."""
         if not (is_whole(self.sidecar) and is_whole(self.media)):
             return False
         try:
@@ -45,10 +45,10 @@ def is_whole(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StoredFiles:
-    """The files of one capture number, the sidecar first, so that it is also the first to be deleted.
+    """The files of one capture number, the sidecar first: it must also be deleted first.
 
-    A spool may hold ten thousand of these, and the process must not grow with them. So the names are
-    one string, a third of the size of two Paths.
+    A spool may hold ten thousand of these, and the process must not grow with them. So the names
+    are one string, a third of the size of two Paths.
     """
 
     folder: Path  # the same object for all

@@ -44,8 +44,8 @@ class Clip:
     def append(self, jpeg: bytes, time_s: float) -> None:
         """Add a frame of monotonic ``time_s``.
 
-        A frame that has no room, under the cap of the spool or in an AVI file, is left out: a clip that
-        is too long by itself ends early, and the cap holds while clips are unfinished too.
+        A frame that has no room, under the cap of the spool or in an AVI file, is left out: a clip
+        that is too long by itself ends early, and the cap holds while clips are unfinished too.
         """
         size = self._avi.size_with(jpeg)
         if size > avi.MAX_BYTES or not self.draft.reserve(size - self.draft.reserved):

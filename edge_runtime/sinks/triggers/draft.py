@@ -70,7 +70,7 @@ class Draft:
     reserved: int = 0
 
     def reserve(self, size: int) -> bool:
-        """Make room for ``size`` bytes more. False when the cap has none: do not write them then."""
+        """Make room for ``size`` bytes more. False: there is none, so do not write them."""
         if not self.spool.reserve(size):
             return False
         self.reserved += size

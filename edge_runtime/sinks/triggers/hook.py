@@ -26,8 +26,8 @@ class Hook:
     """Runs ``argv MEDIA SIDECAR`` for every capture, without a shell.
 
     Exit code 0 is success; with ``delete`` the capture is then deleted. After a failure, or after
-    ``timeout_s``, the same capture is tried again in 1, 2, 4 ... 300 seconds, as long as the spool still
-    has it. At most `WAITING` captures wait; the oldest are dropped from the queue.
+    ``timeout_s``, the same capture is tried again in 1, 2, 4 ... 300 seconds, as long as the spool
+    still has it. At most `WAITING` captures wait; the oldest are dropped from the queue.
 
     Raises ConfigError when there is no such program.
     """

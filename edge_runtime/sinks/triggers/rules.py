@@ -2,9 +2,9 @@
 
 All of this runs in the pipeline's thread. What is kept, and where, is the sink's part (sink.py).
 
-A rule fires when its condition becomes true (``edge: rising``) or while it is true (``level``), at most
-once in ``min_interval_s``. With ``min_distance`` it fires only for a frame that looks different from
-those that it chose before, by the cosine distance 1 - a.b of the image embeddings.
+A rule fires when its condition becomes true (``edge: rising``) or while it is true (``level``), at
+most once in ``min_interval_s``. With ``min_distance`` it fires only for a frame that looks
+different from those that it chose before, by the cosine distance 1 - a.b of the image embeddings.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Diversity:
         self._count = 0
 
     def is_new(self, embedding: NDArray[Any]) -> bool:
-        """Whether a unit embedding (dim,) is ``min_distance`` away from all others; False for NaN."""
+        """Whether a unit embedding (dim,) is ``min_distance`` away from all; False for NaN."""
         if self._rows is None or not self._count:
             return bool(np.isfinite(embedding).all())
         cosines = self._rows[: self._count] @ embedding
@@ -155,7 +155,7 @@ class Rule:
         return True
 
     def lost(self, captured_s: float, embedding: NDArray[Any] | None) -> None:
-        """Take back a firing whose frame will not be kept. The rule may fire again after `AGAIN_S`."""
+        """Take back a firing whose frame will not be kept; the rule may fire again soon."""
         if self._diversity is not None and embedding is not None:
             self._diversity.forget(embedding)
         # If the rule has fired again since, that newer firing is in the queue and counts.
@@ -199,7 +199,8 @@ class Rules:
         self._next_sample_s = float("-inf")
         self._clip_open = False
         self._clips_end_s = float("-inf")
-        # The sink is to get the next record, whatever that holds. The first one makes it open its spool.
+        # The sink is to get the next record, whatever that holds. The first one makes it open its
+        # spool.
         self._wake = True
         self.fired = 0
 
@@ -222,7 +223,7 @@ class Rules:
         return self._task(labelled, sampled, fired)
 
     def dropped(self, task: Task) -> None:
-        """A full queue dropped this task. Its rules may fire again; the next record ends its clips."""
+        """A full queue dropped this task: its rules may fire again, the next record ends clips."""
         self._wake = True
         for rule in task.fired:
             if task.frame is not None:
@@ -242,7 +243,8 @@ class Rules:
         is_used = self._clip_open or self._looks_back
         if not is_used or captured_s < self._next_sample_s:
             return False
-        # The plan keeps the mean rate; after a gap it starts anew, at half an interval at the least.
+        # The plan keeps the mean rate; after a gap it starts anew, at half an interval at the
+        # least.
         planned_s = self._next_sample_s + self._interval_s
         self._next_sample_s = max(planned_s, captured_s + self._interval_s / 2)
         return True

@@ -1,12 +1,13 @@
-"""Keeps the frames that the rules chose, as snapshots and clips in a spool, and hands them to a hook.
+"""Keeps the frames that the rules chose, as snapshots and clips in a spool.
 
-`Rules` chooses in the pipeline's thread, `TriggerSink` keeps in its own. All that goes from one to the
-other is a `Task` in the queue.
+`Rules` chooses in the pipeline's thread, `TriggerSink` keeps in its own. All that goes from one to
+the other is a `Task` in the queue.
 
-Every firing is counted: fired = kept + lost. A firing is lost when a full queue drops its frame, when
-the disk refuses, when the frame is broken or when the cap is too small for it. Only the first kind may
-happen again: the rule gets its interval back and fires anew while its condition still holds. After the
-others it does not, because trying a full disk again with every frame would help nobody.
+Every firing is counted: fired = kept + lost. A firing is lost when a full queue drops its frame,
+when the disk refuses, when the frame is broken or when the cap is too small for it. Only the first
+kind may happen again: the rule gets its interval back and fires anew while its condition still
+holds. After the others it does not, because trying a full disk again with every frame would help
+nobody.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ SCHEMA = "edge-label-capture/1"
 class TriggerSink:
     """Keeps what `Rules` chose. Raises ConfigError for a spool or hook that cannot be used.
 
-    ``to_jpeg`` encodes snapshots; ``to_clip_jpeg`` encodes the frames of clips, which are many and may
-    be smaller.
+    ``to_jpeg`` encodes snapshots; ``to_clip_jpeg`` encodes the frames of clips, which are many and
+    may be smaller.
     """
 
     name = "triggers"
@@ -100,7 +101,7 @@ class TriggerSink:
         )
 
     def close(self) -> None:
-        """Finish open clips with what they have; leave the hook a second at most. Raises OSError."""
+        """Finish open clips with what they have; give the hook a second. Raises OSError."""
         try:
             self._finish_clips(lambda clip: True)
         finally:  # on a full disk they cannot be finished

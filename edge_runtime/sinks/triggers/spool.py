@@ -1,9 +1,9 @@
-"""A folder of captures under a hard byte cap. The oldest are deleted; what is there is always whole.
+"""A folder of captures under a hard byte cap. The oldest are deleted, the others are whole.
 
-A capture is a media file and its JSON sidecar, ``00000042-snowy-20260502T091307Z.jpg`` and ``.json``.
-The number only grows, so the oldest is known even where the clock started in 1970. The media file
-reaches the disk first, then the sidecar, then their names: a sidecar that is there has its whole media
-file beside it, also after a power cut.
+A capture is a media file and its JSON sidecar, ``00000042-snowy-20260502T091307Z.jpg`` and
+``.json``. The number only grows, so the oldest is known even where the clock started in 1970. The
+media file reaches the disk first, then the sidecar, then their names: a sidecar that is there has
+its whole media file beside it, also after a power cut.
 
 Only files with such a name are ours, and only those are ever deleted.
 """
@@ -33,18 +33,21 @@ _T = TypeVar("_T")
 _MAY_PASS = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _NAME = re.compile(r"(\d{8,})-[\w-]+-\d{8}T\d{6}Z\.(jpg|avi|json)", re.ASCII)
 _PARTIAL = re.compile(r"\.\d{8,}-[\w-]+-\d{8}T\d{6}Z\.(jpg|avi|json)\.part", re.ASCII)
-# How many captures ``open`` checks, from the newest back. A power cut harms only what was written last.
+# How many captures ``open`` checks, from the newest back. A power cut harms only what was written
+# last.
 _CHECKED = 32
 
 
 class Spool:
     """Written by one thread.
 
-    ``open`` comes before anything else. It is apart from the constructor, because a reload makes the
-    new spool while the old one may still be writing. ``close`` lets another process have the folder.
+    ``open`` comes before anything else. It is apart from the constructor, because a reload makes
+    the new spool while the old one may still be writing. ``close`` lets another process have the
+    folder.
 
-    Raises ConfigError when the folder can never be made or written, or when another process has it. A
-    disk that is full or read-only is not an error of the configuration: ``open`` may be tried again.
+    Raises ConfigError when the folder can never be made or written, or when another process has it.
+    A disk that is full or read-only is not an error of the configuration: ``open`` may be tried
+    again.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -82,7 +85,7 @@ class Spool:
         return self._bytes
 
     def open(self) -> None:
-        """Delete what a killed process or a power cut left unfinished; count the rest. Raises OSError."""
+        """Delete what a kill or a power cut left unfinished, and count the rest. Raises OSError."""
         self._take_folder()
         for path in self._folder.iterdir():
             if _PARTIAL.fullmatch(path.name):
@@ -121,7 +124,7 @@ class Spool:
         return Draft(self, self._folder / f"{stem}{suffix}", partial, stream)
 
     def reserve(self, size: int) -> bool:
-        """Delete the oldest captures until a draft may grow by ``size`` bytes; False if it never can."""
+        """Delete old captures until a draft may grow by ``size`` bytes; False if it cannot."""
         with room.lock:
             if self._drafted + size > self._max_bytes:
                 return False
@@ -150,7 +153,7 @@ class Spool:
             self._bytes += files.bytes
 
     def with_room(self, call: Callable[[], _T]) -> _T:
-        """The result of ``call``. While the disk is full, something older makes room for another try."""
+        """The result of ``call``; while the disk is full, older files make room for a new try."""
         while True:
             try:
                 return call()
@@ -213,7 +216,7 @@ class Spool:
         self._bytes = sum(files.bytes for files in self._stored)
 
     def _delete_damaged(self) -> None:
-        """Delete what a power cut damaged. A file that is whole stays, even without the other one."""
+        """Delete what a power cut damaged. A whole file stays, even without the other one."""
         newest = list(self._stored)[-_CHECKED:]
         damaged = [path for files in newest for path in files.damaged()]
         if not damaged:

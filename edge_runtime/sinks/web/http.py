@@ -1,12 +1,13 @@
-"""A small HTTP/1.1 server for the metrics and the preview page: GET and HEAD of a fixed list of paths.
+"""A small HTTP/1.1 server for the metrics and the page: GET and HEAD of a fixed list of paths.
 
-One thread, which sleeps in select while nobody asks. The standard library's http.server costs 5 MB, and
-a thread for each connection. What must not live here: anything that reads a file, a body or a query.
+One thread, which sleeps in select while nobody asks. The standard library's http.server costs 5 MB,
+and a thread for each connection. What must not live here: anything that reads a file, a body or a
+query.
 
-A viewer who is served keeps being served. A connection takes one of `PLACES` with its first good answer
-and keeps it while it goes on asking. When all are taken, the next one gets 503 with Retry-After at once.
-Connections without a place wait too, `MAX_CONNECTIONS` in all; past that the one whose time ends first
-gives way to the new one.
+A viewer who is served keeps being served. A connection takes one of `PLACES` with its first good
+answer and keeps it while it goes on asking. When all are taken, the next one gets 503 with
+Retry-After at once. Connections without a place wait too, `MAX_CONNECTIONS` in all; past that the
+one whose time ends first gives way to the new one.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ class _Connection:
 class HttpServer:
     """Serves ``routes`` (exact paths) at ``listen`` (``127.0.0.1:8080``) until ``close``.
 
-    With a token every request must carry it, as ``Authorization: Bearer TOKEN`` or as the password of
-    Basic authentication. On a loopback address the Host header must name this machine, so that no web
-    page can reach us by DNS rebinding.
+    With a token every request must carry it, as ``Authorization: Bearer TOKEN`` or as the password
+    of Basic authentication. On a loopback address the Host header must name this machine, so that
+    no web page can reach us by DNS rebinding.
 
     Raises ConfigError when the address is taken or cannot be used.
     """

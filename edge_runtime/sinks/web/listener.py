@@ -1,4 +1,4 @@
-"""Listening sockets. A reload opens the new server before it closes the old one, at the same address."""
+"""Listening sockets. During a reload two servers listen at the same address."""
 
 from __future__ import annotations
 

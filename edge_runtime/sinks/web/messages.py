@@ -18,7 +18,7 @@ _SECURITY = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a request's head asks for. ``path`` is without the query, which nothing here reads or logs."""
+    """What a request's head asks for. ``path`` is without the query, which nobody reads."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: 200 with a body, unless another ``status`` is given. ``close``: the last one here."""
+    """An answer. With ``close`` it is the last one on its connection."""
 
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
@@ -41,8 +41,8 @@ class Response:
 def parse_request(head: bytes) -> Request | None:
     """A request's head, without the empty line after it; None for one that is wrong or has a body.
 
-    It is strict, because two programs that read one head differently can be played against each other:
-    no header twice, no folded lines, no spaces where the standard has none.
+    It is strict, because two programs that read one head differently can be played against each
+    other: no header twice, no folded lines, no spaces where the standard has none.
     """
     line, *header_lines = head.split(b"\r\n")
     request_line = _REQUEST_LINE.fullmatch(line)

@@ -27,7 +27,10 @@ def histogram(
     counts: Sequence[int],
     total: float,
 ) -> str:
-    """A histogram. ``counts`` are those of each bucket, one more than ``bounds``; ``total`` is the sum."""
+    """A histogram of values whose sum is ``total``.
+
+    ``counts`` are the values in each bucket: one for each of ``bounds``, and one above them.
+    """
     lines = [f"# HELP {name} {help_text}\n# TYPE {name} histogram\n"]
     count_below = 0
     for bound, count in zip((*bounds, float("inf")), counts, strict=True):

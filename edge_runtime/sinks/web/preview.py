@@ -1,4 +1,4 @@
-"""The page at http://127.0.0.1:8080: live picture, labels as bars, vital signs, what went on and off.
+"""The page at http://127.0.0.1:8080: live picture, labels as bars, vital signs, changes.
 
 While nobody looks, a frame costs one assignment and one comparison. A picture is encoded only when
 somebody asks for it, and once for all viewers.
@@ -127,7 +127,7 @@ class PreviewSink:
 
 
 def _page(html: bytes) -> Response:
-    """The page, with a policy that allows its own script and style, requests to us, and nothing else."""
+    """The page, with a policy that allows its own script and style, and requests to us alone."""
     policy = "; ".join(
         [
             "default-src 'none'",

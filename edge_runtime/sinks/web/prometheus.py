@@ -1,8 +1,8 @@
 """Metrics for Prometheus: scraped from a port, or as a file for node_exporter.
 
-Names and units follow https://prometheus.io/docs/practices/naming: base units, ``_total`` for counters.
-A record costs a few additions. Text is made only when somebody asks, or every ``every_s`` seconds for
-the file.
+Names and units follow https://prometheus.io/docs/practices/naming: base units, ``_total`` for
+counters. A record costs a few additions. Text is made only when somebody asks, or every ``every_s``
+seconds for the file.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ MAX_LABELS = 200  # series; a text bank has tens of thousands of names
 class PrometheusSink:
     """Counts records.
 
-    ``label_names`` gives the current label set. It is called when a record's ``labels_id`` changes; the
-    series of labels that have left the set end then.
+    ``label_names`` gives the current label set. It is called when a record's ``labels_id`` changes;
+    the series of labels that have left the set end then.
 
     Raises ConfigError when the port, the token or the file's folder cannot be used.
     """

@@ -1,4 +1,4 @@
-"""The token that a viewer must know: read from its file, and compared with what a request carries."""
+"""The token that a viewer must know: read from a file, and compared with that of a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TOKEN_FILE = 4096  # bytes; the path may lead to anything
 
 
 def is_authorized(authorization: bytes, token: str) -> bool:
-    """Whether the value of an Authorization header carries ``token``, as Bearer or Basic password."""
+    """Whether an Authorization header carries ``token``, as Bearer or as Basic password."""
     scheme, _, credentials = authorization.partition(b" ")
     if scheme.lower() == b"basic":
         try:

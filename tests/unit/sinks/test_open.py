@@ -47,7 +47,7 @@ def test_a_trigger_on_a_background_label_is_refused_because_it_would_never_fire(
 def test_when_one_sink_cannot_be_made_those_made_before_it_are_closed(
     tiny_bundle: Path, tmp_path: Path
 ):
-    """A reload that is refused must not leave its metrics served beside those of the old configuration."""
+    """A refused reload must not leave its metrics served beside those of the old configuration."""
     port = free_port()
     rule = TriggerRule(name="r", when=Condition(label="no such label"))
     triggers = TriggersConfig(spool=str(tmp_path), rules=(rule,))
@@ -70,7 +70,7 @@ def test_metrics_and_page_cannot_share_a_port():
 
 
 def test_a_reload_of_labels_that_a_rule_needs_is_refused(tiny_bundle: Path, tmp_path: Path):
-    """The triggers did not change, so their sink stays; a rule on a label that is gone would never fire again."""
+    """The triggers did not change, so their sink stays; a rule on a lost label never fires."""
     rule = {"name": "r", "when": {"label": "red"}}
     triggers = {"spool": str(tmp_path / "spool"), "rules": [rule]}
     labels = tmp_path / "labels.yaml"

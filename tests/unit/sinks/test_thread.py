@@ -212,7 +212,7 @@ def test_what_a_stuck_sink_did_not_get_is_counted_and_never_written_later():
 
 
 def test_losses_in_both_threads_are_all_counted():
-    """Each of 3000 records is written, refused or dropped; one counter for two threads misses some."""
+    """Each record is written, refused or dropped; one counter for two threads would miss some."""
     sink = Held()
     sink.gate.set()
     thread = SinkThread(sink, lossless=False, capacity=1)

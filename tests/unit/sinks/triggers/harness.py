@@ -51,8 +51,8 @@ class Both:
         self.sink = TriggerSink(config, JpegEncoder())
         self.close = self.sink.close
 
-    def thread(self, **how: object) -> SinkThread:
-        return SinkThread(self.sink, pictures=True, chooser=self.rules, **how)  # type: ignore[arg-type]
+    def thread(self, *, lossless: bool) -> SinkThread:
+        return SinkThread(self.sink, pictures=True, chooser=self.rules, lossless=lossless)
 
 
 def feed(both: Both, made, frame, embedding: np.ndarray | None = None) -> None:
@@ -62,7 +62,8 @@ def feed(both: Both, made, frame, embedding: np.ndarray | None = None) -> None:
 
 
 def make(tmp_path: Path, *rules: TriggerRule, **settings: object) -> Both:
-    return Both(TriggersConfig(spool=str(tmp_path / "spool"), rules=rules, **settings))  # type: ignore[arg-type]
+    spool = str(tmp_path / "spool")
+    return Both(TriggersConfig(spool=spool, rules=rules, **settings))  # type: ignore[arg-type]
 
 
 def sidecars(tmp_path: Path) -> list[dict]:

@@ -146,7 +146,7 @@ def test_a_picture_that_was_lost_is_still_new(tmp_path: Path):
 
 
 def test_another_bundle_begins_with_nothing_kept(tmp_path: Path):
-    """After a reload its embeddings may have another length, and lie in another space all the same if not."""
+    """Its embeddings may have another length, and lie in another space even if they have not."""
     rules = Rules(
         TriggersConfig(str(tmp_path / "spool"), (rule(when=None, min_distance=0.3),)), NAMES
     )

@@ -1,4 +1,4 @@
-"""The spool never exceeds its cap, never shows half a capture, and survives a disk that fails anywhere."""
+"""The spool keeps its cap, never shows half a capture, and survives a disk that fails anywhere."""
 
 from __future__ import annotations
 

@@ -159,7 +159,8 @@ def test_a_head_that_drips_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch):
     server = HttpServer("test", "127.0.0.1:0", {})
     with socket.create_connection(server.address, 10) as client:
         start = time.monotonic()
-        with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 - whichever byte comes too late
+        # Whichever byte comes too late.
+        with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012
             for _ in range(200):
                 client.sendall(b"X")
                 time.sleep(0.05)
@@ -226,7 +227,7 @@ def test_one_viewer_more_gets_503_at_once_and_costs_no_other_its_picture(
 def test_of_forty_viewers_at_once_every_request_is_answered(
     server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ):
-    """None is reset: 200 for those who have a place, 503 for the others, and a viewer who has one keeps it."""
+    """None is reset: viewers with a place get 200 and keep it, the others get 503."""
     monkeypatch.setattr(http_module, "PLACE_S", 600.0)
     answers: list[list[int]] = []
 

@@ -30,7 +30,7 @@ def test_a_taken_port_is_one_clear_line(server: HttpServer):
 def test_an_address_that_the_machine_does_not_have_yet_stops_no_start(
     caplog: pytest.LogCaptureFixture,
 ):
-    """At boot the service is there before the network is; exit code 78 would leave it down for good."""
+    """At boot the service may start before the network; exit code 78 would keep it down."""
     for listen in ("203.0.113.7:0", "[2001:db8::7]:0"):
         HttpServer("preview", listen, {}).close()
     assert "203.0.113.7 is no address of this machine yet" in caplog.text

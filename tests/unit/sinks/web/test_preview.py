@@ -1,4 +1,4 @@
-"""The page shows what is there to somebody who looks, in a real browser, and costs nothing while nobody does."""
+"""The page shows the labels in a real browser, and costs nothing while nobody looks."""
 
 from __future__ import annotations
 
