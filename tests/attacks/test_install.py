@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.commands import install as module
+from edge_runtime.commands import signature
 from edge_runtime.commands.tables import open_table
 from edge_runtime.errors import BundleError, ConfigError, EdgeLabelError, NoInputError
 from edge_runtime.model import bundle as bundle_module
@@ -539,7 +540,7 @@ def test_a_key_that_cannot_be_read_lets_no_unsigned_bundle_in(
         pytest.skip("root may read every file: needs an ordinary user")
     etc = tmp_path / "edge-label"
     key = etc / "bundle-key.pem"
-    monkeypatch.setattr(module, "DEFAULT_KEY", key)
+    monkeypatch.setattr(signature, "DEFAULT_KEY", key)
     if what == "folder dangling":
         etc.symlink_to(tmp_path / "gone")
     elif what == "folder a file":
@@ -587,8 +588,8 @@ def test_a_key_that_others_can_write_is_not_believed(tmp_path: Path, keys: tuple
         ({"version": "0.3.99999999999999999999"}, "is older than"),
         ({"version": "0.4.0", "data": "another"}, "has other content"),
         ({"version": "0.4.0+build2"}, "has other content"),
-        ({"name": "other", "version": "0.1.0"}, "is no update of"),
-        ({"name": "other", "version": "9.0.0"}, "is no update of"),
+        ({"name": "other", "version": "0.1.0"}, "is not an update of"),
+        ({"name": "other", "version": "9.0.0"}, "is not an update of"),
         ({"version": "0.5"}, "cannot be compared"),
         ({"version": "9.0.0.0"}, "cannot be compared"),
         ({"version": "00.5.0"}, "cannot be compared"),
@@ -602,7 +603,7 @@ def test_what_is_no_update_is_refused_unless_insisted_on(tmp_path: Path, new: di
     archive = bundle_tar(tmp_path, "new", manifest=new)
     with pytest.raises(BundleError, match=says) as error:
         install(archive, store)
-    assert "--allow-downgrade insists" in str(error.value)
+    assert "--allow-downgrade installs it anyway" in str(error.value)
     assert version(store) == "0.4.0"
     install(archive, store, allow_downgrade=True)
     assert load_bundle(store / "current").manifest.raw.items() >= new.items()
