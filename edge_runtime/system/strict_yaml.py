@@ -8,7 +8,7 @@ Four steps, each with its promise:
    without a default is there.
 4. ``_Reader._convert``: a node becomes a value of exactly the type that the field declares.
 
-No knowledge of a particular file lives here: config.py and model/labels/ declare theirs.
+No knowledge of a particular file lives here: config/ and model/labels/ declare theirs.
 """
 
 from __future__ import annotations

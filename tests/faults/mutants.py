@@ -369,7 +369,12 @@ MUTANTS = tuple(
         ),
         ("N1", "edge_runtime/sinks/thread.py", "queue.Queue(capacity or default)", "queue.Queue()"),
         ("N2", "edge_runtime/sinks/web/http.py", "if len(head) > MAX_HEAD:", "if False:"),
-        ("N3", "edge_runtime/config.py", "not ipaddress.ip_address(host).is_loopback", "False"),
+        (
+            "N3",
+            "edge_runtime/config/addresses.py",
+            "not ipaddress.ip_address(host).is_loopback",
+            "False",
+        ),
         ("N4", "edge_runtime/errors.py", "c if c.isprintable() else", "c if True else"),
         (
             "N5",
@@ -413,7 +418,7 @@ MUTANTS = tuple(
             "if self._quick_losses < QUICK_LOSSES:",
             "if True:",
         ),
-        ("N10", "edge_runtime/config.py", 'check_host("mqtt.host", self.host)', "pass"),
+        ("N10", "edge_runtime/config/outputs.py", 'check_host("mqtt.host", self.host)', "pass"),
         (
             "N10",
             "edge_runtime/sinks/triggers/hook.py",

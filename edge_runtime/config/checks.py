@@ -1,0 +1,15 @@
+"""Checks that many fields share. Each raises ValueError with the field's name and its limits."""
+
+from __future__ import annotations
+
+
+def check_length(name: str, text: str, limit: int) -> None:
+    """``text`` has at most ``limit`` characters."""
+    if len(text) > limit:
+        raise ValueError(f"{name} has {len(text)} characters; it may have {limit}")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """``value`` is from ``low`` to ``high``, both included. NaN is not."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, not {value}")
