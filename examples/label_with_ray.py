@@ -1,11 +1,11 @@
-"""Label pictures on many machines with Ray Data: the same bundle and pipeline, one process per core.
+"""Label pictures on many machines with Ray Data: one bundle and pipeline, one process per core.
 
     pip install 'edge-label[parquet]' 'ray[data]'
     python examples/label_with_ray.py s3://bucket/pictures s3://bucket/labels --labels road
-    python examples/label_with_ray.py photos/ labels/ --local 2        # this machine alone, two processes
+    python examples/label_with_ray.py photos/ labels/ --local 2      # only here, two processes
 
-The output is Parquet with the columns file, state, labels and embedding. The bundle must be at the same path on every
-machine (install edge-label there), or on a file system that all of them see.
+The output is Parquet with the columns file, state, labels and embedding. The bundle must be at the
+same path on every machine: install edge-label on each, or put the bundle on a shared file system.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import numpy as np
 
 import edge_runtime as edge
 
-os.environ.setdefault(
-    "RAY_USAGE_STATS_ENABLED", "0"
-)  # Ray reports usage to its makers unless told not to
+# Ray reports usage to its makers by default.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 class Labeller:
@@ -32,11 +31,13 @@ class Labeller:
         self._labeller = edge.load(bundle, labels=labels, threads=1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """``bytes`` and ``path`` of encoded pictures -> a row for each; one that does not decode is ``invalid``."""
-        rows = [
-            self._row(str(path), data)
-            for path, data in zip(batch["path"], batch["bytes"], strict=True)
-        ]
+        """``bytes`` and ``path`` of encoded pictures -> columns with a value for each picture.
+
+        The state of a picture that cannot be decoded is ``invalid``.
+        """
+        pairs = zip(batch["path"], batch["bytes"], strict=True)
+        rows = [self._row(str(path), data) for path, data in pairs]
+
         return {column: [row[column] for row in rows] for column in rows[0]}
 
     def _row(self, path: str, data: bytes) -> dict[str, Any]:
@@ -52,6 +53,7 @@ class Labeller:
 
         frame = edge.Frame(pixels, "bgr", time.monotonic(), time.time(), file=path)
         labelled = self._labeller.process(frame)
+
         return {
             "file": path,
             "state": labelled.record.state,
@@ -85,6 +87,7 @@ def main() -> None:
         )
     else:
         ray.init()
+
     processes = options.processes or options.local or int(ray.cluster_resources()["CPU"])
     pictures = ray.data.read_binary_files(options.pictures, include_paths=True)
     labelled = pictures.map_batches(

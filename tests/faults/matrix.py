@@ -1,6 +1,7 @@
-"""The fault matrix: every fault, what holds against it, and whether its tests pass. ``make faults`` prints it.
+"""The fault matrix: every fault, what answers it, and whether its tests pass.
 
-A test says which row it proves with ``@pytest.mark.fault("C1")``. A row without a test is a failure.
+``make faults`` prints it. A test says which row it proves with ``@pytest.mark.fault("C1")``. A row
+without a test is a failure.
 """
 
 from __future__ import annotations
@@ -390,7 +391,7 @@ class Collector:
 
 
 def select(rows: Iterable[str]) -> list[str]:
-    """pytest's arguments for the tests of some rows; only files that name one of them are even imported."""
+    """pytest's arguments for the tests of some rows; imports only files that name one of them."""
     rows = list(rows)
     files = []
     for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):

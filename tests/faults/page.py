@@ -36,7 +36,7 @@ SHOWN = 3
 
 
 def tests_by_row() -> dict[str, list[str]]:
-    """The names of the tests that are marked with each row's id, in the order of files and lines."""
+    """The names of the tests marked with each row's id, in the order of files and lines."""
     names = defaultdict(list)
 
     for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):

@@ -1,4 +1,4 @@
-"""The matrix is whole: every row has a test and a mutant, and no test names a row that is not there."""
+"""The matrix is whole: every row has a test and a mutant, and every test has a row."""
 
 from __future__ import annotations
 
