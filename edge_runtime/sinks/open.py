@@ -108,7 +108,8 @@ def _runners(config: Config, context: SinkContext) -> Iterator[SinkRunner]:
 
 
 def _mqtt(config: MqttConfig, context: SinkContext) -> SinkRunner:
-    from edge_runtime.sinks.mqtt.sink import MqttSink, Pace
+    from edge_runtime.sinks.mqtt.pace import Pace
+    from edge_runtime.sinks.mqtt.sink import MqttSink
 
     return SinkThread(MqttSink(config), lossless=False, chooser=Pace(context.label_names))
 

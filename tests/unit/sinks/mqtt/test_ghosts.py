@@ -13,7 +13,6 @@ import pytest
 
 from edge_runtime.config import Config, MqttConfig
 from edge_runtime.sinks.mqtt.sink import MqttSink
-from edge_runtime.sinks.mqtt.topics import Topics, read_former
 from tests.commands import need
 from tests.daemon import Daemon, wait_until, write_config
 from tests.doubles.mosquitto import Broker
@@ -223,55 +222,6 @@ def test_a_reload_while_the_broker_is_away_says_what_stays(
     with caplog.at_level(logging.WARNING):
         camera.reload(Config())
     assert "what was published below edge-label/pi stays there" in caplog.text
-
-
-FORMER = json.dumps(Topics.of(PI).discovery({"cat": "edge-label/pi/label/cat"})).encode()
-
-
-def test_a_discovery_message_is_read_back():
-    former = read_former(FORMER, "pi")
-    assert former is not None
-    assert former.topics == {
-        "edge-label/pi/status",
-        "edge-label/pi/state",
-        "edge-label/pi/label/cat",
-    }
-    assert former.components["label_cat"] == "binary_sensor"
-
-
-@pytest.mark.fault("N7")
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"origin": {"name": "zigbee2mqtt"}},
-        {"origin": "edge-label"},
-        {"origin": None},
-        {"device": {"identifiers": ["edge-label-porch"]}},
-        {"device": []},
-        {"components": [1]},
-        {"availability": "x"},
-    ],
-)
-def test_a_discovery_message_of_somebody_else_is_not_ours(change: dict[str, object]):
-    assert read_former(json.dumps({**json.loads(FORMER), **change}).encode(), "pi") is None
-
-
-@pytest.mark.parametrize(
-    "payload", [b"", b"{", b"null", b"[]", b"\xff", b"[" * 100_000, b"9" * 5000]
-)
-def test_a_discovery_message_that_is_none_is_not_ours(payload: bytes):
-    assert read_former(payload, "pi") is None
-
-
-@pytest.mark.fault("N7")
-@pytest.mark.parametrize(
-    "topic", ["zigbee/lamp/state", "edge-label/other/state", "edge-label/pi/#", "+/pi/state", 7]
-)
-def test_a_planted_discovery_message_cannot_choose_what_is_deleted(topic: object):
-    planted = {**json.loads(FORMER), "state_topic": topic}
-    former = read_former(json.dumps(planted).encode(), "pi")
-    assert former is not None
-    assert topic not in former.topics
 
 
 def test_the_daemon_clears_the_old_device_at_sighup(

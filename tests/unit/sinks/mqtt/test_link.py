@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import subprocess
 import time
@@ -16,7 +15,6 @@ import pytest
 from edge_runtime.config import Config, MqttConfig
 from edge_runtime.errors import ConfigError
 from edge_runtime.sinks.mqtt import link as mqtt_link
-from edge_runtime.sinks.mqtt.link import read_credentials
 from edge_runtime.sinks.mqtt.sink import MqttSink
 from edge_runtime.system import strict_yaml
 from tests.commands import need
@@ -353,42 +351,6 @@ def test_a_host_that_is_one_is_taken(host: str):
 def test_a_name_longer_than_a_topic_may_be_is_refused(key: str):
     with pytest.raises(ConfigError, match=rf"mqtt\.{key} has 70000 characters; it may have 200"):
         strict_yaml.parse(f"mqtt: {{host: h, {key}: {'a' * 70_000}}}", "x.yaml", Config)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"pi:right:one\n",
-        b"\xef\xbb\xbfpi:right:one\n",
-        b"pi:right:one \n",
-        b"pi:right:one\t\r\n",
-        b"\npi:right:one\n\n",
-    ],
-)
-def test_what_editors_add_to_the_credentials_is_not_part_of_them(tmp_path: Path, content: bytes):
-    path = tmp_path / "credentials"
-    path.touch(0o600)
-    path.write_bytes(content)
-    assert read_credentials(path) == ("pi", "right:one")
-
-
-@pytest.mark.parametrize("make", ["fifo", "folder", "device", "nul", "binary"])
-def test_credentials_that_are_no_text_file_are_one_line(tmp_path: Path, make: str):
-    path = tmp_path / "credentials"
-    if make == "fifo":
-        os.mkfifo(path, 0o600)
-    elif make == "folder":
-        path.mkdir(0o700)
-    elif make == "device":
-        path.symlink_to("/dev/zero")
-    elif make == "nul":
-        path = Path("a\0b")
-    else:
-        path.touch(0o600)
-        path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError) as refused:
-        read_credentials(path)
-    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file"])

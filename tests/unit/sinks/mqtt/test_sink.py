@@ -16,9 +16,8 @@ from edge_runtime.config import Config, MqttConfig
 from edge_runtime.errors import ConfigError
 from edge_runtime.records import LabelledFrame, LabelScore
 from edge_runtime.sinks.mqtt import sink as mqtt_module
-from edge_runtime.sinks.mqtt.link import BACKOFF_MAX_S, Link, read_credentials
-from edge_runtime.sinks.mqtt.sink import MqttSink, Pace
-from edge_runtime.sinks.mqtt.topics import topic_level
+from edge_runtime.sinks.mqtt.link import BACKOFF_MAX_S, Link
+from edge_runtime.sinks.mqtt.sink import MqttSink
 from edge_runtime.sinks.thread import SinkThread
 from edge_runtime.system import strict_yaml
 from tests.commands import need, need_mosquitto
@@ -104,45 +103,6 @@ def test_only_changes_are_published_and_the_interval_repeats_them(
         clock.s += 1 / 64
     sink.close()
     assert published == [0, 30, 94], "the first, the change, and again one second after it"
-
-
-def test_a_label_that_flaps_is_published_at_most_four_times_a_second(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    clock = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
-    pace = Pace(lambda: NAMES)
-    wanted = []
-    for i in range(64):
-        if pace.choose(LabelledFrame(of(NAMES[i % 2], i))):
-            wanted.append(i)
-        clock.s += 1 / 64
-    assert wanted == [0, 17, 34, 51], "at 16 it is what was handed on last"
-
-
-def test_a_record_without_news_goes_to_the_sink_once_a_second(monkeypatch: pytest.MonkeyPatch):
-    """So that a broker that is back is noticed, and ``every_s`` kept."""
-    clock = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
-    pace = Pace(lambda: NAMES)
-    wanted = []
-    for i in range(320):
-        if pace.choose(LabelledFrame(of("tunnel", i))):
-            wanted.append(i)
-        clock.s += 1 / 64
-    assert wanted == [0, 64, 128, 192, 256]
-
-
-def test_a_change_that_a_full_queue_lost_is_told_again(monkeypatch: pytest.MonkeyPatch):
-    clock = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(mqtt_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
-    pace = Pace(lambda: NAMES)
-    item = pace.choose(LabelledFrame(of("tunnel", 0)))
-    assert item == (of("tunnel", 0), NAMES)
-    clock.s += 0.3
-    assert pace.choose(LabelledFrame(of("tunnel", 1))) is None
-    pace.dropped(*item)
-    assert pace.choose(LabelledFrame(of("tunnel", 2))) is not None
 
 
 def test_a_killed_process_is_offline_by_its_last_will(broker: Broker):
@@ -291,22 +251,6 @@ def test_tls_verifies_the_broker(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         doubting.close()
 
 
-@pytest.mark.fault("N4")
-@pytest.mark.parametrize(
-    "name", ["a/b", "#", "+", "c++", "wet\nroad", "\x1b[31m", '"quoted"', "$SYS", "日本語", "ÄÖ"]
-)
-def test_a_hostile_label_name_is_one_plain_topic_level(name: str):
-    level = topic_level(name)
-    assert level
-    assert all(c.isascii() and (c.isalnum() or c in "-_") for c in level)
-
-
-def test_label_names_never_share_a_topic():
-    names = ["a b", "a-b", "a/b", "a+b", "A  B?", "a_b", "日本", "日本語", "c", "c++", "C#"]
-    assert len({topic_level(name) for name in names}) == len(names)
-    assert topic_level("Snowy road") == "snowy-road"
-
-
 def test_a_large_label_set_gets_no_topic_a_label(broker: Broker):
     sink = connect(broker, names=[f"label {i}" for i in range(65)])
     wait_until(lambda: connected(sink))
@@ -330,23 +274,6 @@ def test_a_new_label_set_is_announced(broker: Broker):
     components = json.loads(got["homeassistant/device/edge-label-pi/config"])["components"].values()
     assert [c["name"] for c in components if c["platform"] == "binary_sensor"] == list(NAMES)
     sink.close()
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "problem"),
-    [
-        ("pi:secret\n", 0o604, "chmod 640 it, group video"),
-        ("secret\n", 0o600, "one line, user:password"),
-        (":secret\n", 0o600, "one line, user:password"),
-        ("pi:a\nb\n", 0o600, "one line, user:password"),
-    ],
-)
-def test_bad_credentials_are_one_clear_line(tmp_path: Path, content: str, mode: int, problem: str):
-    path = tmp_path / "credentials"
-    path.write_text(content)
-    path.chmod(mode)
-    with pytest.raises(ConfigError, match=problem):
-        read_credentials(path)
 
 
 def test_a_certificate_that_is_not_there_is_named():
