@@ -26,67 +26,76 @@ TEXT = """\
 
 <!-- Written by `python -m tools.a72.performance`; edit the words there, not here. -->
 
-Every figure on this page comes from `python -m tools.a72.performance --measure`. **No figure here was measured on a
-board.** {sentence} On a board, `edge-label bench` prints what it really does there.
+Every figure on this page comes from `python -m tools.a72.performance --measure`. **No figure here
+was measured on a board.** {sentence} On a board, `edge-label bench` measures the real figures.
 
 ## The default bundle, end to end
 
-{bundle}: one 640x480 JPEG of {jpeg_kb:.0f} kB (decision 013 says why so large) from an MJPG camera to the written
-record, four Cortex-A72 at {ghz} GHz. Stages are added up as if none overlapped; only the encoder is given four cores.
+{bundle}: one 640x480 JPEG of {jpeg_kb:.0f} kB from an MJPG camera to the written record, on four
+Cortex-A72 cores at {ghz} GHz. Decision 013 explains the size of the JPEG. The sum assumes that no
+stages overlap. Only the encoder uses four cores.
 
 ```
 {stages}
 ```
 
-The int8 networks of the validation below come out at {int8_one:.2f} of their published time on one thread and at
-{int8_four:.2f} on four, on average. So central, the model times {central}, leans to the slow side. Pessimistic is times
-{pessimistic}, which covers every int8 network there. Target: {target_fps} FPS pessimistic and {target_rss} MB; goal:
-{goal_fps} FPS and {goal_rss} MB.
-The service itself, under an arm64 userland, holds **{rss:.1f} MB** resident at most (the guest's pages only, MB of 1e6
-bytes), and runs **{instructions:.2f} M instructions a frame**. CI fails when either leaves its bounds: 3 % or 5 MB.
+For the int8 networks of the validation below, the model predicts {int8_one:.2f} of the published
+time on one thread and {int8_four:.2f} on four, on average. The central estimate is the model times
+{central}, so it is slightly too slow rather than too fast. The pessimistic estimate is the model
+times {pessimistic}, which covers every int8 network there. Target: {target_fps} FPS pessimistic and
+{target_rss} MB; goal: {goal_fps} FPS and {goal_rss} MB.
 
-Capture is the hand-over between two threads and three copies of the JPEG; the USB driver's interrupts are not in it.
-Branch mispredictions are not simulated, so the Python around the encoder is known less well than the encoder.
+In an arm64 userland, the service needs **{rss:.1f} MB** resident at most (the guest's pages only,
+MB of 1e6 bytes), and runs **{instructions:.2f} M instructions a frame**. CI fails if the
+instructions change by more than 3 % or the memory by more than 5 MB.
 
-The memory figure is an upper bound: code that the service unmaps once it is loaded (docs/decisions/014) counts here,
-because the emulator would not show which of it is needed again. `make vm-test` boots a whole arm64 Debian instead and
-prints what its kernel counts, peak and file pages included, and which of a ladder of memory limits still labels frames.
-Not in that machine's checks: a camera that sends MJPG (the kernel's virtual one sends YUYV, and Debian ships no
-v4l2loopback module).
+Capture is the hand-over between two threads, with three copies of the JPEG. It does not contain the
+interrupts of the USB driver. Branch mispredictions are not simulated, so the figures for the Python
+around the encoder are less certain than those for the encoder.
 
-Where the encoder's time goes, by kind of operator; the share is of its modelled time on one thread:
+The memory figure is an upper bound. It contains code that the service unmaps once it is loaded
+(docs/decisions/014), because the emulator cannot show which of that code is needed again. `make
+vm-test` boots a whole arm64 Debian instead. It prints the memory that its kernel counts, with the
+peak and file pages, and under which memory limits the service still labels frames. That machine has
+no camera that sends MJPG: the kernel's virtual camera sends YUYV, and Debian ships no v4l2loopback
+module.
+
+The encoder's time by kind of operator. The share is of the modelled time on one thread:
 
 {operators}
 
 ## Beside other encoders
 
-Encoders alone, without camera and labels; RSS of a process with NumPy and ONNX Runtime only. Same emulated machine,
-same session options; the times are modelled, times {central} but for the pessimistic column. All but the default bundle
-have random weights, on which speed and memory hardly depend. Their accuracy is what their authors publish, for their
-own weights in float32 and their own test, also in the rows that say int8.
+These are encoders alone, without camera and labels. RSS is that of a process with only NumPy and
+ONNX Runtime. The emulated machine and the session options are the same. The times are the central
+estimate, except in the pessimistic column. All encoders but the default bundle have random weights,
+because speed and memory hardly depend on them. Published accuracy is the authors' own, for their
+float32 weights and their own test, also in the rows that say int8.
 
 {comparison}
 
-## How far the model is to be trusted
+## How accurate the model is
 
-Sixteen networks in ncnn, traced here, against the times that ncnn publishes for a Raspberry Pi 4 at 1.5 GHz
-(benchmark/README.md of github.com/Tencent/ncnn). Each modelled time is by a fit that never saw that network.
+We traced sixteen networks in ncnn and compared the model with the times that ncnn publishes for a
+Raspberry Pi 4 at 1.5 GHz
+([benchmark/README.md](https://github.com/Tencent/ncnn/blob/master/benchmark/README.md)). Each
+modelled time comes from a fit without that network.
 
 {validation}
 
 ![modelled over published time](a72-validation.svg)
 
-Instructions are exact: every basic block executed under qemu is counted. Their cycles come from llvm-mca {llvm} for the
-Cortex-A72, cache misses from a simulation (32 KB 2-way, 1 MB 16-way, LRU, no prefetcher). Five coefficients are fitted:
+The instruction counts are exact: every basic block that runs under qemu is counted. The cycles come
+from llvm-mca {llvm} for the Cortex-A72, and the cache misses from a simulation (32 KB 2-way, 1 MB
+16-way, LRU, no prefetcher). Five coefficients are fitted:
 
-```
-cycles, one thread   = {compute:.3f} x mca + {l1:.2f} x L1 misses + {dram:.2f} x lines to memory
-cycles, four threads = {share:.3f} x ({compute:.3f} x mca + {l1:.2f} x L1 misses) + {dram4:.2f} x lines to memory
-```
+``` cycles, one thread   = {compute:.3f} x mca + {l1:.2f} x L1 misses + {dram:.2f} x lines to memory
+cycles, four threads = {share:.3f} x ({compute:.3f} x mca + {l1:.2f} x L1 misses) + {dram4:.2f} x
+lines to memory ```
 
-What it does not know: the time to start and join threads (ShuffleNet, many tiny layers, shows it), a hot board that
-throttles, and ONNX Runtime on a real A72. Instruction counts repeat within 1 %.
-"""
+The model does not know the time to start and join threads (ShuffleNet, with its many tiny layers,
+shows this), a hot board that throttles, or ONNX Runtime on a real A72. Instruction counts repeat
+within 1 %."""
 
 
 def render() -> str:

@@ -82,3 +82,11 @@ def test_every_page_can_be_reached_from_the_readme():
                 for link in re.findall(r"\]\(([^)#\s]+)", page.read_text())
             ]
     assert [page.name for page in (REPOSITORY / "docs").rglob("*.md") if page not in seen] == []
+
+
+def test_every_message_that_troubleshooting_explains_is_one_that_the_program_prints():
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r'^\*\*"([^"]+)"', page, re.MULTILINE)
+    source = "".join(path.read_text() for path in (REPOSITORY / "edge_runtime").rglob("*.py"))
+    assert messages
+    assert [message for message in messages if message not in source] == []
