@@ -34,7 +34,7 @@ class BuiltinSource:
         self.name = f"built-in 640x480 {encoding.upper()} frame"
         self._encoding: Encoding = encoding
 
-        # Two frames in turn: a camera never sends the same bytes twice, and one that does is frozen.
+        # Two frames in turn: no camera sends the same bytes twice, unless it is frozen.
         jpegs = [builtin_jpeg(), builtin_jpeg(noise_seed=1)]
         self._frames = cycle(jpegs if encoding == "mjpg" else [_yuyv(jpeg) for jpeg in jpegs])
         self._repeats = RepeatCounter()

@@ -1,4 +1,4 @@
-"""``edge-label bundle info`` and ``verify``: what a bundle holds, as text for a person or as JSON."""
+"""``edge-label bundle info`` and ``verify``: what a bundle holds, as text or as JSON."""
 
 from __future__ import annotations
 

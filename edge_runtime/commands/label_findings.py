@@ -88,7 +88,7 @@ def _has_latin_letter(phrase: str) -> bool:
 
 
 def groups_without_background(label_set: LabelSet) -> list[str]:
-    """Groups in which nothing stands for 'none of these', sorted. One of their labels always wins."""
+    """Groups in which nothing means 'none of these', sorted. One of their labels always wins."""
     if label_set.background:
         return []
     groups = {label.group for label in label_set.labels}

@@ -1,18 +1,23 @@
-"""Label pictures: to the terminal, to stdout as JSON lines, or, for large folders, to a table that can be resumed."""
+"""``edge-label once``: label pictures and folders of pictures.
+
+The labels go to the terminal, to stdout as JSON lines, or, for large folders, into a table that
+can be continued. One broken or odd picture among others ends nothing: it is logged, counted and skipped.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_runtime.camera.folder import pictures_below
 from edge_runtime.camera.pictures import check_format, is_picture
 from edge_runtime.camera.replay import PictureFolder
 from edge_runtime.commands.progress import Progress
-from edge_runtime.commands.tables import open_table, picture_name
+from edge_runtime.commands.table_base import Table, picture_name
+from edge_runtime.commands.tables import open_table
 from edge_runtime.config import CameraConfig, ModelConfig
 from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError, DataError, EdgeLabelError, NoInputError, printable
@@ -23,6 +28,47 @@ from edge_runtime.system import streams
 
 log = logging.getLogger("edge_label")
 
+_BEST = 3  # labels shown of a picture that none is on for
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The pictures of one argument: of a folder all below it, otherwise the one file."""
+
+    argument: str
+    paths: list[Path]
+    is_folder: bool = False
+
+    @classmethod
+    def of(cls, argument: str, *, alone: bool) -> Batch:
+        """Raises NoInputError or DataError; beside other arguments a foreign format is skipped."""
+        path = Path(argument)
+        if path.is_dir():
+            return cls(argument, pictures_below(path), is_folder=True)
+        if not path.exists():
+            raise NoInputError(f"{shown(argument)}: no such file or folder", "check the name")
+
+        try:
+            check_format(path)
+        except DataError as error:
+            if alone:
+                raise
+            log.warning("%s", error)
+            return cls(argument, [])
+        if not is_picture(path):
+            raise DataError(
+                f"{path}: not a picture", f"for a video use: edge-label --camera {path}"
+            )
+        return cls(argument, [path])
+
+    def without(self, done: set[str]) -> Batch:
+        """Only the pictures that a table does not hold yet."""
+        return replace(self, paths=[p for p in self.paths if self._name_of(p) not in done])
+
+    def _name_of(self, path: Path) -> str:
+        file = str(path.relative_to(self.argument)) if self.is_folder else self.argument
+        return picture_name(self.argument, file)
+
 
 def label_pictures(
     pictures: list[str],
@@ -32,61 +78,119 @@ def label_pictures(
     resume: bool = False,
     embeddings: bool = False,
 ) -> int:
-    """Label files and folders in order; broken pictures are logged and passed over. Returns the exit code.
+    """Label files and folders in order; returns the exit code.
 
-    With ``output`` (.jsonl, .csv, .parquet) into that table, with ``resume`` only those that it lacks. Raises
-    NoInputError, UsageError, or DataError when there is no readable picture at all.
+    With ``output`` (.jsonl, .csv, .parquet) the records go into that table, with ``resume`` only
+    those that it lacks. Raises NoInputError, UsageError, or DataError when there is no readable
+    picture at all.
     """
-    found = [_pictures(Path(given), alone=len(pictures) == 1) for given in pictures]
-    if not any(found):
-        raise DataError(f"none of the {len(pictures)} files is a picture that can be read")
-    labeller = Labeller(
-        load_engine(model)
-    )  # before the table: what is wrong here leaves no file behind
+    batches = [Batch.of(argument, alone=len(pictures) == 1) for argument in pictures]
+    if not any(batch.paths for batch in batches):
+        raise DataError(
+            f"none of the {len(pictures)} files is a picture that can be read",
+            "convert them to JPEG or PNG first",
+        )
+
+    # The model before the table: what is wrong with it must leave no file behind.
+    labeller = Labeller(load_engine(model))
     table = open_table(Path(output), resume=resume, embeddings=embeddings) if output else None
     done = table.done if table else set()
-    todo = [
-        [path for path in paths if picture_name(given, _file(given, path)) not in done]
-        for given, paths in zip(pictures, found, strict=True)
-    ]
-    total = sum(map(len, todo))
-    if table and done:
-        log.info(
-            "%d of %d pictures are done already", sum(map(len, found)) - total, sum(map(len, found))
-        )
-    progress = Progress(
-        "pictures", total, quiet=table is None
-    )  # without a table the lines show how far it is
-    count = 0
-    refused: EdgeLabelError | None = None
+
+    todo = [batch.without(done) for batch in batches]
+    total = sum(len(batch.paths) for batch in todo)
+    if done:
+        pictures_in_all = sum(len(batch.paths) for batch in batches)
+        log.info("%d of %d pictures are done already", pictures_in_all - total, pictures_in_all)
+
+    # In a continued table, a picture that cannot be read is one of many, even where it is the last.
+    one_of_many = bool(done) or total > 1
+    run = _Run(labeller, table, total, one_of_many=one_of_many)
     try:
-        for given, paths in zip(pictures, todo, strict=True):
-            for frame in _frames(given, paths, progress, forgiving=bool(done) or len(pictures) > 1):
-                try:
-                    labelled = labeller.process(frame)
-                except (ConfigError, DataError) as error:  # of another kind than the model takes
-                    if total == 1 and not done:
-                        raise
-                    refused = error
-                    progress.step()
-                    log.warning("%s: %s", printable(picture_name(given, str(frame.file))), error)
-                    continue
-                count += 1
-                labelled = replace(labelled, record=replace(labelled.record, camera=given))
-                if table:
-                    table.write(picture_name(given, str(frame.file)), labelled)
-                    progress.step()
-                else:
-                    _show(labelled.record)
+        for batch in todo:
+            run.label(batch, forgiving=bool(done) or len(pictures) > 1)
     finally:
-        progress.close()
-        if table:
-            table.close()
-    if total and not count and not done:
-        raise refused or DataError(f"none of the {total} pictures can be read")
+        run.close()
+
+    if total and not run.labelled and not done:
+        raise run.refused or DataError(
+            f"none of the {total} pictures can be read", "the log names each with its reason"
+        )
     if table:
-        log.info("%d pictures labelled into %s, %d could not be read", count, output, total - count)
+        unread = total - run.labelled
+        log.info("%d pictures labelled into %s, %d could not be read", run.labelled, output, unread)
     return 0
+
+
+class _Run:
+    """Labels batch after batch; counts what was labelled and remembers what was refused last."""
+
+    def __init__(
+        self, labeller: Labeller, table: Table | None, total: int, *, one_of_many: bool
+    ) -> None:
+        self._labeller = labeller
+        self._table = table
+        self._one_of_many = one_of_many
+
+        # Without a table the lines themselves show how far the run is.
+        self._progress = Progress("pictures", total, quiet=table is None)
+        self.labelled = 0
+        self.refused: EdgeLabelError | None = None
+
+    def label(self, batch: Batch, *, forgiving: bool) -> None:
+        """Label a batch. Unless ``forgiving``, it is an error if all of it is broken."""
+        for frame in _frames(batch, self._progress, forgiving=forgiving):
+            self._label_frame(batch.argument, frame)
+
+    def _label_frame(self, argument: str, frame: Frame) -> None:
+        name = picture_name(argument, str(frame.file))
+        try:
+            labelled = self._labeller.process(frame)
+        except (ConfigError, DataError) as error:  # of another kind than the model takes
+            if not self._one_of_many:
+                raise
+            self.refused = error
+            self._progress.step()
+            log.warning("%s: %s", printable(name), error)
+            return
+
+        self.labelled += 1
+        labelled = replace(labelled, record=replace(labelled.record, camera=argument))
+        if self._table:
+            self._table.write(name, labelled)
+            self._progress.step()
+        else:
+            _show(labelled.record)
+
+    def close(self) -> None:
+        """Leave the progress line, and write what the table holds back."""
+        self._progress.close()
+        if self._table:
+            self._table.close()
+
+
+def _frames(batch: Batch, progress: Progress, *, forgiving: bool) -> Iterator[Frame]:
+    """The frames of a batch. The source logs and skips broken pictures; they count as progress."""
+    if not batch.paths:
+        return
+    path = Path(batch.argument)
+    source = PictureFolder(path if batch.is_folder else path.parent, CameraConfig(), batch.paths)
+    skipped = 0
+
+    while True:
+        try:
+            frame = source.read(0)
+        except DataError as error:  # every picture of the batch is broken
+            if not forgiving:
+                raise
+            frame = None
+            log.warning("%s", error)
+
+        for _ in range(source.broken - skipped):
+            progress.step()
+        skipped = source.broken
+        if frame is None:
+            return
+        yield frame if batch.is_folder else replace(frame, file=batch.argument)
 
 
 def _show(record: LabelRecord) -> None:
@@ -96,52 +200,11 @@ def _show(record: LabelRecord) -> None:
         streams.say_json(record.to_json())
 
 
-def _pictures(given: Path, *, alone: bool) -> list[Path]:
-    """All pictures of an argument, sorted; beside others, one of a format that nothing here reads is passed over."""
-    if given.is_dir():
-        return pictures_below(given)
-    if not given.exists():
-        raise NoInputError(f"{shown(str(given))}: no such file or folder")
-    try:
-        check_format(given)
-    except DataError as error:
-        if alone:
-            raise
-        log.warning("%s", error)
-        return []
-    if not is_picture(given):
-        raise DataError(f"{given}: not a picture", f"for a video use: edge-label --camera {given}")
-    return [given]
-
-
-def _file(given: str, path: Path) -> str:
-    return given if not Path(given).is_dir() else str(path.relative_to(given))
-
-
-def _frames(
-    given: str, paths: list[Path], progress: Progress, *, forgiving: bool
-) -> Iterator[Frame]:
-    if not paths:
-        return
-    root = Path(given) if Path(given).is_dir() else Path(given).parent
-    source = PictureFolder(root, CameraConfig(), paths)
-    broken = 0
-    try:
-        while (frame := source.read(0)) is not None:
-            for _ in range(source.broken - broken):
-                progress.step()
-            broken = source.broken
-            if not Path(given).is_dir():
-                frame = replace(frame, file=given)
-            yield frame
-    except DataError as error:
-        if not forgiving:  # beside others, or in a resumed folder, what is broken is no end
-            raise
-        progress.step()
-        log.warning("%s", error)
-
-
 def _line(record: LabelRecord) -> str:
-    shown = [label for label in record.labels if label.on] or list(record.labels[:3])
-    text = ", ".join(f"{label.name} {label.score:.2f}" for label in shown)
-    return f"{record.file}: {text if record.state == 'ok' else f'{record.state} (best: {text})'}"
+    """``street.jpg: snowy road 0.62``; without a label that is on the state and the best scores."""
+    on = [label for label in record.labels if label.on]
+    labels = on or record.labels[:_BEST]
+    text = ", ".join(f"{label.name} {label.score:.2f}" for label in labels)
+    if record.state == "ok":
+        return f"{record.file}: {text}"
+    return f"{record.file}: {record.state} (best: {text})"

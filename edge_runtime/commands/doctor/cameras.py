@@ -68,7 +68,7 @@ def _driver_name(root: Path, node: Path) -> str:
 
 
 def _describe(node: Path, by_id: Path) -> str | None:
-    """'/dev/video0: HD Camera (uvcvideo), MJPG 640x480; stable name ...'; None if it is no camera."""
+    """'/dev/video0: HD Camera (uvcvideo), MJPG 640x480; stable name ...'; None for no camera."""
     from edge_runtime.camera import v4l2_ioctl
 
     try:

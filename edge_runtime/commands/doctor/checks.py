@@ -23,7 +23,7 @@ LITTLE_DISK_MB = 100
 HOT_C = 80  # a Raspberry Pi 4 slows down from here on
 SERVICE_FOLDER = Path("/var/lib/edge-label")  # the one place where the service may write
 
-# Vector instructions that int8 models run on; worth knowing when one machine is slower than another.
+# Vector instructions that int8 models run on; they explain why one machine is slower than another.
 _NOTABLE_FEATURES = ("asimd", "asimddp", "i8mm", "avx2", "avx512_vnni", "avx_vnni")
 
 # Bits 0, 2, 16 and 18 of the firmware's flags: under-voltage and throttling, now and since boot.

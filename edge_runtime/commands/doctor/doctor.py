@@ -1,9 +1,9 @@
 """``edge-label doctor``: what is wrong with this machine, in sentences.
 
-Every check runs in a process of its own (``python -m edge_runtime.commands.doctor.checks CHECK``). The
-commonest fault on a Raspberry Pi, a library built for another processor, ends the process that
-imports it. The parent stays alive and explains what happened, so it must never import a library that
-a check looks at; ``checks.py`` imports them inside the checks.
+Every check runs in a process of its own: ``python -m edge_runtime.commands.doctor.checks CHECK``.
+The commonest fault on a Raspberry Pi, a library built for another processor, ends the process that
+imports it. The parent stays alive and explains what happened, so it must never import a library
+that a check looks at; ``checks.py`` imports them inside the checks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The numbers a report shows: averages, buckets over time, steps of an axis, times as people write them.
+"""The numbers a report shows: averages, buckets over time, steps of an axis, readable times.
 
 Everything here is computed from a ``Run``; nothing is drawn.
 """
@@ -43,7 +43,7 @@ def longest_on(run: Run) -> list[str]:
 
 
 def buckets(run: Run, values: NDArray[Any], most: int) -> list[NDArray[Any]]:
-    """``values``, one a record, in at most ``most`` buckets of equal time; a bucket may be empty."""
+    """``values``, one a record, in at most ``most`` buckets of equal time; one may be empty."""
     count = max(1, min(most, len(run.t) // 3))
     inner_edges_s = np.linspace(0, max(run.duration_s, 1e-9), count + 1)[1:-1]
     return np.split(values, np.searchsorted(np.asarray(run.t), inner_edges_s))

@@ -1,4 +1,4 @@
-"""``edge-label report RUN.jsonl``: read records back, draw them, write a page and perhaps a picture.
+"""``edge-label report RUN.jsonl``: read records back, draw them, write a page and a picture.
 
 Reading is in ``run.py``, drawing in ``chart.py``, the page in ``page.py``. No plotting library is
 used. What lives here are the files: which are read, which are written, and who may read them.
@@ -80,7 +80,7 @@ def _refuse_to_overwrite(runs: list[Path], target: Path, option: str) -> None:
 
 
 def _strictest_mode(paths: list[Path]) -> int:
-    """The permissions of a page that shows these files: it is as private as the most private of them."""
+    """The permissions of a page that shows these files: as private as the most private of them."""
     mode = 0o666
     for path in paths:
         try:

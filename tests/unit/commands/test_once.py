@@ -19,7 +19,7 @@ import pytest
 
 from edge_runtime.cli import main
 from edge_runtime.commands.progress import Progress
-from edge_runtime.commands.tables import CSV_COLUMNS, cut_torn_line
+from edge_runtime.commands.text_tables import CSV_COLUMNS, cut_torn_line
 from tests.tiny import write_tiny_bundle
 
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
@@ -97,7 +97,7 @@ def test_parquet_holds_labels_and_embeddings(
 ):
     from pyarrow import parquet
 
-    monkeypatch.setattr("edge_runtime.commands.tables.PART_ROWS", 10)
+    monkeypatch.setattr("edge_runtime.commands.parquet_table.PART_ROWS", 10)
     output = tmp_path / "out.parquet"
     once(tiny_bundle, folder, "--output", output, "--embeddings")
     assert len(list(output.glob("part-*.parquet"))) == 3
@@ -144,7 +144,7 @@ def test_a_killed_run_is_gone_on_with(tiny_bundle: Path, tmp_path: Path):
     ("arguments", "code", "words"),
     [
         (["{f}", "--output", "{f}/x.txt"], 2, "end it in .jsonl, .csv, .parquet"),
-        (["{f}", "--output", "{t}/there.csv"], 2, "--resume goes on with it"),
+        (["{f}", "--output", "{t}/there.csv"], 2, "--resume continues it"),
         (["{f}", "--output", "{t}/there.csv", "--resume"], 65, "has other columns"),
         (["{f}", "--output", "{t}/there.jsonl", "--resume"], 65, "there.jsonl:1: not a record"),
         (["{f}", "--output", "{t}/none/x.csv"], 65, "cannot write there"),
@@ -363,7 +363,7 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
         f"edge-label: {output}: cannot write: File too large; what it holds is whole; "
-        "make room, then go on with --resume"
+        "make room, then continue with --resume"
     )
     assert output.read_bytes().endswith(b"\n")
     assert len(names(output)) >= 1
