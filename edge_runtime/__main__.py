@@ -6,7 +6,7 @@ from edge_runtime.daemon.signals import Signals
 
 
 def main() -> int:
-    """Listen for signals, and only then load anything: a service manager does not wait for Python."""
+    """Catch signals before anything is loaded: a service manager does not wait for Python."""
     signals = Signals()
     from edge_runtime import cli
 

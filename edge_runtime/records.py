@@ -237,7 +237,7 @@ def _object_schema(cls: type) -> dict[str, Any]:
 
 
 def _type_schema(hint: Any, *, nullable: bool) -> dict[str, Any]:
-    """Schema of a value. ``X | None`` is null in JSON, but where not ``nullable`` it is left out."""
+    """Schema of a value. None is null in JSON where ``nullable``; else the field is left out."""
     if NoneType in get_args(hint):
         (inner,) = [part for part in get_args(hint) if part is not NoneType]
         schema = _type_schema(inner, nullable=nullable)

@@ -19,6 +19,6 @@ def need(command: str, package: str) -> str:
 
 
 def need_mosquitto() -> None:
-    """The broker and its clients, which are two Debian packages: a machine may well have only one of them."""
+    """The broker and its clients. They are two Debian packages; a machine may have only one."""
     need("mosquitto", "mosquitto")
     need("mosquitto_sub", "mosquitto-clients")

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a tiny bundle made on the spot, the shipped bundle, and ../shared where it is there."""
+"""Fixtures for all tests: a tiny bundle, the shipped bundle, and ../shared if it exists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARED = REPOSITORY.parent / "shared"
 
 
 def pytest_report_header() -> str:
-    """Which edge_runtime is tested: the wheel's in build/wheel (make test), or this tree's (pytest alone)."""
+    """Which edge_runtime is tested: the wheel's in build/wheel (make test), or this tree's ."""
     return f"edge_runtime: {Path(edge_runtime.__file__).parent}"
 
 
@@ -31,18 +31,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    wanted = set(config.getoption("--fault"))
-    if wanted:
-        items[:] = [
-            i
-            for i in items
-            if wanted & {row for mark in i.iter_markers("fault") for row in mark.args}
-        ]
+    rows = set(config.getoption("--fault"))
+    if rows:
+        items[:] = [item for item in items if rows & _fault_rows(item)]
+
+
+def _fault_rows(item: pytest.Item) -> set[str]:
+    rows = set()
+    for mark in item.iter_markers("fault"):
+        rows.update(mark.args)
+    return rows
 
 
 @pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Path:
-    """A complete bundle whose encoder is one matrix: 32x32 pixels, 16 dimensions, milliseconds to load."""
+    """A complete bundle whose encoder is one matrix: 32x32 pixels, 16 dimensions, fast to load."""
     return write_tiny_bundle(tmp_path / "tiny")
 
 
@@ -54,7 +57,7 @@ def default_bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """../shared: pictures, videos and weights that cannot be in the repository. In CI it must be there."""
+    """../shared: pictures, videos and weights that the repository cannot hold. CI must have it."""
     if not SHARED.is_dir():
         if os.environ.get("CI"):
             pytest.fail("../shared is missing in CI; nothing may skip for that reason there")

@@ -1,4 +1,4 @@
-"""A daemon under test: the real program in a process of its own, and the service manager's end of its socket."""
+"""A daemon under test: the real program as a process, and its notify socket."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PATIENCE_S = float(
-    os.environ.get("EDGE_LABEL_PATIENCE", "60")
-)  # a passing test never waits so long
+# How long to wait for what must happen. A passing test never waits so long.
+PATIENCE_S = float(os.environ.get("EDGE_LABEL_PATIENCE", "60"))
 EDGE_LABEL = (sys.executable, "-m", "edge_runtime")
 
 
 class Daemon:
-    """``edge-label run`` with NOTIFY_SOCKET set. Use as a context manager; the process never outlives it."""
+    """``edge-label run`` with NOTIFY_SOCKET set. A context manager that ends the process."""
 
     def __init__(self, folder: Path, *arguments: str | Path, **popen: Any) -> None:
         self.folder = folder
@@ -59,8 +58,8 @@ class Daemon:
     def wait_for(self, word: str, timeout_s: float = PATIENCE_S) -> str:
         """The next datagram that holds ``word``. Fails when the process ends or the time is up."""
         deadline = time.monotonic() + timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            self._manager.settimeout(min(left, 0.2))
+        while time.monotonic() < deadline:
+            self._manager.settimeout(0.2)
             try:
                 message = self._manager.recv(4096).decode()
             except TimeoutError:

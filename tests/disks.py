@@ -60,9 +60,8 @@ def mounted_image(image: Path, place: Path) -> Iterator[Path]:
 def _mount(*arguments: str | Path) -> None:
     done = subprocess.run([need("mount", "mount"), *arguments], capture_output=True, text=True)
     if done.returncode:
-        why = (
-            f"needs the right to mount a file system (root): {done.stderr.strip().splitlines()[0]}"
-        )
+        error = done.stderr.strip().splitlines()[0]
+        reason = f"needs the right to mount a file system (root): {error}"
         if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+            pytest.fail(reason)
+        pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""A Matroska file as browsers and phones record it: each frame has a time of its own, and no rate is promised."""
+"""A Matroska file as browsers record it: each frame has its time, and there is no rate."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Iterable
 
 
 def matroska(frames: Iterable[tuple[int, bytes]], size: tuple[int, int]) -> bytes:
-    """(milliseconds, JPEG) of each frame, and (width, height) -> a file without a length or an index."""
+    """A file without a length or an index.
+
+    ``frames`` are (milliseconds, JPEG), ``size`` is (width, height).
+    """
     width, height = size
+
     head = _element("1A45DFA3", _text("4282", "matroska") + _number("4287", 4) + _number("4285", 2))
     information = _element(
         "1549A966", _number("2AD7B1", 1_000_000) + _text("4D80", "t") + _text("5741", "t")
@@ -16,6 +20,7 @@ def matroska(frames: Iterable[tuple[int, bytes]], size: tuple[int, int]) -> byte
     track = (
         _number("D7", 1) + _number("73C5", 1) + _number("83", 1) + _text("86", "V_MJPEG") + video
     )
+
     body = information + _element("1654AE6B", _element("AE", track))
     for milliseconds, jpeg in frames:
         block = _element("A3", b"\x81\0\0\x80" + jpeg)
@@ -24,6 +29,7 @@ def matroska(frames: Iterable[tuple[int, bytes]], size: tuple[int, int]) -> byte
 
 
 def _element(identity: str, data: bytes) -> bytes:
+    """An EBML element. The bit at 2^56 says that the length has eight bytes."""
     return bytes.fromhex(identity) + (len(data) | 1 << 56).to_bytes(8, "big") + data
 
 

@@ -1,6 +1,7 @@
-"""A bundle small enough to make in every test: same files, same contract, a 16-dimensional text space.
+"""A bundle that is small enough to make in every test: a real one with a 16-dimensional text space.
 
-The encoder projects the mean colour of the picture: red, green, blue and black pictures get the labels that say so.
+The encoder projects the mean colour of the picture, so red, green and blue pictures get the labels
+of these names.
 """
 
 from __future__ import annotations
@@ -31,11 +32,19 @@ background: ["a photo of nothing"]
 
 
 def text_rows() -> np.ndarray:
-    """One axis a colour; grey and nothing on the axis that no colour moves."""
+    """float32 (phrases, DIM): one axis for each colour, and one for grey and nothing."""
+    axes = {
+        "red": {0: 1},
+        "green": {1: 1},
+        "blue": {2: 1},
+        "grey": {3: 1},
+        "a photo of nothing": {3: 1},
+        "dark red": {0: 0.8, 3: 0.6},
+    }
     rows = np.zeros((len(PHRASES), DIM), np.float32)
-    rows[0, 0] = rows[1, 1] = rows[2, 2] = 1
-    rows[3, 3] = rows[4, 3] = 1
-    rows[5, 0], rows[5, 3] = 0.8, 0.6
+    for i, phrase in enumerate(PHRASES):
+        for axis, value in axes[phrase].items():
+            rows[i, axis] = value
     return rows
 
 
@@ -45,19 +54,27 @@ def encoder_onnx(
     dim: int = DIM,
     external: str | None = None,
 ) -> bytes:
-    """uint8 NHWC -> mean colour -> DIM numbers: colour minus the mean of the three, plus a small constant."""
+    """uint8 NHWC -> mean colour -> ``dim`` numbers, unit norm.
+
+    The numbers are the colour minus the mean of its channels, and a constant on the axis of grey.
+    """
     mix = np.full((3, dim), 0.0, np.float32)
     mix[:3, :3] = np.eye(3) - 1 / 3
     bias = np.zeros(dim, np.float32)
     bias[3] = 20.0
-    weights = [numpy_helper.from_array(mix, "mix"), numpy_helper.from_array(bias, "bias")]
-    weights.append(numpy_helper.from_array(np.array([1, 2], np.int64), "axes"))
+    weights = [
+        numpy_helper.from_array(mix, "mix"),
+        numpy_helper.from_array(bias, "bias"),
+        numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+    ]
     if external:
         tensor = weights[0]
         tensor.ClearField("raw_data")
         tensor.data_location = TensorProto.EXTERNAL
         entry = tensor.external_data.add()
-        entry.key, entry.value = "location", external
+        entry.key = "location"
+        entry.value = external
+
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
@@ -88,7 +105,11 @@ def npy_bytes(rows: np.ndarray) -> bytes:
 
 
 def write_tiny_bundle(folder: Path, manifest: dict[str, Any] | None = None, **files: bytes) -> Path:
-    """Write a bundle; ``files`` (dots and slashes as __dot__ and __) replace its parts, ``manifest`` its keys."""
+    """Write a bundle.
+
+    ``files`` replace its parts; a dot is __dot__ and a slash is __ there. ``manifest`` replaces
+    keys of its manifest.
+    """
     contents = {
         "encoder.onnx": encoder_onnx(),
         "text_bank.npy": npy_bytes(text_rows().astype(np.float16)),
@@ -103,13 +124,14 @@ def write_tiny_bundle(folder: Path, manifest: dict[str, Any] | None = None, **fi
         ).encode(),
         "labels/colours.yaml": LABELS_YAML.encode(),
     }
-    contents.update(
-        {name.replace("__dot__", ".").replace("__", "/"): data for name, data in files.items()}
-    )
+    for name, data in files.items():
+        contents[name.replace("__dot__", ".").replace("__", "/")] = data
+
     for name, data in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
     raw = {
         "schema": "edge-label-bundle/1",
         "name": "tiny",

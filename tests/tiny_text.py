@@ -1,4 +1,4 @@
-"""A text encoder small enough to make in every test: words are table rows, a phrase is their mean."""
+"""A text encoder that every test can make: words are rows of a table, a phrase is their mean."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def encoder_onnx(rows: np.ndarray | None = None) -> bytes:
             helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
             helper.make_node("Cast", ["attention_mask"], ["weights"], to=TensorProto.FLOAT),
             helper.make_node("Unsqueeze", ["weights", "last"], ["column"]),
-            helper.make_node("Mul", ["rows", "column"], ["kept"]),
-            helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["rows", "column"], ["masked"]),
+            helper.make_node("ReduceSum", ["masked", "middle"], ["sum"], keepdims=0),
             helper.make_node("LpNormalization", ["sum"], ["embedding"], axis=1, p=2),
         ],
         "tiny-text",

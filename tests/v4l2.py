@@ -1,4 +1,4 @@
-"""A V4L2 driver that exists only in the answers it gives: at the ioctl layer, and in the place of cv2.VideoCapture."""
+"""A simulated V4L2 driver: it answers ioctls, and it replaces cv2.VideoCapture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import numpy as np
 
 from edge_runtime.system.opencv import cv2
 
-_QUERYCAP, _ENUM_FMT, _REQBUFS, _ENUM_SIZES = 0x80685600, 0xC0405602, 0xC0145608, 0xC02C564A
+# Request numbers of <linux/videodev2.h>.
+_QUERYCAP = 0x80685600
+_ENUM_FMT = 0xC0405602
+_REQBUFS = 0xC0145608
+_ENUM_SIZES = 0xC02C564A
 
 
 class Driver:
-    """Answers the ioctls as <linux/videodev2.h> lays them out, and stands in for cv2.VideoCapture."""
+    """Answers the ioctls of <linux/videodev2.h>, and stands in for cv2.VideoCapture."""
 
     def __init__(self) -> None:
         self.captures = True

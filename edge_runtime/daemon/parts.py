@@ -1,4 +1,4 @@
-"""The parts of a running daemon that a reload exchanges, and how new ones are built beside old ones.
+"""The parts of a running daemon that a reload exchanges, and how new ones are built beside them.
 
 What must not live here: when to reload, and what to do where it fails. That is `service`.
 """

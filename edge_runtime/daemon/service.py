@@ -133,9 +133,7 @@ class Daemon:
         while not signals.stop and time.monotonic() < deadline:
             if deaths:
                 deaths.check()
-            if signals.reload:
-                signals.reload = False
-                self._reload(read_again, notifier)
+            self._reload_if_asked(signals, read_again, notifier)
 
             start = time.monotonic()
             try:
@@ -159,7 +157,7 @@ class Daemon:
                 self._pause(record, taken, signals, deadline)
 
     def _next_frame(self, signals: Signals, deadline: float) -> Frame | None:
-        """The next frame; None after the longest silence, or soon after a signal or the deadline."""
+        """The next frame; None after a long silence, or soon after a signal or the deadline."""
         source = self.parts.source
         until = min(deadline, time.monotonic() + min(source.patience_s, _PATIENCE_S))
 
@@ -231,8 +229,14 @@ class Daemon:
         state = self.parts.source.state
         return live_line(record) if state == "ok" else f"camera {state.replace('_', ' ')}"
 
-    def _reload(self, read_again: Callable[[], Config], notifier: Notifier) -> None:
+    def _reload_if_asked(
+        self, signals: Signals, read_again: Callable[[], Config], notifier: Notifier
+    ) -> None:
         """Take the new configuration if all of it can be built, else log why and keep the old."""
+        if not signals.reload:
+            return
+        # Before the file is read: a signal that comes meanwhile asks for another reload.
+        signals.reload = False
         notifier.reloading()
         try:
             parts = build_beside(self.parts, read_again(), self._open_sinks)

@@ -1,4 +1,4 @@
-"""What is masked never leaves the memory: not to the encoder, not to a snapshot, not to the page, not to a disk."""
+"""What is masked reaches neither the encoder nor a snapshot, a page or a disk."""
 
 from __future__ import annotations
 

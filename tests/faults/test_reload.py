@@ -46,8 +46,8 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-# For root no folder is closed. So the daemon runs without root's right to pass over the modes of files (capabilities 1
-# and 2 of capabilities(7), dropped by PR_CAPBSET_DROP).
+# For root no folder is closed. So the daemon runs without root's right to ignore the modes of
+# files (CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, dropped by PR_CAPBSET_DROP).
 _MODES_COUNT = """
 import ctypes, os, sys
 for capability in (1, 2):
@@ -64,7 +64,8 @@ class Reloaded:
         self.place = place
         self.config = place / "edge-label.yaml"
         self.output = place / "run.jsonl"
-        self.metrics, self.page = free_port(), free_port()
+        self.metrics = free_port()
+        self.page = free_port()
         self.good: dict[str, Any] = {
             "output": {"file": str(self.output)},
             "prometheus": {
@@ -90,16 +91,16 @@ class Reloaded:
         write_config(self.config, self.place / "tiny", **{**self.good, **changed})
 
     def reload(self) -> str:
-        """Send SIGHUP; what the daemon said of it."""
-        said = len(self.daemon.log)
+        """Send SIGHUP; returns what the daemon logs about it."""
+        start = len(self.daemon.log)
         self.daemon.process.send_signal(signal.SIGHUP)
-        return wait_until(lambda: self._answer(said), what="an answer to SIGHUP")
+        return wait_until(lambda: self._answer(start), what="an answer to SIGHUP")
 
-    def _answer(self, said: int) -> str:
+    def _answer(self, start: int) -> str:
         code = self.daemon.process.poll()
-        assert code is None, f"ended with {code}: {self.daemon.log[said:]}"
-        news = self.daemon.log[said:]
-        return news if "reload" in news and news.endswith("\n") else ""
+        lines = self.daemon.log[start:]
+        assert code is None, f"ended with {code}: {lines}"
+        return lines if "reload" in lines and lines.endswith("\n") else ""
 
     def works(self) -> None:
         """Records, metrics, page and captures go on."""
@@ -169,7 +170,7 @@ def bad_files(config: Path) -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.fault("P6")
 def test_no_bad_file_ends_the_daemon_or_costs_it_a_sink(place: Path):
-    """One daemon meets all of them; at the end it has as many threads and descriptors as before the first."""
+    """One daemon meets all of them, and has as many threads and descriptors afterwards."""
     test = Reloaded(place)
     with test.daemon as daemon, socket.create_server(("127.0.0.1", 0)) as taken:
         daemon.wait_for("WATCHDOG=1")
@@ -206,12 +207,12 @@ def test_no_bad_file_ends_the_daemon_or_costs_it_a_sink(place: Path):
 
 def refused(test: Reloaded, name: str) -> None:
     try:
-        said = test.reload()
+        log = test.reload()
     except AssertionError as error:
-        raise AssertionError(f"{name}: {error}") from None
-    lines = [line for line in said.splitlines() if "preview: http" not in line]
-    assert len(lines) == 1, f"{name}: {said}"
-    assert "reload refused, the old configuration stays: " in lines[0], f"{name}: {said}"
+        raise AssertionError(f"{name}: {error}") from error
+    lines = [line for line in log.splitlines() if "preview: http" not in line]
+    assert len(lines) == 1, f"{name}: {log}"
+    assert "reload refused, the old configuration stays: " in lines[0], f"{name}: {log}"
 
 
 @pytest.mark.fault("P6")
@@ -219,7 +220,7 @@ def refused(test: Reloaded, name: str) -> None:
     "source", [f"/dev/{LONG}", f"rtsp://{'a' * 300}/x", "http://ü..ü/x", f"rtsp://h/{'x' * 9000}"]
 )
 def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: Path, source: str):
-    """A live source that is not there is no mistake, so it is taken; nothing about its name ends a thread."""
+    """An absent live source is no mistake, so it is accepted. No name of one ends a thread."""
     output = tmp_path / "run.jsonl"
     config = write_config(tmp_path / "c.yaml", tiny_bundle)
     with Daemon(tmp_path, "--config", config, "--output", output) as daemon:
@@ -240,7 +241,7 @@ def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: P
 
 @pytest.mark.fault("P6")
 def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
-    """What shows only at the first frame: pictures of which none can be read, or that are not of the modality."""
+    """What only the first frame shows: no picture can be read, or none is of the modality."""
     output = tmp_path / "run.jsonl"
     pixels = {
         "name": "pixels",
@@ -253,7 +254,8 @@ def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
         tmp_path / "multi", {"input": {**pixels, "modalities": ["rgb", "depth"]}}
     )
     config = write_config(tmp_path / "c.yaml", bundle)
-    broken, colour = tmp_path / "broken", tmp_path / "colour"
+    broken = tmp_path / "broken"
+    colour = tmp_path / "colour"
     broken.mkdir()
     colour.mkdir()
     for i in range(2):
@@ -264,10 +266,10 @@ def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
         for folder, modality in ((broken, "auto"), (colour, "depth")):
             camera = {"source": str(folder), "loop": True}
             write_config(config, bundle, camera=camera, model={"modality": modality})
-            said = len(daemon.log)
+            start = len(daemon.log)
             daemon.process.send_signal(signal.SIGHUP)
             daemon.wait_for("STATUS=reload taken back")
-            assert daemon.log[said:].count("the old configuration is in use again") == 1
+            assert daemon.log[start:].count("the old configuration is in use again") == 1
             before = len(records_of(output))
             wait_until(
                 lambda before=before: len(records_of(output)) > before + 3,

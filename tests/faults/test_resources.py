@@ -26,7 +26,7 @@ from tests.unit.test_records import record
 def test_without_a_descriptor_to_spare_labelling_goes_on_and_the_rest_comes_back(
     tmp_path: Path, tiny_bundle: Path
 ):
-    """Every open() fails, for seconds: vitals, captures, metrics file, and a reload in the middle of it."""
+    """Every open() fails for seconds: vitals, captures, the metrics file, and a reload."""
     output, metrics = tmp_path / "run.jsonl", tmp_path / "m.prom"
     sections = {
         "output": {"file": str(output)},
@@ -101,18 +101,9 @@ def limited(command: list[str], what: int, most: int) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("megabytes", [60, 250, 500, 550])
 def test_too_little_memory_is_one_line(tiny_bundle: Path, megabytes: int):
-    """``ulimit -v``. (Between 400 and 450 MB OpenCV's library crashes while it is loaded; nobody can catch that.)"""
-    command = [
-        *EDGE_LABEL,
-        "--camera",
-        "demo",
-        "--frames",
-        "2",
-        "--bundle",
-        str(tiny_bundle),
-        "--labels",
-        "colours",
-    ]
+    """``ulimit -v``. Between 400 and 450 MB OpenCV crashes on load, which nobody can catch."""
+    camera = ["--camera", "demo", "--frames", "2"]
+    command = [*EDGE_LABEL, *camera, "--bundle", str(tiny_bundle), "--labels", "colours"]
     done = limited(command, resource.RLIMIT_AS, megabytes * 1_024_000)
     assert "Traceback" not in done.stderr
     if done.returncode > 0:
@@ -256,9 +247,9 @@ def test_what_nobody_foresaw_is_one_line_and_70(
 
     monkeypatch.setattr(function, fails)
     assert cli.main(COMMANDS[function]) == 70
-    said = capsys.readouterr().err
-    assert says in said
-    assert len(said.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert says in message
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("place", ["before", "behind"])

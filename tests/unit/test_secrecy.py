@@ -129,7 +129,7 @@ def test_what_holds_no_secret_is_shown_as_it_is(source: str):
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=6, max_size=30))
 def test_whatever_the_password_holds_none_of_its_words_is_shown(password: str):
-    """Any printable character may be in it, also @ : / ? # &, in the places where a browser would end it."""
+    """Any printable character may be in it, also @ : / ? # & where a browser would end it."""
     for address in (f"rtsp://admin:{password}@H", f"http://H/v.cgi?user=x&pwd={password}"):
         text = shown(address)
         assert password not in text
@@ -178,7 +178,7 @@ def test_a_secret_among_a_hooks_arguments_is_found(argument: str, expected: bool
     ],
 )
 def test_a_very_long_line_is_masked_in_a_moment(unit: str):
-    """A file's name or a broker's answer can be long; a pattern that looks back over all of it would take minutes."""
+    """A file's name or a broker's answer can be long, and a backtracking pattern takes minutes."""
     start_s = time.monotonic()
     for text in (unit * 50_000, f"http://h/{unit * 50_000}", f"http://{unit * 50_000}@h/s"):
         shown(text)
