@@ -81,7 +81,7 @@ def discovery_message(topics: Topics, label_topics: dict[str, str]) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """What a former run's discovery message says: its topics, and the platform of each component."""
+    """What a former run's discovery message says: topics, and the platform of each component."""
 
     topics: frozenset[str]
     components: dict[str, str]

@@ -1,4 +1,4 @@
-"""The page at http://127.0.0.1:8080: live picture, labels as bars, vital signs, changes.
+"""The page at http://127.0.0.1:8080: live picture, labels as bars, status, changes.
 
 While nobody looks, a frame costs one assignment and one comparison. A picture is encoded only when
 somebody asks for it, and once for all viewers.

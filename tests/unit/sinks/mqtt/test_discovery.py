@@ -1,4 +1,4 @@
-"""A discovery message of a former run is read back; one that is planted cannot choose what is deleted."""
+"""A former run's discovery message is read back; a planted one cannot choose what is deleted."""
 
 from __future__ import annotations
 

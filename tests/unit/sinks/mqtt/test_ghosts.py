@@ -1,4 +1,4 @@
-"""Against a real Mosquitto: what is retained and no longer true goes away, and nothing of anybody else's."""
+"""Against a real Mosquitto: retained messages that are no longer true go, those of others stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Against a real Mosquitto with real certificates: every refusal names its cause and the key to change."""
+"""Against a real Mosquitto with real certificates: a refusal names its cause and the key."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def openssl(folder: Path, command: str) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA, a certificate it has signed for localhost and one for another name, a self-signed one, an expired one."""
+    """A CA, and certificates: for localhost, for another name, self-signed, expired."""
     need("openssl", "openssl")
     folder = tmp_path_factory.mktemp("certificates")
     new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
     openssl(folder, f"{new} -keyout ca.key -out ca.pem -subj /CN=our-CA")
     openssl(
         folder,
-        f"{new} -keyout self.key -out self.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost",
+        f"{new} -keyout self.key -out self.pem -subj /CN=localhost "
+        "-addext subjectAltName=DNS:localhost",
     )
     for name, host, days in (
         ("good", "localhost", 2),
@@ -284,7 +285,7 @@ def test_a_connection_that_holds_ends_the_quarrel(tmp_path, caplog, monkeypatch)
 def test_what_ends_the_network_thread_of_the_library_is_told_and_tried_again(
     tmp_path, caplog, monkeypatch
 ):
-    """It survives an OSError and nothing else: a name that IDNA refuses ended it, without a word."""
+    """It survives an OSError and nothing else: a name that IDNA refuses ended it silently."""
     create, tries = socket.create_connection, []
 
     def refuse_twice(*arguments: object, **more: object) -> socket.socket:

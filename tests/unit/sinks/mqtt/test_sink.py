@@ -1,4 +1,4 @@
-"""Against a real Mosquitto: retained state, discovery, last will; and a broker that is down, slow, or says no."""
+"""Against a real Mosquitto: retained state, discovery, last will; a broker down, slow, refusing."""
 
 from __future__ import annotations
 
@@ -235,7 +235,10 @@ def test_a_wrong_password_is_said_once_and_the_right_one_works(
 def test_tls_verifies_the_broker(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     need("openssl", "openssl")
     ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
-    make = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {ca} -days 1 -subj /CN=localhost"
+    make = (
+        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {ca} -days 1 "
+        "-subj /CN=localhost"
+    )
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*make.split(), *names], check=True, capture_output=True)
     with Broker(tmp_path, "allow_anonymous true", f"certfile {ca}", f"keyfile {key}") as broker:
