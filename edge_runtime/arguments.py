@@ -377,11 +377,11 @@ class _Parser(argparse.ArgumentParser):
         """Refuse unknown options here, where the parser of the command knows the right ones."""
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            known = re.findall(r"--[a-z-]+", self.format_help())
+            option_names = re.findall(r"--[a-z-]+", self.format_help())
             # The options' names only: people write `--password hunter2` by mistake.
             names = [shown(word).partition("=")[0] for word in unknown if word.startswith("-")]
             text = " ".join(names) or shown(unknown[0])
-            self.error(f"unrecognized arguments: {text}{_did_you_mean(unknown[0], known)}")
+            self.error(f"unrecognized arguments: {text}{_did_you_mean(unknown[0], option_names)}")
         return options, unknown
 
     def error(self, message: str) -> NoReturn:

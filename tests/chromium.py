@@ -35,9 +35,9 @@ def browse(profile: Path, url: str, *options: str, wait_ms: int = 2000) -> tuple
         *options,
         url,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-    return done.stdout, console
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    console = "\n".join(line for line in result.stderr.splitlines() if "CONSOLE" in line)
+    return result.stdout, console
 
 
 @contextmanager

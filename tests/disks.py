@@ -58,9 +58,9 @@ def mounted_image(image: Path, place: Path) -> Iterator[Path]:
 
 
 def _mount(*arguments: str | Path) -> None:
-    done = subprocess.run([need("mount", "mount"), *arguments], capture_output=True, text=True)
-    if done.returncode:
-        error = done.stderr.strip().splitlines()[0]
+    result = subprocess.run([need("mount", "mount"), *arguments], capture_output=True, text=True)
+    if result.returncode:
+        error = result.stderr.strip().splitlines()[0]
         reason = f"needs the right to mount a file system (root): {error}"
         if os.environ.get("CI"):
             pytest.fail(reason)

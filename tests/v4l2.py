@@ -55,15 +55,16 @@ class Driver:
 
     def set(self, prop: int, value: float) -> bool:
         if prop == cv2.CAP_PROP_FOURCC:
-            asked = int(value).to_bytes(4, "little").decode()
-            self.now = asked if asked in self.takes else self.now
+            fourcc = int(value).to_bytes(4, "little").decode()
+            self.now = fourcc if fourcc in self.takes else self.now
         return True
 
     def get(self, prop: int) -> float:
-        known = {cv2.CAP_PROP_FRAME_WIDTH: self.size[0], cv2.CAP_PROP_FRAME_HEIGHT: self.size[1]}
+        width, height = self.size
+        sizes = {cv2.CAP_PROP_FRAME_WIDTH: width, cv2.CAP_PROP_FRAME_HEIGHT: height}
         if prop == cv2.CAP_PROP_FOURCC:
             return float(int.from_bytes(self.now.encode(), "little"))
-        return float(known.get(prop, 30))
+        return float(sizes.get(prop, 30))
 
     def read(self) -> tuple[bool, np.ndarray | None]:
         return self.answers.pop(0)

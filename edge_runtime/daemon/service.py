@@ -140,8 +140,8 @@ class Daemon:
                 frame = self._next_frame(signals, deadline)
                 if frame is None and self._is_over(signals, deadline):
                     return
-                taken = time.monotonic()
-                record = self._label(frame, taken - start)
+                frame_s = time.monotonic()
+                record = self._label(frame, frame_s - start)
             except Exception as error:
                 self._take_back(error, notifier)
                 continue
@@ -154,7 +154,7 @@ class Daemon:
             if limits.frames and self.summary.records >= limits.frames:
                 return
             if frame is not None:
-                self._pause(record, taken, signals, deadline)
+                self._pause(record, frame_s, signals, deadline)
 
     def _next_frame(self, signals: Signals, deadline: float) -> Frame | None:
         """The next frame; None after a long silence, or soon after a signal or the deadline."""
@@ -211,8 +211,13 @@ class Daemon:
             if sink.failure is not None:
                 raise sink.failure
 
-    def _pause(self, record: LabelRecord, taken: float, signals: Signals, deadline: float) -> None:
-        """Wait until the next frame of a live camera is due; log when a hot CPU changes that."""
+    def _pause(
+        self, record: LabelRecord, frame_s: float, signals: Signals, deadline: float
+    ) -> None:
+        """Wait until the next frame of a live camera is due; log when a hot CPU changes that.
+
+        ``frame_s`` is the monotonic time at which the last frame was taken.
+        """
         if not self.parts.source.live:
             return
 
@@ -222,7 +227,7 @@ class Daemon:
             log.warning("CPU at %s °C: labelling one of %d frames", record.temp_c, slowed)
 
         interval_s = frame_interval_s(self.parts.config.camera, slowed)
-        signals.sleep_until(min(deadline, taken + interval_s))
+        signals.sleep_until(min(deadline, frame_s + interval_s))
 
     def _status(self, record: LabelRecord) -> str:
         """One line for ``systemctl status``."""

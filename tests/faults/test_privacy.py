@@ -122,9 +122,9 @@ def test_a_snapshot_of_the_daemon_holds_the_mask_and_a_run_without_triggers_hold
         ) as daemon:
             wait_until(lambda: len(records_of(output)) > 20)
             assert daemon.stop() == 0
-        kept = {"triggers": {"spool": str(spool), "rules": [rule]}}
+        triggers = {"triggers": {"spool": str(spool), "rules": [rule]}}
         with_spool = write_config(
-            tmp_path / "spool.yaml", tiny_bundle, camera=source, **sections, **kept
+            tmp_path / "spool.yaml", tiny_bundle, camera=source, **sections, **triggers
         )
         with Daemon(tmp_path, "--config", with_spool, "--output", output) as daemon:
             wait_until(lambda: list(spool.glob("*.jpg")))

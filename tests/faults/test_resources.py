@@ -81,10 +81,10 @@ def test_a_start_without_descriptors_is_one_line(tiny_bundle: Path, verb: list[s
     ]
     assert tried
     for count in tried[:3]:
-        done = limited(command, resource.RLIMIT_NOFILE, count)
-        if done.returncode != 0:
-            assert len(done.stderr.splitlines()) == 1, done.stderr
-            assert done.stderr.startswith("edge-label: "), done.stderr
+        result = limited(command, resource.RLIMIT_NOFILE, count)
+        if result.returncode != 0:
+            assert len(result.stderr.splitlines()) == 1, result.stderr
+            assert result.stderr.startswith("edge-label: "), result.stderr
 
 
 def limited(command: list[str], what: int, most: int) -> subprocess.CompletedProcess[str]:
@@ -104,11 +104,11 @@ def test_too_little_memory_is_one_line(tiny_bundle: Path, megabytes: int):
     """``ulimit -v``. Between 400 and 450 MB OpenCV crashes on load, which nobody can catch."""
     camera = ["--camera", "demo", "--frames", "2"]
     command = [*EDGE_LABEL, *camera, "--bundle", str(tiny_bundle), "--labels", "colours"]
-    done = limited(command, resource.RLIMIT_AS, megabytes * 1_024_000)
-    assert "Traceback" not in done.stderr
-    if done.returncode > 0:
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert "mistake" not in done.stderr
+    result = limited(command, resource.RLIMIT_AS, megabytes * 1_024_000)
+    assert "Traceback" not in result.stderr
+    if result.returncode > 0:
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert "mistake" not in result.stderr
 
 
 KINDS = ("device", "folder", "pipe", "loop")
@@ -154,7 +154,7 @@ def test_what_is_no_file_is_one_line_and_soon(
         else []
     )
     command = [*EDGE_LABEL, *(argument.format(x=tmp_path / "x") for argument in arguments), *labels]
-    done = subprocess.run(
+    result = subprocess.run(
         command,
         capture_output=True,
         text=True,
@@ -163,9 +163,9 @@ def test_what_is_no_file_is_one_line_and_soon(
         timeout=30,
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode in (65, 66, 78), done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert "mistake" not in done.stderr
+    assert result.returncode in (65, 66, 78), result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "mistake" not in result.stderr
 
 
 @pytest.mark.fault("P11")
@@ -183,21 +183,21 @@ def test_a_pipe_among_pictures_is_passed_over(tmp_path: Path, tiny_bundle: Path)
         "--labels",
         "colours",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
-    assert done.returncode == 0, done.stderr
-    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == ["b.png"]
-    assert "a.jpg" in done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == ["b.png"]
+    assert "a.jpg" in result.stderr
 
 
 def test_a_shells_substitution_is_read_like_a_file(tmp_path: Path, tiny_bundle: Path):
     """``--config <(envsubst < template)``: a pipe that somebody does write to."""
     config = write_config(tmp_path / "c.yaml", tiny_bundle)
     command = f"{EDGE_LABEL[0]} -m edge_runtime run --frames 2 --config <(sleep 0.5; cat {config})"
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 2
 
 
 def test_no_more_is_read_than_asked_for(tmp_path: Path):
@@ -256,13 +256,13 @@ def test_what_nobody_foresaw_is_one_line_and_70(
 def test_verbose_shows_where_it_comes_from(tmp_path: Path, place: str):
     command = ["labels", "list", "--bundle", str(tmp_path)]
     command = ["--verbose", *command] if place == "before" else [*command, "--verbose"]
-    done = subprocess.run(
+    result = subprocess.run(
         [*EDGE_LABEL, *command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
     )
-    assert done.returncode == 78
-    assert "Traceback" in done.stderr
-    assert "FileNotFoundError" in done.stderr, "also what lay behind the line"
-    assert done.stderr.splitlines()[-1].startswith("edge-label: ")
+    assert result.returncode == 78
+    assert "Traceback" in result.stderr
+    assert "FileNotFoundError" in result.stderr, "also what lay behind the line"
+    assert result.stderr.splitlines()[-1].startswith("edge-label: ")
 
 
 @pytest.mark.fault("P14")

@@ -70,10 +70,10 @@ signals.sleep_until(time.monotonic() + 60)
 sys.settrace(None)
 print(signals.stop)
 """
-    done = subprocess.run(
+    result = subprocess.run(
         [EDGE_LABEL[0], "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=30
     )
-    assert done.stdout == "True\n"
+    assert result.stdout == "True\n"
 
 
 @pytest.mark.fault("P2")
@@ -188,6 +188,6 @@ def test_what_a_restart_cannot_help_ends_with_its_own_code(
         str(file),
         *([] if "bundle" in text else ["--bundle", str(tiny_bundle)]),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
-    assert done.returncode == code
-    assert len(done.stderr.splitlines()) == 1
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
+    assert result.returncode == code
+    assert len(result.stderr.splitlines()) == 1

@@ -96,12 +96,12 @@ def test_a_mistake_is_one_line_and_its_exit_code(
             if arguments[0] not in ("frobnicate", "bnech")
             else arguments
         )
-    done = run(*(a.format(folder=tmp_path, **places) for a in arguments))
-    assert done.returncode == code, done.stderr
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stdout == ""
+    result = run(*(a.format(folder=tmp_path, **places) for a in arguments))
+    assert result.returncode == code, result.stderr
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
 
 
 def closed(path: Path) -> None:
@@ -137,12 +137,12 @@ def test_a_full_standard_output_is_one_line_and_65(
         str(tiny_bundle),
     ]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
+        result = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=60
         )
-    assert done.returncode == 65
-    assert "standard output: No space left on device" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert result.returncode == 65
+    assert "standard output: No space left on device" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_options_override_the_file(tmp_path: Path):
@@ -159,7 +159,7 @@ def test_once_labels_pictures_with_their_names(tiny_bundle: Path, tmp_path: Path
     import numpy as np
 
     cv2.imwrite(str(tmp_path / "r.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
-    done = run(
+    result = run(
         "once",
         str(tmp_path / "r.png"),
         str(tmp_path / "r.png"),
@@ -168,7 +168,7 @@ def test_once_labels_pictures_with_their_names(tiny_bundle: Path, tmp_path: Path
         "--labels",
         "colours",
     )
-    records = [json.loads(line) for line in done.stdout.splitlines()]
+    records = [json.loads(line) for line in result.stdout.splitlines()]
     assert [r["file"] for r in records] == [str(tmp_path / "r.png")] * 2
     assert [r["labels"][0]["name"] for r in records] == ["red", "red"]
     assert [r["seq"] for r in records] == [0, 1]
@@ -180,13 +180,13 @@ def test_a_depth_picture_and_an_rgb_bundle_are_one_line_and_78(tiny_bundle: Path
 
     cv2.imwrite(str(tmp_path / "d.png"), np.full((40, 40), 1234, np.uint16))
     model = ("--bundle", str(tiny_bundle), "--labels", "colours")
-    for done in (
+    for result in (
         run("once", str(tmp_path / "d.png"), *model, "--modality", "depth"),
         run("--camera", str(tmp_path), *model, "--modality", "ir"),
     ):
-        assert done.returncode == 78
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert "trained for rgb only" in done.stderr
+        assert result.returncode == 78
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert "trained for rgb only" in result.stderr
 
 
 def test_bundle_and_labels_describe_themselves(tiny_bundle: Path):
@@ -204,9 +204,9 @@ def test_bundle_and_labels_describe_themselves(tiny_bundle: Path):
 def test_a_closed_pipe_is_a_quiet_end(tiny_bundle: Path):
     program = f"{sys.executable} -m edge_runtime --camera demo"
     command = f"{program} --bundle {tiny_bundle} --labels colours | head -n 2"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
-    assert len(done.stdout.splitlines()) == 2
-    assert "Traceback" not in done.stderr
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert len(result.stdout.splitlines()) == 2
+    assert "Traceback" not in result.stderr
 
 
 def test_preview_options_go_on_top_of_the_files_section(tmp_path: Path):
@@ -238,8 +238,8 @@ def test_an_archive_is_installed_and_is_then_the_bundle_that_runs(
 ):
     archive, store = tmp_path / "tiny.tar", tmp_path / "store"
     subprocess.run(["tar", "cf", archive, "-C", tiny_bundle.parent, tiny_bundle.name], check=True)
-    done = run("bundle", "install", str(archive), "--store", str(store))
-    assert (done.returncode, "tiny-1.0.0 installed" in done.stdout) == (0, True), done.stderr
+    result = run("bundle", "install", str(archive), "--store", str(store))
+    assert (result.returncode, "tiny-1.0.0 installed" in result.stdout) == (0, True), result.stderr
     assert (
         json.loads(run("bundle", "info", "--json", str(store / "current")).stdout)["name"] == "tiny"
     )
@@ -249,8 +249,8 @@ def test_a_run_can_be_reported_from_the_command_line(tiny_bundle: Path, tmp_path
     output = tmp_path / "run.jsonl"
     model = ("--bundle", str(tiny_bundle), "--labels", "colours")
     assert run("--camera", "demo", *model, "--frames", "5", "--output", str(output)).returncode == 0
-    done = run("report", str(output))
-    assert done.returncode == 0, done.stderr
+    result = run("report", str(output))
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "run.html").read_text().startswith("<!DOCTYPE html>")
 
 

@@ -20,9 +20,10 @@ def votes(*names):
 
 def run(consensus, sequence, fps=25, start=0):
     """What is on after each frame, and all events with their times."""
-    on, events = [], []
-    for i, said in enumerate(sequence, start):
-        now_on, changes = consensus(votes(*said), i / fps)
+    on = []
+    events = []
+    for i, labels in enumerate(sequence, start):
+        now_on, changes = consensus(votes(*labels), i / fps)
         on.append({NAMES[k] for k in np.flatnonzero(now_on)})
         events += [(i / fps, event) for event in changes]
     return on, events
@@ -71,8 +72,8 @@ def test_between_the_two_thresholds_a_label_keeps_what_it_has(consensus):
 
 def test_a_change_is_told_once_with_both_labels_and_how_long_it_lasted(consensus):
     _, events = run(consensus, [("dry",)] * 100 + [("wet",)] * 100)
-    told = [(event.name, event.on) for _, event in events]
-    assert told == [("dry", True), ("dry", False), ("wet", True)]
+    changes = [(event.name, event.on) for _, event in events]
+    assert changes == [("dry", True), ("dry", False), ("wet", True)]
     assert events[0][1].lasted_s is None
     assert events[1][1].lasted_s == pytest.approx(4, abs=0.6)
 

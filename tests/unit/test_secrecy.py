@@ -202,9 +202,9 @@ def test_the_log_masks_what_a_library_says_also_in_a_traceback():
     line = logging.LogRecord(
         "x", logging.ERROR, "x.py", 1, "no %s", ("http://H/?pwd=hunter2",), caught
     )
-    told = cli._LogLine().format(line)
-    assert "no http://H/?pwd=***\n" in told
-    assert told.endswith("ValueError: cannot open rtsp://***@10.0.0.7/s")
+    text = cli._LogLine().format(line)
+    assert "no http://H/?pwd=***\n" in text
+    assert text.endswith("ValueError: cannot open rtsp://***@10.0.0.7/s")
 
 
 LOOKED_INTO = """
@@ -228,7 +228,7 @@ print(os.read(reader, 99).decode(), end="")
 
 @pytest.mark.fault("K3")
 def test_a_process_that_nobody_can_look_into_still_measures_and_writes():
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", LOOKED_INTO], capture_output=True, text=True, timeout=60
     )
-    assert (done.stdout, done.returncode) == ("as before", 0), done.stderr
+    assert (result.stdout, result.returncode) == ("as before", 0), result.stderr

@@ -47,5 +47,5 @@ signals = Signals()
 signal.raise_signal(signal.{name})
 signals.forget()
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60)
-    assert done.returncode == -getattr(signal, name)
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60)
+    assert result.returncode == -getattr(signal, name)
