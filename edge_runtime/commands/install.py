@@ -1,4 +1,4 @@
-"""``edge-label bundle install``: a new bundle replaces the old one, checked and whole, or not at all.
+"""``edge-label bundle install``: a checked bundle replaces the old one whole, or not at all.
 
 Every decision fails closed: what cannot be read, compared or verified is refused. Who signed a
 bundle is decided in ``signature.py``, whether it is an update in ``update.py``; the store's folders

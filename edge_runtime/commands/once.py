@@ -1,7 +1,8 @@
 """``edge-label once``: label pictures and folders of pictures.
 
 The labels go to the terminal, to stdout as JSON lines, or, for large folders, into a table that
-can be continued. One broken or odd picture among others ends nothing: it is logged, counted and skipped.
+can be continued. One broken or odd picture among others ends nothing: it is logged, counted and
+skipped.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class TrustedKey:
 
 
 def find_key(path: Path | None) -> TrustedKey | None:
-    """The key that bundles must be signed with: the one at ``path``, else the default one if there is one.
+    """The key that bundles must be signed with: at ``path``, else the default one if it exists.
 
     Raises ConfigError or NoInputError for a key that cannot be read or that others can change.
     """

@@ -1,7 +1,7 @@
 """Records as tables that other programs read: JSON lines, CSV, or a folder of Parquet files.
 
-A table knows the pictures it already holds, so that an interrupted run can be continued. The formats
-are in ``text_tables.py`` and ``parquet_table.py``.
+A table knows the pictures it already holds, so that an interrupted run can be continued. The
+formats are in ``text_tables.py`` and ``parquet_table.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every place that deletes or overwrites meets files of somebody else with nearly our names: they stay."""
+"""Every place that deletes or overwrites meets files of others with nearly our names: they stay."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A run read back from its JSON lines, as columns that can be drawn.
 
-Time runs along the monotonic clock, so a wall clock that jumps bends nothing. A restart leaves a gap
-of a fixed length. Nothing here draws or writes.
+Time runs along the monotonic clock, so a wall clock that jumps bends nothing. A restart leaves a
+gap of a fixed length. Nothing here draws or writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A canvas as SVG. Colours are CSS classes, one a role, so that one drawing serves light and dark."""
+"""A canvas as SVG. Colours are CSS classes, one a role: one drawing serves light and dark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle is described by its manifest, and verified by reading everything that a run would read."""
+"""A bundle is described by its manifest, and verified by reading all that a run would read."""
 
 from __future__ import annotations
 

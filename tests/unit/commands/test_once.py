@@ -417,7 +417,10 @@ def test_a_table_that_another_process_writes_is_refused_with_78(
 ):
     output = tmp_path / f"out{suffix}"
     assert once(tiny_bundle, folder / "below", "--output", output) == 0
-    held = "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(fd, 2); print(); input()"
+    held = (
+        "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDONLY); "
+        "fcntl.flock(fd, 2); print(); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", held, output],
         stdin=subprocess.PIPE,

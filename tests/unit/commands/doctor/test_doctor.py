@@ -40,7 +40,7 @@ def test_a_library_that_kills_its_process_becomes_a_sentence(number: int, says: 
 
 @pytest.mark.fault("M13")
 def test_a_real_illegal_instruction_on_import_is_survived(tmp_path: Path):
-    """A module that really executes ud2 (udf on ARM) when it is imported, as a wheel for another processor does."""
+    """A module that executes ud2 (udf on ARM) on import, as a wheel for another processor does."""
     (tmp_path / "onnxruntime.py").write_text(
         "import ctypes, mmap\n"
         "page = mmap.mmap(-1, 4096, prot=7)\n"

@@ -21,7 +21,7 @@ def line(seq: int, *on: str, **changes: object) -> str:
 
 
 def drive() -> list[str]:
-    """Ten seconds: snow from 2 s to 5 s, a tunnel from 4 s to 6 s, snow again at 8 s for one frame."""
+    """Ten seconds: snow from 2 to 5 s, a tunnel from 4 to 6 s, snow again at 8 s for one frame."""
     names = [
         ("snow",) * (20 <= i < 50 or i == 80) + ("tunnel",) * (40 <= i < 60) for i in range(100)
     ]
