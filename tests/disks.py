@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from edge_runtime.sinks.triggers.avi import AviWriter
 from tests.commands import need
 
 
@@ -65,3 +68,25 @@ def _mount(*arguments: str | Path) -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+def video(path: Path, frames: int) -> Path:
+    """Small pictures in the colours that the tiny bundle knows."""
+    with path.open("wb") as stream:
+        avi = AviWriter(stream)
+        for i in range(frames):
+            picture = np.zeros((32, 32, 3), np.uint8)
+            picture[:, :, i // 10 % 3] = 255
+            avi.add(bytes(cv2.imencode(".jpg", picture)[1]), i / 30)
+        avi.finish()
+    return path
+
+
+def bytes_in(folder: Path) -> int:
+    sizes = []
+    for path in folder.iterdir():
+        try:
+            sizes.append(path.stat().st_size)
+        except FileNotFoundError:
+            continue
+    return sum(sizes)
