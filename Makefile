@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-# Releases and hashes come from requirements.lock (`make lock`). pip itself is installed first, because older releases do
-# not check the hashes of constraints. This project's own folder has no hash, so --no-require-hashes is needed: pip checks
-# a hash wherever the lock has one.
+# Releases and hashes come from requirements.lock (`make lock`). pip itself is installed first,
+# because older releases do not check the hashes of constraints. This project's own folder has no
+# hash, so --no-require-hashes is needed: pip checks a hash wherever the lock has one.
 LOCK = --constraint requirements.lock --build-constraint requirements.lock --no-require-hashes
 PIP_ITSELF = --require-hashes --requirement $(VENV)/pip.txt
 INSTALL = $(BIN)/python -m pip install --quiet
@@ -24,8 +24,9 @@ $(VENV)/demo.stamp: pyproject.toml requirements.lock
 	$(INSTALL) $(LOCK) --editable '.[demo]'
 	@touch $@
 
-# No test needs a GPU. If pip finds the CPU build of the locked torch (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), it installs
-# that one, else the build of the index with its CUDA libraries (docs/decisions/016-lock.md).
+# No test needs a GPU. If pip finds the CPU build of the locked torch (PIP_FIND_LINKS,
+# PIP_EXTRA_INDEX_URL), it installs that one, else the build of the index with its CUDA libraries
+# (docs/decisions/016-lock.md).
 CPU_TORCH = $(shell sed -n 's/^\(torch==[^ ]*\).*/\1+cpu/p' requirements.lock)
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	$(if $(LOCK),$(INSTALL) $(LOCK) '$(CPU_TORCH)' 2> $(VENV)/cpu-torch.log || echo "no CPU build of torch found: installing the build of the index")
@@ -36,8 +37,9 @@ demo: $(VENV)/demo.stamp  ## label a synthetic camera for ten seconds, then run 
 	$(BIN)/edge-label --camera demo --seconds 10
 	$(BIN)/edge-label bench --seconds 3
 
-# Tests run against the wheel, unpacked in build/wheel, and not against this tree. So a file that the wheel lacks makes
-# them fail. PYTHONSAFEPATH keeps the current folder off the path, also in every process that a test starts.
+# Tests run against the wheel, unpacked in build/wheel, and not against this tree. So a file that
+# the wheel lacks makes them fail. PYTHONSAFEPATH keeps the current folder off the path, also in
+# every process that a test starts.
 build/wheel/stamp: $(VENV)/test.stamp pyproject.toml $(shell find edge_runtime -type f -not -name '*.pyc')
 	rm -rf build/wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps $(LOCK) --wheel-dir build/wheel .
@@ -49,7 +51,8 @@ PYTEST = PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/wheel $(BIN)/python -m pyte
 test: build/wheel/stamp  ## run every test for which this machine has the tools, against the built wheel
 	$(PYTEST)
 
-# Ignores the lock, so it finds out what a new release breaks before `make lock` brings that release to everybody.
+# Ignores the lock, so it finds out what a new release breaks before `make lock` brings that release
+# to everybody.
 newest:  ## run the tests with the newest release of everything, in build/newest (several GB with CUDA)
 	rm -rf build/newest
 	$(MAKE) test VENV=build/newest LOCK= PIP_ITSELF='--upgrade pip'
@@ -90,7 +93,8 @@ lock:  ## write the newest releases that fit pyproject.toml into requirements.lo
 release-check:  ## build wheel and sdist, install the wheel in an empty environment, run the demo from it
 	$(PYTHON) -m tools.upkeep.release_check
 
-# Where `make install` puts things. DESTDIR is put in front of all of them (for packages and images).
+# Where `make install` puts things. DESTDIR is put in front of all of them (for packages and
+# images).
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(SYSCONFDIR)/systemd/system
@@ -108,7 +112,8 @@ install:  ## install unit, configuration and state directory (DESTDIR, PREFIX); 
 	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl daemon-reload || true
 	@echo "next: edge-label doctor, then systemctl enable --now edge-label"
 
-# Removes only what `make install` made and nobody changed. A variable with a wrong path must not cost anybody a file.
+# Removes only what `make install` made and nobody changed. A variable with a wrong path must not
+# cost anybody a file.
 uninstall:  ## remove the service; keep and list recordings, bundles and edited files
 	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl disable --now edge-label || true
 	rm -f "$(DESTDIR)$(UNITDIR)/edge-label.service"
