@@ -22,10 +22,10 @@ def read_json(path: Path, needed_by: str) -> Any:
     """Raises NoInputError with the command that makes the file, DataError when it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NoInputError(f"{path}: missing", f"first: {needed_by}") from None
+    except FileNotFoundError as error:
+        raise NoInputError(f"{path}: missing", f"first: {needed_by}") from error
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+        raise DataError(f"{path}: cannot be read ({error})") from error
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

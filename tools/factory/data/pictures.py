@@ -73,10 +73,10 @@ def decode(data: bytes) -> NDArray[np.uint8]:
                 return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except ValueError:
         raise
-    except Image.DecompressionBombError:  # Pillow's own, higher limit
+    except Image.DecompressionBombError as error:  # Pillow's own, higher limit
         raise ValueError(
             f"far more than {MAX_PIXELS // 1_000_000} million pixels: refused"
-        ) from None
+        ) from error
     except Exception as error:  # a decoder given rubbish may raise anything at all
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
@@ -180,7 +180,7 @@ def _decode_all(
         raise DataError(
             f"{array_path}: cannot keep decoded pictures: {error.strerror}",
             "give --cache more room",
-        ) from None
+        ) from error
     write_atomically(index_path, json.dumps({"broken": broken}).encode())
 
 

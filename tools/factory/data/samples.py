@@ -136,10 +136,10 @@ def _read_texts(source: SourceRecipe) -> dict[object, object]:
     except OSError as error:
         raise NoInputError(
             f"{source.texts}: {error.strerror}", f"check 'texts' of '{source.name}'"
-        ) from None
+        ) from error
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{source.texts}: not YAML ({reason})") from None
+        raise ConfigError(f"{source.texts}: not YAML ({reason})") from error
     if not isinstance(entries, dict):
         raise ConfigError(f"{source.texts}: must be a mapping of label: text lines")
     return entries
@@ -182,7 +182,7 @@ def _label_pattern(source: SourceRecipe) -> re.Pattern[str] | None:
     except re.error as error:
         raise ConfigError(
             f"source '{source.name}': label is not a regular expression ({error})"
-        ) from None
+        ) from error
     if pattern.groups != 1:
         raise ConfigError(f"source '{source.name}': label must hold exactly one (group)")
     return pattern
@@ -214,9 +214,9 @@ def _scan_csv(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
     except OSError as error:
         raise NoInputError(
             f"{table}: {error.strerror} (source '{source.name}')", "check the recipe"
-        ) from None
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a CSV file in UTF-8 ({error})") from None
+        raise DataError(f"{table}: not a CSV file in UTF-8 ({error})") from error
     return samples
 
 
@@ -323,7 +323,7 @@ def _read_shard(shard: Path) -> tuple[dict[str, tarfile.TarInfo], dict[str, dict
     except (tarfile.TarError, OSError) as error:
         raise DataError(
             f"{shard}: not an uncompressed tar shard ({error})", "unpack or make it again"
-        ) from None
+        ) from error
     return pictures, notes
 
 
@@ -340,8 +340,8 @@ def _prompts_of_note(note: dict[str, str], texts: _Texts, where: str) -> tuple[s
 def _from_json(content: str, texts: _Texts, where: str) -> tuple[str, ...]:
     try:
         entry = json.loads(content)
-    except ValueError:
-        raise DataError(f"{where}: not JSON", "correct or remove it") from None
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON", "correct or remove it") from error
     if isinstance(entry, dict):
         if entry.get("caption"):
             return (str(entry["caption"]),)

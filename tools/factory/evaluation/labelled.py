@@ -47,12 +47,12 @@ def open_data(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(folder)  # zipfile takes ".." and absolute names apart itself
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             raise NoInputError(
                 f"{path}: no such folder or .zip", "give labelled pictures with --data"
-            ) from None
+            ) from error
         except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path}: cannot unpack ({error})") from None
+            raise DataError(f"{path}: cannot unpack ({error})") from error
         found = next(iter(sorted(Path(folder).rglob("classes.json"))), None)
         yield found.parent if found else Path(folder)
 

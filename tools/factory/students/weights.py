@@ -29,7 +29,7 @@ def read_state(source: str) -> dict[str, Tensor]:
             return load_file(path)
         state = load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling rubbish may raise anything
-        raise DataError(f"{path}: not a file of weights ({first_line(error)})") from None
+        raise DataError(f"{path}: not a file of weights ({first_line(error)})") from error
     return state
 
 
@@ -48,7 +48,7 @@ def _find(source: str) -> Path:
     except Exception as error:  # offline, unknown name, no such file: the hub has a class for each
         raise NoInputError(
             f"{source}: neither a file nor on the hub ({first_line(error)})"
-        ) from None
+        ) from error
 
 
 def _in_package(name: str) -> Path:

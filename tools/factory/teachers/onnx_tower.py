@@ -62,7 +62,7 @@ class OnnxTeacher:
                 str(tower), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises its own unexported types
-            raise DataError(f"{tower}: ONNX Runtime refuses it ({first_line(error)})") from None
+            raise DataError(f"{tower}: ONNX Runtime refuses it ({first_line(error)})") from error
         port = self._session.get_inputs()[0]
         if len(port.shape) != 4 or not isinstance(port.shape[2], int) or port.shape[1] != 3:
             raise DataError(

@@ -240,12 +240,12 @@ def _read_genuine(source: SourceRecipe) -> tuple[NDArray[np.float32], dict[str, 
         with np.load(source.targets, allow_pickle=False) as archive:
             rows = unit(archive["image_embeddings"])
             index = {str(name): row for row, name in enumerate(archive["file_name"])}
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         raise NoInputError(
             f"{source.targets}: no such file", f"check 'targets' of '{source.name}'"
-        ) from None
+        ) from error
     except (ValueError, KeyError, OSError) as error:
         raise DataError(
             f"{source.targets}: needs image_embeddings and file_name ({error})"
-        ) from None
+        ) from error
     return rows, index

@@ -90,9 +90,9 @@ def _read_rows(weights: Path) -> tuple[list[dict[str, str]], list[np.ndarray]]:
     except FileNotFoundError as error:
         raise NoInputError(
             f"{error.filename}: missing", "give the folder of the CLIP text rows as weights"
-        ) from None
+        ) from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{weights}: its CLIP text rows cannot be read ({error})") from None
+        raise DataError(f"{weights}: its CLIP text rows cannot be read ({error})") from error
     return entries, stored
 
 

@@ -28,7 +28,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling rubbish may raise anything
-        raise DataError(f"{path}: not a checkpoint ({first_line(error)})") from None
+        raise DataError(f"{path}: not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise DataError(f"{path}: not a checkpoint of this version")
     return state

@@ -41,7 +41,7 @@ def load_run(folder: Path) -> tuple[Recipe, Student, str]:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{folder}: checkpoint and recipe do not belong together ({reason})"
-        ) from None
+        ) from error
     student.freeze(0)
     return recipe, student.eval().requires_grad_(False), str(state["text_space"])
 
