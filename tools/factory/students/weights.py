@@ -1,5 +1,4 @@
-"""Where pretrained weights come from: a file, an installed package that carries one, or a hub
-name."""
+"""Where pretrained weights come from: a file, an installed package, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -11,13 +10,15 @@ from torch import Tensor, load
 from edge_runtime.errors import DataError, NoInputError, first_line
 
 PACKAGE = "package:"
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 
 
 def read_state(source: str) -> dict[str, Tensor]:
     """Tensors by name, in the order of the checkpoint.
 
-    Args: source: a .safetensors or torch file; "package:NAME", an installed Python package with one
-        .pth inside; or a hub name such as "timm/mobilenetv4_conv_small.e2400_r224_in1k".
+    Args:
+        source: a .safetensors or torch file; "package:NAME", an installed Python package with one
+            .pth inside; or a hub name such as "timm/mobilenetv4_conv_small.e2400_r224_in1k".
 
     Raises NoInputError when there is nothing of that name, DataError when it holds no weights.
     """
@@ -28,7 +29,8 @@ def read_state(source: str) -> dict[str, Tensor]:
 
             return load_file(path)
         state = load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling rubbish may raise anything
+    except Exception as error:
+        # Damaged data makes the unpickler raise exceptions of any kind.
         raise DataError(f"{path}: not a file of weights ({first_line(error)})") from error
     return state
 
@@ -39,23 +41,26 @@ def _find(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if "/" not in source or path.suffix:
+    # A hub name is OWNER/MODEL, and MODEL may hold a dot. What ends like a file was meant as one.
+    if "/" not in source or path.suffix in FILE_SUFFIXES:
         raise NoInputError(f"{source}: no such weights", "check student.pretrained")
     try:
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(source, "model.safetensors"))
-    except Exception as error:  # offline, unknown name, no such file: the hub has a class for each
+    except Exception as error:
+        # Offline, unknown name, no such file: the hub's library has a class for each.
         raise NoInputError(
             f"{source}: neither a file nor on the hub ({first_line(error)})"
         ) from error
 
 
 def _in_package(name: str) -> Path:
-    found = importlib.util.find_spec(name) if name.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+    """The one .pth file of an installed package, which is not imported: that would run its code."""
+    package = importlib.util.find_spec(name) if name.isidentifier() else None
+    if package is None or not package.submodule_search_locations:
         raise NoInputError(f"{PACKAGE}{name}: not installed", f"pip install {name}")
-    files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
+    files = sorted(Path(package.submodule_search_locations[0]).rglob("*.pth"))
     if len(files) != 1:
-        raise DataError(f"{PACKAGE}{name}: {len(files)} .pth files inside, should be one")
+        raise DataError(f"{PACKAGE}{name}: holds {len(files)} .pth files, should hold one")
     return files[0]
