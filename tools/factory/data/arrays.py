@@ -13,7 +13,7 @@ from edge_runtime.system.files import write_atomically
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """An .npy file, atomically: half of one would stop every later run. Raises DataError."""
+    """Write an .npy file atomically: half of one would stop every later run. Raises DataError."""
     data = io.BytesIO()
     np.save(data, array, allow_pickle=False)
     write_atomically(path, data.getvalue())

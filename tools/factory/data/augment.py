@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tools.factory.data.conditions import CONDITIONS, NAMES, Picture
 from tools.factory.recipe import AugmentRecipe
 
-# quality to compress with, at the small size where there is one; 0 for none
+# A stored field: its order and types are part of the targets on disk, so only append.
 VIEW = np.dtype(
     [
         ("box", np.float32, 4),  # left, top, width, height as shares of the picture
@@ -25,10 +25,7 @@ VIEW = np.dtype(
         ("gamma", np.float32),
         ("saturation", np.float32),  # 0 is grey
         ("small", np.int16),  # side in pixels to scale down to; 0 leaves it
-        (
-            "jpeg",
-            np.int8,
-        ),
+        ("jpeg", np.int8),  # quality to compress with, at the small size if any; 0 for none
         ("condition", np.int8),  # index into conditions.NAMES; 0 is clear
         ("strength", np.float32),
         ("noise", np.float32),  # standard deviation, in 0 ... 255
@@ -36,7 +33,10 @@ VIEW = np.dtype(
         ("seed", np.uint32),  # of whatever is random in condition and noise
     ]
 )
+# How a small view is scaled up again, drawn by its seed; linear is usual, so it stands twice.
 _INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_NEAREST)
+# Weaker noise than this, in 0 ... 255, hardly changes a uint8, and drawing it costs time.
+_LEAST_NOISE = 0.5
 
 
 def whole_picture() -> np.void:
@@ -55,29 +55,38 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
         size: side of the view in pixels; bounds how small a view may be scaled.
         conditions: whether this picture may get a synthetic camera condition.
     """
+    # All numbers are drawn at once, used or not: a recipe that switches one thing off leaves every
+    # other draw as it was.
     rng = np.random.default_rng(key)
     u = rng.random(26, np.float32)
     view = np.zeros((), VIEW)
+
+    # Area is uniform, aspect ratio uniform in its logarithm: 1:2 is as likely as 2:1.
     area = recipe.scale[0] + (recipe.scale[1] - recipe.scale[0]) * u[0]
     shape = np.sqrt(np.exp((2 * u[1] - 1) * np.log(recipe.aspect)))
     width = min(1.0, np.sqrt(area) * shape)
     height = min(1.0, np.sqrt(area) / shape)
     view["box"] = ((1 - width) * u[2], (1 - height) * u[3], width, height)
     view["flip"] = u[4] < recipe.flip_probability
+
+    # One brightness for all channels, and a weaker factor for each: white balance.
     c = recipe.colour
     view["gain"] = (1 + c * (2 * u[5] - 1)) * (1 + 0.3 * c * (2 * u[6:9] - 1))
     view["contrast"] = 1 + c * (2 * u[9] - 1)
     view["gamma"] = np.exp(c * (2 * u[10] - 1))
     view["saturation"] = 0 if u[11] < recipe.grey_probability else 1 + c * (2 * u[12] - 1)
+
     if u[13] < recipe.small_probability and recipe.small < size:
         view["small"] = round(np.exp(np.log(recipe.small) + u[14] * np.log(size / recipe.small)))
     if conditions and u[15] < recipe.conditions:
         view["condition"] = 1 + int(u[16] * len(CONDITIONS)) % len(CONDITIONS)
         view["strength"] = u[17]
-        # exposure is the condition's to say
+        # The condition decides the exposure.
         view["gain"] = 1
         view["contrast"] = 1
         view["gamma"] = 1
+
+    # The square makes weak noise more frequent than strong noise.
     view["noise"] = recipe.noise * u[18] ** 2
     if u[19] < recipe.erase_probability:
         w = 0.15 + 0.3 * u[20]
@@ -85,13 +94,17 @@ def draw(key: tuple[int, ...], recipe: AugmentRecipe, size: int, *, conditions: 
         view["erase"] = ((1 - w) * u[22], (1 - h) * u[23], w, h)
     if u[24] < recipe.jpeg_probability:
         view["jpeg"] = 25 + int(70 * u[25])
+
     view["seed"] = rng.integers(1 << 32)
     return view[()]
 
 
 def monochrome(view: np.void, *, negative: bool) -> np.void:
-    """The view for a picture of one channel: the same crop, no colour cast, and its negative on
-    demand."""
+    """The view for a picture of one channel: the same crop and no colour cast.
+
+    negative: show what was bright as dark. In infrared, which of two things is warmer depends on
+    the hour.
+    """
     out = np.array(view, VIEW)
     out["gain"] = view["gain"].mean()
     out["saturation"] = 1
@@ -111,29 +124,32 @@ def geometry_of(view: np.void) -> np.void:
 def apply_view(picture: Picture, view: np.void, size: int) -> Picture:
     """Show `picture` (S, S, 3) uint8 RGB as `view` says: (size, size, 3) uint8 RGB."""
     out = _crop(picture, view, size)
+
+    # Seeding a generator takes time, and most views need none.
     rng = None
-    if view["condition"] or view["noise"] > 0.5 or view["small"]:
+    if view["condition"] or view["noise"] > _LEAST_NOISE:
         rng = np.random.default_rng(int(view["seed"]))
     if rng is not None and view["condition"]:
         out = CONDITIONS[NAMES[view["condition"]]](out, float(view["strength"]), rng)
     out = _colour(out, view)
+
     if view["erase"][2] > 0:
         left, top, width, height = (round(float(v) * size) for v in view["erase"])
         out = out.copy()
         out[top : top + height, left : left + width] = 128
     if view["jpeg"] and not view["small"]:
         out = _compress(out, int(view["jpeg"]))
-    if rng is not None and view["noise"] > 0.5:
-        # One noise field, coarse in colour, is a tenth of the price of three and looks the same to a network.
-        noise = (
-            cv2.resize(rng.standard_normal((size // 2, size), np.float32), (size, size))
-            * view["noise"]
-        )
+    if rng is not None and view["noise"] > _LEAST_NOISE:
+        # One field for all channels, of half the height, costs a tenth of three whole ones and
+        # looks the same to a network.
+        field = rng.standard_normal((size // 2, size), np.float32)
+        noise = cv2.resize(field, (size, size)) * view["noise"]
         out = np.clip(out + noise[..., None], 0, 255).astype(np.uint8)
     return out
 
 
 def _crop(picture: Picture, view: np.void, size: int) -> Picture:
+    """The view's box at (size, size), by way of the small size where the view has one."""
     side = picture.shape[0]
     left, top, width, height = (float(v) * side for v in view["box"])
     x0 = int(left)
@@ -141,36 +157,42 @@ def _crop(picture: Picture, view: np.void, size: int) -> Picture:
     x1 = max(x0 + 2, round(left + width))
     y1 = max(y0 + 2, round(top + height))
     crop = picture[y0:y1, x0:x1]
+
     if view["small"]:
         small = int(view["small"])
-        crop = _compress(
-            cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA), int(view["jpeg"])
-        )
-        out = cv2.resize(crop, (size, size), interpolation=_INTERPOLATIONS[int(view["seed"]) % 4])
+        crop = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
+        crop = _compress(crop, int(view["jpeg"]))
+        interpolation = _INTERPOLATIONS[int(view["seed"]) % len(_INTERPOLATIONS)]
+        out = cv2.resize(crop, (size, size), interpolation=interpolation)
     elif crop.shape[:2] == (size, size):
         out = crop
     else:
-        shrink = crop.shape[0] > 1.5 * size
-        out = cv2.resize(
-            crop, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-        )
+        # The mean over areas is slower, and only needed where linear interpolation would alias.
+        shrinks = crop.shape[0] > 1.5 * size
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        out = cv2.resize(crop, (size, size), interpolation=interpolation)
     return cv2.flip(out, 1) if view["flip"] else np.ascontiguousarray(out)
 
 
 def _compress(picture: Picture, quality: int) -> Picture:
-    """JPEG there and back. Small pictures suffer most: eight pixels a block are a quarter of 32."""
+    """Encode as JPEG and decode again.
+
+    Small pictures suffer most: a block of 8 pixels is a quarter of a picture of 32.
+    """
     if not quality:
         return picture
     _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    # channels go in and come out in the same (wrong) order
+    # OpenCV takes RGB for BGR here, both ways, so the order comes out as it went in.
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
 
 
 def _colour(picture: Picture, view: np.void) -> Picture:
+    """Saturation, then one tone curve by channel; changes too small to see are skipped."""
     saturation = float(view["saturation"])
     if abs(saturation - 1) > 0.02:
         grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         picture = cv2.addWeighted(picture, saturation, grey, 1 - saturation, 0)
+
     gain = view["gain"]
     contrast = float(view["contrast"])
     gamma = float(view["gamma"])

@@ -1,8 +1,9 @@
-"""Samples -> decoded pictures, one memory-mapped cache.
+"""Samples -> decoded pictures, in one memory-mapped cache.
 
 Decoding costs more than training on two cores, so every picture is decoded once into a
-memory-mapped uint8 array. A picture that cannot be read is counted and listed, never fatal; one
-that would unpack to more than MAX_PIXELS is refused from its header, before a pixel is decoded."""
+memory-mapped uint8 array. A picture that cannot be read is counted and listed; it never ends the
+run. A picture of more than MAX_PIXELS is refused by its header, before a pixel is decoded.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ from edge_runtime.system.files import write_atomically
 from tools.factory.data.samples import Sample
 from tools.factory.recipe import InputRecipe
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000  # 150 MB as RGB
+DECODE_THREADS = 2  # the factory is written for two cores
+CHUNK = 256  # pictures decoded ahead of the one that is written
 
 
 def preprocessor(spec: InputRecipe, side: int) -> Preprocessor:
@@ -53,19 +56,21 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of half a bomb; the limit below is ours
+            # Pillow warns of large pictures; the limit below is lower and decides.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
+                    millions = MAX_PIXELS // 1_000_000
                     raise ValueError(
-                        f"{width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million: refused"
+                        f"{width} x {height} pixels, more than {millions} million: refused"
                     )
                 if min(width, height) < 2:
                     raise ValueError(f"{width} x {height} pixels is no picture")
+
                 upright = ImageOps.exif_transpose(picture)
-                if upright.mode.startswith(
-                    ("I", "F")
-                ):  # 16-bit and float pictures: stretch to 8 bit
+                # 16-bit and float pictures have no fixed white; their own range becomes 8 bits.
+                if upright.mode.startswith(("I", "F")):
                     grey = np.asarray(upright, np.float64)
                     low = float(grey.min())
                     span = float(np.ptp(grey)) or 1.0
@@ -73,11 +78,13 @@ def decode(data: bytes) -> NDArray[np.uint8]:
                 return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except ValueError:
         raise
-    except Image.DecompressionBombError as error:  # Pillow's own, higher limit
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit, which is higher, stops some files before ours is asked.
         raise ValueError(
             f"far more than {MAX_PIXELS // 1_000_000} million pixels: refused"
         ) from error
-    except Exception as error:  # a decoder given rubbish may raise anything at all
+    except Exception as error:
+        # Damaged data makes a decoder raise exceptions of any kind.
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
@@ -115,24 +122,25 @@ def cache_pictures(
     index_path = folder / f"pictures-{digest}.json"
     if not index_path.exists():
         _decode_all(samples, spec, array_path, index_path, quiet=quiet)
+
     index = json.loads(index_path.read_text(encoding="utf-8"))
     broken = [(str(key), str(reason)) for key, reason in index["broken"]]
-    lost = {key for key, _ in broken}
-    kept = [sample for sample in samples if sample.key not in lost]
-    if not kept:
+    unreadable = {key for key, _ in broken}
+    readable = [sample for sample in samples if sample.key not in unreadable]
+    if not readable:
         raise DataError(
             f"none of {len(samples)} pictures can be read",
             f"the first: {broken[0][0]}: {broken[0][1]}",
         )
+
+    # Only readable pictures were written, one after the other; what is left over is at the end.
     pictures = np.memmap(array_path, np.uint8, "r", shape=(len(samples), side, side, 3))
-    if broken:
-        rows = np.array([i for i, sample in enumerate(samples) if sample.key not in lost])
-        # The gaps are at the end: good pictures were moved up when the cache was written.
-        pictures = pictures[: len(rows)]
-    return PictureCache(kept, pictures, broken, digest)
+    return PictureCache(readable, pictures[: len(readable)], broken, digest)
 
 
 def _samples_digest(samples: list[Sample], spec: InputRecipe) -> str:
+    """Changes when a file, its place in the list, or the size of the cache changes."""
+    # The 2 is the version of the cache's layout.
     digest = hashlib.sha256(f"2 {spec.cache_size} {spec.resize}".encode())
     sizes: dict[Path, tuple[int, int]] = {}
     for sample in samples:
@@ -141,19 +149,24 @@ def _samples_digest(samples: list[Sample], spec: InputRecipe) -> str:
                 stat = sample.file.stat()
                 sizes[sample.file] = (stat.st_size, stat.st_mtime_ns)
             except OSError:
+                # A missing file is reported when it is decoded; here it only counts as different.
                 sizes[sample.file] = (-1, 0)
-        digest.update(
-            f"{sample.key}\0{sample.modality}\0{sample.offset}\0{sizes[sample.file]}\n".encode()
-        )
+        line = f"{sample.key}\0{sample.modality}\0{sample.offset}\0{sizes[sample.file]}\n"
+        digest.update(line.encode())
     return digest.hexdigest()[:16]
 
 
 def _decode_all(
     samples: list[Sample], spec: InputRecipe, array_path: Path, index_path: Path, *, quiet: bool
 ) -> None:
+    """Write the readable pictures one after the other, then the index that names the others.
+
+    The index is written last: a cache without it is not trusted.
+    """
     side = spec.cache_size
 
     def load(sample: Sample) -> NDArray[np.uint8] | str:
+        """The picture, or the reason why there is none."""
         try:
             return show(sample, preprocessor(spec, side))[0].copy()
         except (OSError, ValueError, DataError) as error:
@@ -162,10 +175,10 @@ def _decode_all(
     partial = array_path.with_suffix(".partial")
     broken: list[tuple[str, str]] = []
     try:
-        with partial.open("wb") as out, ThreadPoolExecutor(2) as pool:
+        with partial.open("wb") as out, ThreadPoolExecutor(DECODE_THREADS) as pool:
             bar = tqdm(total=len(samples), desc="decode", unit="pic", disable=quiet)
-            for start in range(0, len(samples), 256):
-                chunk = samples[start : start + 256]
+            for start in range(0, len(samples), CHUNK):
+                chunk = samples[start : start + CHUNK]
                 for sample, result in zip(chunk, pool.map(load, chunk), strict=True):
                     if isinstance(result, str):
                         broken.append((sample.key, result))
@@ -178,14 +191,14 @@ def _decode_all(
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DataError(
-            f"{array_path}: cannot keep decoded pictures: {error.strerror}",
-            "give --cache more room",
+            f"{array_path}: cannot write decoded pictures: {error.strerror}",
+            "free some space, or name another folder with --cache",
         ) from error
     write_atomically(index_path, json.dumps({"broken": broken}).encode())
 
 
 def write_broken_list(broken: list[tuple[str, str]], path: Path) -> None:
-    """CSV of what could not be read: key, reason."""
+    """Write a CSV of what could not be read: key, reason."""
     out = io.StringIO()
     csv.writer(out).writerows([("file", "reason"), *broken])
     write_atomically(path, out.getvalue().encode())

@@ -1,7 +1,7 @@
-"""Where training pictures stand and what describes them: folders, CSV lists, WebDataset tar shards
--> one list.
+"""Where training pictures are and what describes them.
 
-A source of a recipe becomes samples; no pixel is decoded here."""
+Folders, CSV lists and WebDataset tar shards become one list of samples. No pixel is decoded here.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ from tools.factory.data import conditions
 from tools.factory.recipe import SourceRecipe
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
-MAX_BYTES = 256 << 20
-NOTES = (".txt", ".cls", ".json")  # what a shard says of a picture
-MAX_NOTE = 1 << 20
+MAX_BYTES = 256 << 20  # of one encoded picture; a path may name a disk image by mistake
+NOTES = (".txt", ".cls", ".json")  # files beside a picture in a shard that describe it
+MAX_NOTE = 1 << 20  # bytes; a longer note is not a caption
 
 
 @dataclass(frozen=True)
 class Sample:
     """One picture before it is decoded.
 
-    key: source name and relative path, unique. file, offset, length: where its bytes stand (length
-    0: all).
-    prompts: the texts whose mean describes it, empty when it has none. condition: of
-    conditions.NAMES, or "".
-    modality: what the file holds. partner: key of the colour picture of the same scene, for
-        infrared and depth; such a picture gets its partner's crop and its partner's target.
+    Attributes:
+        key: source name and relative path, unique.
+        source: number of its source in the recipe.
+        file, offset, length: where its bytes are; length 0 is the whole file.
+        prompts: the texts whose mean describes it, empty when it has none.
+        condition: one of conditions.NAMES, or "".
+        held_out: not trained on; validation is computed on it.
+        modality: what the file holds.
+        partner: key of the colour picture of the same scene, for infrared and depth; such a picture
+            gets its partner's crop and its partner's target.
     """
 
     key: str
@@ -75,6 +79,7 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
                 f"{path}: source '{source.name}' holds no pictures",
                 "check path and kind in the recipe",
             )
+        # A limit takes pictures evenly from the whole list: sorted folders hold one class each.
         if source.limit and len(own) > source.limit:
             spread = np.linspace(0, len(own) - 1, source.limit).round().astype(int)
             own = [own[row] for row in spread]
@@ -155,7 +160,8 @@ def _check_condition(name: str, where: str) -> str:
 def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
     if not root.is_dir():
         raise NoInputError(
-            f"{root}: no such folder (source '{source.name}')", "check --data and the recipe"
+            f"{root}: no such folder (source '{source.name}')",
+            "check --data and the path in the recipe",
         )
     texts = _Texts(source, root)
     condition = _check_condition(source.condition, f"source '{source.name}'")
@@ -238,7 +244,7 @@ def _samples_of_row(
 ) -> list[Sample]:
     """A picture, and its infrared or depth partner if it has one; nothing of the split "test"."""
     if not row["file"]:
-        raise DataError(f"{where}: no file name", "every line needs one")
+        raise DataError(f"{where}: no file name", "fill the column 'file' in every line")
 
     def cell(name: str) -> str:
         return (row.get(name) or "").strip()
@@ -322,7 +328,7 @@ def _read_shard(shard: Path) -> tuple[dict[str, tarfile.TarInfo], dict[str, dict
                     notes.setdefault(stem, {})[name.suffix] = content
     except (tarfile.TarError, OSError) as error:
         raise DataError(
-            f"{shard}: not an uncompressed tar shard ({error})", "unpack or make it again"
+            f"{shard}: not an uncompressed tar shard ({error})", "decompress it or write it again"
         ) from error
     return pictures, notes
 

@@ -1,4 +1,4 @@
-"""What a student costs before any training: parameters, megabytes and milliseconds, float32 and
+"""What a student costs, before any training: parameters, megabytes and milliseconds in float32 and
 int8."""
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from tools.factory.recipe import StudentRecipe
 from tools.factory.students.student import build_student
 from tools.lib import markdown
 
-DIM = 512
+DIM = 512  # of the embedding, as in CLIP ViT-B/32
+WARM_UP = 3  # runs that are not counted: the first ones allocate memory and pack weights
 
 
 def milliseconds(model: bytes, size: int, threads: int, runs: int) -> float:
-    """Processor time of one encode, all threads together; the shortest of `runs`, so that other
-    work does not count."""
+    """Processor time of one encode, all threads together.
+
+    The shortest of `runs` is taken: other work on the machine can only make a run longer.
+    """
     session = onnxruntime.InferenceSession(
         model, session_options(threads), providers=["CPUExecutionProvider"]
     )
     feed = {INPUT: np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)}
     times = []
-    for _ in range(runs + 3):
+    for _ in range(runs + WARM_UP):
         begin = time.process_time()
         session.run(None, feed)
         times.append(time.process_time() - begin)
-    return 1000 * min(times[3:])
+    return 1000 * min(times[WARM_UP:])
 
 
 def cost(name: str, size: int, threads: int, runs: int) -> list[str]:
@@ -42,7 +45,8 @@ def cost(name: str, size: int, threads: int, runs: int) -> list[str]:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (1, size, size, 3), np.uint8) for _ in range(4)]
 
-    # Random weights need settled BatchNorm statistics, or activations grow out of any int8 range.
+    # BatchNorm must see some pictures first. Otherwise the activations of random weights grow
+    # beyond any range.
     student.train()
     with torch.no_grad():
         for picture in pictures:

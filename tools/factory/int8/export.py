@@ -1,8 +1,9 @@
 """A student as float32 ONNX: uint8 RGB pixels [1, H, W, 3] in, unit embedding [1, dim] out.
 
-Offset and scale of the pixels are folded in: pixels - 114 is all that is left before the first
-convolution (its weights carry the scale), and in the int8 graph even that becomes the zero point of
-the input. BatchNorm is folded into the convolutions."""
+The scale of the pixels is folded into the weights of the first convolution, so only pixels - 114 is
+left before it. In the int8 graph that becomes the zero point of the input. BatchNorm is folded into
+the convolutions.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from tools.factory.students.student import PIXEL_OFFSET, PIXEL_SCALE, Student
 OPSET = 18
 INPUT = "pixels"
 OUTPUT = "embedding"
-UNIT_NORM = "/unit_norm/"  # names of the nodes that normalise the embedding start so
+# The exporter names nodes after their module's attribute: these normalise the embedding.
+UNIT_NORM = "/unit_norm/"
 
 
 class Deployed(nn.Module):
@@ -38,6 +40,7 @@ class Deployed(nn.Module):
         self.backbone = student.backbone
         self.head = student.head
         self.unit_norm = UnitNorm()
+        # Dividing the weights is the same as dividing the pixels, and costs nothing in a frame.
         first, _ = self.backbone.first()
         with torch.no_grad():
             first.weight.div_(PIXEL_SCALE)
@@ -57,8 +60,7 @@ class UnitNorm(nn.Module):
 
 
 def fold_all(student: Student) -> Student:
-    """A copy in evaluation mode whose BatchNorm layers are folded into the convolutions before
-    them."""
+    """A copy in evaluation mode, with BatchNorm folded into the convolutions before it."""
     student = fold_batch_norm(copy.deepcopy(student))
     for module in student.modules():
         if isinstance(module, ConvNorm) and isinstance(module.bn, nn.BatchNorm2d):
@@ -73,7 +75,7 @@ def export_onnx(student: Student, size: int, text_space: str) -> bytes:
     model = Deployed(student).eval()
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
-        # the tracing exporter announces its retirement; torch is pinned
+        # The tracing exporter announces its retirement in every call; torch is pinned.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -84,10 +86,12 @@ def export_onnx(student: Student, size: int, text_space: str) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
+
     graph = _simplified(buffer.getvalue())
     _fuse_padding(graph)
     onnx.helper.set_model_props(graph, {"edge_label.text_space": text_space})
     graph.producer_name = "edge-label"
+    # A version here would change the bytes of a student with every release of torch.
     graph.producer_version = ""
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
@@ -106,7 +110,7 @@ def _simplified(data: bytes) -> onnx.ModelProto:
 def _fuse_padding(model: onnx.ModelProto) -> None:
     """Zero Pad -> Conv becomes Conv with that padding.
 
-    TensorFlow's "SAME" padding is lopsided; torch can only say it with a Pad of its own.
+    TensorFlow's "SAME" padding is uneven, and torch needs a separate Pad for that; ONNX does not.
     """
     graph = model.graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -114,6 +118,7 @@ def _fuse_padding(model: onnx.ModelProto) -> None:
     pads = [node for node in graph.node if node.op_type == "Pad" and node.output[0] in convolutions]
     for pad in pads:
         conv = convolutions[pad.output[0]]
+        # (N, C, H, W) at the begin, then at the end; a Conv pads only H and W.
         amounts = constants[pad.input[1]].reshape(2, -1)[:, 2:].reshape(-1)
         _add_padding(conv, amounts)
         conv.input[0] = pad.input[0]
@@ -124,7 +129,7 @@ def _fuse_padding(model: onnx.ModelProto) -> None:
 
 
 def _drop_unused_shapes(graph: onnx.GraphProto) -> None:
-    """Remove, in place, what is said of tensors that no node makes any more."""
+    """Remove, in place, the shapes of tensors that no node computes any more."""
     outputs = {name for node in graph.node for name in node.output}
     stale = [info for info in graph.value_info if info.name not in outputs]
     for info in stale:

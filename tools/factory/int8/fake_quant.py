@@ -1,10 +1,10 @@
 """A quantised ONNX graph as a torch module that can be trained, and back: quantisation-aware
 training.
 
-tools.quantize decides where the graph is rounded and in which ranges (calibration). Reading that
-very graph, node by node, puts the fake quantisers exactly where ONNX Runtime will round; writing it
-back replaces the weights and leaves everything else as it was. Rounding passes the gradient
-straight through inside the range (Bengio et al. 2013; Jacob et al. 2018, section 3).
+tools.quantize decides where the graph is rounded and in which ranges (calibration). This module
+reads that same graph node by node, so the fake quantisers stand exactly where ONNX Runtime rounds.
+Writing it back replaces the weights and leaves everything else as it was. Rounding passes the
+gradient straight through inside the range (Bengio et al. 2013; Jacob et al. 2018, section 3).
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import DataError
 
-WEIGHT_LEVELS = 127  # int8, symmetric by channel
-BIAS_LEVELS = 2**30  # int32, with room to spare
+WEIGHT_LEVELS = 127  # int8, symmetric by channel: -128 is not used
+BIAS_LEVELS = 2**30  # int32; the other half is for the sum that the bias is added to
 
 
 class _Weights(nn.Module):
-    """The trainable tensors, by the names of the float graph; `layers` is empty, there are no
-    layers to walk."""
+    """The trainable tensors, by the names of the float graph.
+
+    It takes the place of a student's backbone; `layers` is empty, because no layer is ever run.
+    """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
@@ -38,39 +40,37 @@ class _Weights(nn.Module):
         self.layers = nn.Sequential()
 
     def by_name(self) -> dict[str, Tensor]:
+        """Name -> tensor. A ParameterDict would do, but it allows no dots in names."""
         return dict(zip(self.names, self.tensors, strict=True))
 
 
 class FakeQuantised(nn.Module):
-    """A student as its int8 graph computes it: RGB values 0 ... 255 (B, 3, H, W) -> unit embeddings
-    (B, dim).
+    """A student as its int8 graph computes it.
 
-    Ranges of activations stay as calibrated. With `rounding` off the same weights are used as they
-    are, and
-    activations only clamped to their ranges: the graph's float32 self.
+    RGB values 0 ... 255 (B, 3, H, W) -> unit embeddings (B, dim). The ranges of activations stay as
+    calibrated. With `rounding` off, weights are used as they are and activations are only clamped
+    to their ranges: the same graph in float32.
     """
 
     def __init__(self, int8: bytes) -> None:
-        """Starts with the weights as they were rounded, so that it starts as good as what it is
-        made of.
+        """Start from the weights as they were rounded, so from the accuracy of the int8 graph.
 
         Raises DataError for a graph with an operator that is unknown here.
         """
         super().__init__()
         self.model = onnx.load_model_from_string(int8)
-        unknown = (
-            {n.op_type for n in self.model.graph.node}
-            - set(_OPERATORS)
-            - {"QuantizeLinear", "DequantizeLinear"}
-        )
+        operators = {node.op_type for node in self.model.graph.node}
+        unknown = operators - set(_OPERATORS) - {"QuantizeLinear", "DequantizeLinear"}
         if unknown:
             raise DataError(
                 f"cannot train a quantised graph with {', '.join(sorted(unknown))}",
-                "use the int8 as it is",
+                "use the int8 graph as it is",
             )
         self.constants = {
             t.name: torch.tensor(numpy_helper.to_array(t)) for t in self.model.graph.initializer
         }
+
+        # A constant that is dequantised is a weight or a bias; the quantiser named it after it.
         self._axis: dict[str, int] = {}
         trained: dict[str, Tensor] = {}
         for node in self.model.graph.node:
@@ -78,15 +78,20 @@ class FakeQuantised(nn.Module):
                 name = node.input[0].removesuffix("_quantized")
                 self._axis[name] = int(_attributes(node).get("axis", 1))
                 trained[name] = self._dequantised(node)
+
+        # The trainer looks for `backbone` and `head`, as a Student has them.
         self.backbone = _Weights(trained)
         self.head = nn.Module()
         self._products = {p.weight: p for p in self._find_products()}
         self._bias_of = {p.bias: p for p in self._products.values() if p.bias}
+
+        # Prepared once, because reading a node's attributes in every forward pass is slow.
         self._steps = [self._step(node) for node in self.model.graph.node]
         self._paths: dict[str, list[int]] = {}
         self.rounding = True
 
     def _dequantised(self, node: onnx.NodeProto) -> Tensor:
+        """The constant behind a DequantizeLinear, float32; all zero points are 0."""
         levels = self.constants[node.input[0]].double()
         scale = self.constants[node.input[1]].double()
         if levels.ndim > 1 and scale.ndim:
@@ -97,8 +102,11 @@ class FakeQuantised(nn.Module):
     def _step(
         self, node: onnx.NodeProto
     ) -> Callable[[FakeQuantised, dict[str, Any], dict[str, Tensor]], Any]:
-        """What a node does, given the module (it may be a copy of this one), the values so far and
-        the weights."""
+        """A node as a function of the module, the values so far and the weights.
+
+        The module is an argument because the trainer copies it: a closure over `self` would go on
+        reading the original's weights.
+        """
         first = node.input[0]
         if node.op_type == "QuantizeLinear":
             scale, zero = self._range(node)
@@ -110,7 +118,7 @@ class FakeQuantised(nn.Module):
             if first in self._raw_pixels():
                 scale, zero = self._range(node)
                 return lambda _module, values, _: (values[first].float() - zero) * scale
-            # what a quantiser made is kept dequantised
+            # `_round` returns float values already, so nothing is left to do.
             return lambda _module, values, _: values[first]
         operator = _OPERATORS[node.op_type]
         attributes = _attributes(node)
@@ -118,8 +126,8 @@ class FakeQuantised(nn.Module):
         return lambda _module, values, _: operator([values[name] for name in names], attributes)
 
     def freeze(self, count: int) -> None:
-        """Train only what follows the first `count` layers of the backbone, as `Student.freeze`
-        does."""
+        """Train only what follows the first `count` layers of the backbone, like
+        `Student.freeze`."""
         for name, tensor in self.backbone.by_name().items():
             layer = _layer(name)
             tensor.requires_grad_(layer is None or layer >= count)
@@ -127,17 +135,19 @@ class FakeQuantised(nn.Module):
     def forward(self, x: Tensor, after: int = 0) -> Tensor:
         """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32.
 
-        With `after` > 0, `x` is what `stem_of` says the graph holds after that many layers,
-        dequantised.
+        With `after` > 0, `x` is the tensor `stem_of(after)`, dequantised.
         """
         graph = self.model.graph
-        source, x = (
-            (self.stem_of(after).name, x) if after else (graph.input[0].name, x.permute(0, 2, 3, 1))
-        )
+        if after:
+            source = self.stem_of(after).name
+        else:
+            source = graph.input[0].name
+            x = x.permute(0, 2, 3, 1)  # the graph reads NHWC
+
         weights = self.backbone.by_name()
-        needed = self._between(source)
+        # ONNX names an absent optional input "".
         values: dict[str, Any] = {**self.constants, "": None, source: x}
-        for number in needed:
+        for number in self._between(source):
             node = graph.node[number]
             values[node.output[0]] = self._steps[number](self, values, weights)
         return F.normalize(values[graph.output[0].name].float(), dim=1)
@@ -154,26 +164,29 @@ class FakeQuantised(nn.Module):
         if quantise is None or quantise.op_type != "QuantizeLinear":
             raise DataError(
                 f"layer {count} of the quantised graph does not start at a quantised tensor",
-                "freeze others",
+                "freeze another number of layers",
             )
         return QuantisedTensor(quantise.output[0], *self._range(quantise))
 
     def cut(self, count: int) -> bytes:
-        """The first `count` layers alone, weights as they are now, as an int8 graph that gives
+        """The first `count` layers with their present weights, as an int8 graph whose output is
         `stem_of(count)`."""
         model = onnx.load_model_from_string(self.to_onnx())
         name = self.stem_of(count).name
         source = model.graph.input[0].name
-        wanted = {name}
-        kept = []
+
+        # Backwards from the stem: a node is needed when a needed node reads its output.
+        needed = {name}
+        nodes = []
         for node in reversed(model.graph.node):
-            if wanted & set(node.output):
-                kept.append(node)
-                wanted |= set(node.input)
-        constants = [t for t in model.graph.initializer if t.name in wanted]
+            if needed & set(node.output):
+                nodes.append(node)
+                needed |= set(node.input)
+
+        constants = [t for t in model.graph.initializer if t.name in needed]
         output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None)
         inputs = [i for i in model.graph.input if i.name == source]
-        graph = onnx.helper.make_graph(kept[::-1], "stem", inputs, [output], constants)
+        graph = onnx.helper.make_graph(nodes[::-1], "stem", inputs, [output], constants)
         return onnx.helper.make_model(
             graph, opset_imports=model.opset_import, ir_version=model.ir_version
         ).SerializeToString()
@@ -182,12 +195,12 @@ class FakeQuantised(nn.Module):
         """Numbers of the nodes that lead from a tensor to the output, in order."""
         if source not in self._paths:
             nodes = self.model.graph.node
-            wanted = {self.model.graph.output[0].name}
+            needed = {self.model.graph.output[0].name}
             numbers = []
             for number in range(len(nodes) - 1, -1, -1):
-                if wanted & set(nodes[number].output) - {source}:
+                if needed & set(nodes[number].output) - {source}:
                     numbers.append(number)
-                    wanted |= set(nodes[number].input)
+                    needed |= set(nodes[number].input)
             self._paths[source] = numbers[::-1]
         return self._paths[source]
 
@@ -200,6 +213,7 @@ class FakeQuantised(nn.Module):
         return names
 
     def _range(self, node: onnx.NodeProto) -> tuple[float, int]:
+        """(scale, zero point) of an activation."""
         return float(self.constants[node.input[1]]), int(self.constants[node.input[2]])
 
     def _round(self, x: Tensor, scale: float, zero: int) -> Tensor:
@@ -211,10 +225,13 @@ class FakeQuantised(nn.Module):
         if not self.rounding:
             return weights[name]
         if name in self._bias_of:
+            # int32 is too wide for torch's fake quantiser, so the rounding is written out. The
+            # difference has no gradient, so the gradient passes straight through.
             product = self._bias_of[name]
             scale = product.input_scale * self._scale(product.weight, weights)
             rounded = torch.round(weights[name].detach() / scale) * scale
             return weights[name] + (rounded - weights[name].detach())
+
         axis = self._axis[name]
         scale = self._scale(name, weights)
         zero = torch.zeros(len(scale), dtype=torch.int32)
@@ -224,17 +241,20 @@ class FakeQuantised(nn.Module):
 
     @torch.no_grad()
     def _scale(self, name: str, weights: dict[str, Tensor]) -> Tensor:
-        """Scale of each output channel: as the quantiser chose it, more where a weight or its bias
-        has outgrown it."""
+        """Scale of each output channel.
+
+        It is the one that the quantiser chose, or larger where training has moved a weight or its
+        bias out of range.
+        """
         value = weights[name]
         product = self._products[name]
         largest = value.abs().amax([d for d in range(value.ndim) if d != self._axis[name]])
         chosen = self.constants[product.nodes[0].input[1]]
+        # A channel of zeros needs no scale of its own; its bias alone decides below.
         scale = torch.where(largest > 0, torch.maximum(chosen, largest / WEIGHT_LEVELS), 0)
         if product.bias:
-            scale = torch.maximum(
-                scale, weights[product.bias].abs() / (product.input_scale * BIAS_LEVELS)
-            )
+            least = weights[product.bias].abs() / (product.input_scale * BIAS_LEVELS)
+            scale = torch.maximum(scale, least)
         return scale.clamp_min(1e-12)
 
     @torch.no_grad()
@@ -246,9 +266,8 @@ class FakeQuantised(nn.Module):
         new: dict[str, np.ndarray] = {}
         for name, product in self._products.items():
             scale = self._scale(name, weights)
-            by_channel = scale.reshape(
-                [-1 if d == self._axis[name] else 1 for d in range(weights[name].ndim)]
-            )
+            shape = [-1 if d == self._axis[name] else 1 for d in range(weights[name].ndim)]
+            by_channel = scale.reshape(shape)
             levels = torch.round(weights[name] / by_channel).clamp(-WEIGHT_LEVELS, WEIGHT_LEVELS)
             new[product.nodes[0].input[0]] = levels.numpy()
             new[product.nodes[0].input[1]] = scale.numpy()
@@ -257,6 +276,7 @@ class FakeQuantised(nn.Module):
                 levels = torch.round(weights[product.bias] / bias_scale)
                 new[product.nodes[1].input[0]] = levels.numpy()
                 new[product.nodes[1].input[1]] = bias_scale.numpy()
+
         for tensor in model.graph.initializer:
             if tensor.name in new:
                 old = numpy_helper.to_array(tensor)
@@ -278,11 +298,11 @@ class FakeQuantised(nn.Module):
         self, node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]
     ) -> _Product | None:
         inputs = [maker[name] for name in node.input[1:] if name in maker]
-        # A Gemm may add an activation in place of a bias: that one is rounded where it was made.
-        stored = tuple(made for made in inputs if self._is_stored(made))
+        # A Gemm may add an activation instead of a bias; that one is rounded by its own node.
+        stored = tuple(entry for entry in inputs if self._is_stored(entry))
         if not stored or stored[0].output[0] != node.input[1]:
             return None
-        names = [made.input[0].removesuffix("_quantized") for made in stored]
+        names = [dequantise.input[0].removesuffix("_quantized") for dequantise in stored]
         bias = names[1] if len(names) > 1 else ""
         input_scale = float(self.constants[maker[node.input[0]].input[1]])
         return _Product(names[0], bias, input_scale, stored, node)
@@ -294,8 +314,14 @@ class FakeQuantised(nn.Module):
 
 @dataclass(frozen=True)
 class _Product:
-    """A Conv, Gemm or MatMul (`user`): its weights and bias, scale of its input, the nodes that
-    dequantise both."""
+    """A Conv, Gemm or MatMul with stored weights.
+
+    Attributes:
+        weight, bias: names of its tensors; the bias may be "".
+        input_scale: scale of the activation it reads.
+        nodes: the nodes that dequantise weights and bias.
+        user: the product's own node.
+    """
 
     weight: str
     bias: str
@@ -315,8 +341,8 @@ class QuantisedTensor:
 
 def _layer(name: str) -> int | None:
     """Number of the backbone layer that a weight belongs to; None in head and tail."""
-    found = re.match(r"backbone\.layers\.(\d+)\.", name)
-    return int(found[1]) if found else None
+    match = re.match(r"backbone\.layers\.(\d+)\.", name)
+    return int(match[1]) if match else None
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -324,30 +350,39 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _conv(x: list[Any], a: dict[str, Any]) -> Tensor:
+    # ONNX lists (top, left, bottom, right). torch pads evenly, so uneven padding is done before;
+    # F.pad takes (left, right, top, bottom).
     pads = list(a.get("pads", [0, 0, 0, 0]))
     if pads[:2] != pads[2:]:
         x[0] = F.pad(x[0], (pads[1], pads[3], pads[0], pads[2]))
         pads = [0, 0, 0, 0]
+
     bias = x[2] if len(x) > 2 else None
-    return F.conv2d(
-        x[0], x[1], bias, a.get("strides", 1), pads[:2], a.get("dilations", 1), a.get("group", 1)
-    )
+    strides = a.get("strides", 1)
+    dilations = a.get("dilations", 1)
+    return F.conv2d(x[0], x[1], bias, strides, pads[:2], dilations, a.get("group", 1))
 
 
 def _gemm(x: list[Any], a: dict[str, Any]) -> Tensor:
-    return F.linear(x[0], x[1] if a.get("transB") else x[1].T, x[2] if len(x) > 2 else None)
+    weight = x[1] if a.get("transB") else x[1].T
+    bias = x[2] if len(x) > 2 else None
+    return F.linear(x[0], weight, bias)
 
 
 def _reduce(x: list[Any], a: dict[str, Any], how: str) -> Tensor:
+    # From opset 18 on, the axes are an input and no longer an attribute.
     axes = x[1].tolist() if len(x) > 1 else a["axes"]
     return getattr(x[0], how)(axes, keepdim=bool(a.get("keepdims", 1)))
 
 
 def _clip(x: list[Any], _a: dict[str, Any]) -> Tensor:
-    low, high = (x[i] if len(x) > i else None for i in (1, 2))
-    return x[0].clamp(None if low is None else float(low), None if high is None else float(high))
+    def bound(number: int) -> float | None:
+        return None if len(x) <= number or x[number] is None else float(x[number])
+
+    return x[0].clamp(bound(1), bound(2))
 
 
+# Every operator that an exported student has; each takes its inputs and its attributes.
 _OPERATORS: dict[str, Any] = {
     "Conv": _conv,
     "Gemm": _gemm,

@@ -18,8 +18,8 @@ Inputs = list[NDArray[np.uint8]]  # each (1, H, W, 3) RGB
 def run_all(model: bytes, inputs: Inputs, *, optimised: bool = True) -> NDArray[np.float32]:
     """Embeddings (N, dim) as the runtime computes them: same session options, unit norm.
 
-    Not `optimised`, the same arithmetic runs in another order: how far two right answers may lie
-    apart.
+    optimised: let ONNX Runtime rewrite the graph, as the runtime does. Without it the same
+    arithmetic runs in another order, which shows how far two correct answers may lie apart.
     """
     options = session_options(2)
     if not optimised:

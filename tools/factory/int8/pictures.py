@@ -21,12 +21,14 @@ from tools.factory.recipe import Recipe
 def pictures_for(
     recipe: Recipe, samples: Sequence[Sample], count: int, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """`count` pictures through the runtime's preprocessing, (1, S, S, 3).
+    """Up to `count` pictures through the runtime's preprocessing, each (1, S, S, 3) uint8.
 
-    One in three is shown under a synthetic condition, where its source allows that.
+    One in three is shown under a synthetic condition, where its source allows that: ranges must
+    also hold at night and in fog. Raises DataError when no picture can be read.
     """
     side = recipe.input.size
     prepare = Preprocessor(InputSpec(INPUT, "NHWC", (side, side), recipe.input.resize, ("rgb",)))
+    # The 6 separates these draws from all others that start with the recipe's seed.
     rng = np.random.default_rng((recipe.seed, 6, seed))
     order = rng.permutation(len(samples))
     readable = 0
@@ -35,8 +37,9 @@ def pictures_for(
         try:
             batch = prepare(decode(sample.read())).copy()
         except (OSError, ValueError):
-            # tools.distill lists what cannot be read.
+            # tools.distill has listed the pictures that cannot be read.
             continue
+
         if recipe.data[sample.source].conditions and rng.random() < 1 / 3:
             view = draw((recipe.seed, 6, seed, int(row)), recipe.augment, side, conditions=True)
             batch[0] = apply_view(batch[0], view, side)

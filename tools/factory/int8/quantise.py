@@ -21,13 +21,16 @@ from tools.factory.int8.parity import Inputs
 from tools.factory.int8.rounding import Layer, round_well
 from tools.factory.students.student import PIXEL_OFFSET
 
+# How a range is chosen from the activations that calibration pictures cause: their extremes, their
+# percentiles, or the range that loses the least information.
 CALIBRATORS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "minmax": (CalibrationMethod.MinMax, {}),
     "percentile 99.99": (CalibrationMethod.Percentile, {"percentile": 99.99}),
     "percentile 99.999": (CalibrationMethod.Percentile, {"percentile": 99.999}),
     "entropy": (CalibrationMethod.Entropy, {}),
 }
-# The unit-norm division at the end is left in float32: a few hundred numbers, and squaring wants the range.
+# What is computed in int8. The unit norm at the end stays in float32: it is a few hundred numbers,
+# and their squares need a wide range.
 OPERATORS = [
     "Conv",
     "Gemm",
@@ -40,7 +43,7 @@ OPERATORS = [
     "GlobalAveragePool",
     "Flatten",
 ]
-CHUNK = 8  # the histogram calibrators keep every activation of a chunk in memory
+CHUNK = 8  # pictures; the histogram calibrators keep every activation of a chunk in memory
 
 
 class _Reader(CalibrationDataReader):
@@ -54,17 +57,23 @@ class _Reader(CalibrationDataReader):
 
 
 def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[Layer] = ()) -> bytes:
-    """float32 ONNX bytes -> int8 QDQ ONNX bytes, ranges from the calibration pictures by the named
-    calibrator.
+    """float32 ONNX bytes -> int8 QDQ ONNX bytes.
 
-    `layers` (rounding.observe_layers): round weights by what they do to their layer; without it,
-    each to the nearest.
+    Args:
+        model: the float32 graph.
+        calibration: pictures that the ranges of activations are taken from.
+        method: a name of CALIBRATORS.
+        layers: from rounding.observe_layers; weights are rounded so that the output of their layer
+            changes least. Without it, each weight is rounded to the nearest level.
+
+    Raises ValueError where the calibrator finds no range.
     """
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.onnx"
         source.write_bytes(model)
         which, options = CALIBRATORS[method]
-        with contextlib.redirect_stdout(io.StringIO()):  # the calibrators talk
+        # The calibrators print their progress.
+        with contextlib.redirect_stdout(io.StringIO()):
             calibrator = create_calibrator(
                 source,
                 OPERATORS,
@@ -75,6 +84,8 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
             for start in range(0, len(calibration), CHUNK):
                 calibrator.collect_data(_Reader(calibration[start : start + CHUNK]))
             ranges = calibrator.compute_data()
+
+        # The range of the pixels is known: 0 ... 255 in steps of 1.
         graph = onnx.load(source)
         first = _centred_pixels(graph)
         fixed = {
@@ -96,6 +107,7 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
+
     graph = quantizer.model.model
     _feed_pixels_straight(graph, first)
     round_well(graph, layers)
@@ -105,36 +117,34 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
 
 
 def _leave_out_zeros(graph: onnx.ModelProto) -> None:
-    """Drop the zero points of weights and biases: all are zero, which is also what their absence
-    means.
+    """Drop the zero points of weights and biases of convolutions: all are zero, and an absent one
+    means zero too.
 
-    Of convolutions only; ONNX Runtime (1.31) fuses a Gemm without them into something it then
+    Not those of a Gemm: without them, ONNX Runtime (1.31) fuses it into an operator that it then
     refuses.
     """
     tensors = {t.name: t for t in graph.graph.initializer}
     owners = {name: node.op_type for node in graph.graph.node for name in node.input}
     for node in graph.graph.node:
-        if (
-            node.op_type == "DequantizeLinear"
-            and len(node.input) == 3
-            and owners.get(node.output[0]) == "Conv"
-        ):
-            point = tensors.get(node.input[2])
-            if (
-                point is not None
-                and len(point.dims) == 1
-                and not onnx.numpy_helper.to_array(point).any()
-            ):
-                del node.input[2]
+        if node.op_type != "DequantizeLinear" or len(node.input) != 3:
+            continue
+        if owners.get(node.output[0]) != "Conv":
+            continue
+
+        # One number by channel: the zero point of an activation is a single number.
+        point = tensors.get(node.input[2])
+        by_channel = point is not None and len(point.dims) == 1
+        if by_channel and not onnx.numpy_helper.to_array(point).any():
+            del node.input[2]
     drop_unused_constants(graph.graph)
 
 
 def _float_nodes(graph: onnx.ModelProto) -> list[str]:
     """Nodes that stay in float32: the unit norm, and a Gemm that adds one tensor to another.
 
-    ONNX Runtime has no int8 kernel for such a Gemm; it would turn the int8 weights back into
-    float32 in every frame (12 % of the encoder on a Cortex-A72,
-    docs/decisions/003-arm64-speed-and-memory.md).
+    ONNX Runtime has no int8 kernel for such a Gemm. It would convert the int8 weights to float32 in
+    every frame, which takes 12 % of the encoder's time on a Cortex-A72
+    (docs/decisions/003-arm64-speed-and-memory.md).
     """
     constants = {tensor.name for tensor in graph.graph.initializer}
     return [
@@ -146,17 +156,16 @@ def _float_nodes(graph: onnx.ModelProto) -> list[str]:
 
 
 def _centred_pixels(graph: onnx.ModelProto) -> str:
-    """Name of the tensor pixels - 114, the input of the first convolution."""
+    """Name of the tensor that holds pixels - 114, the input of the first convolution."""
     node = next(n for n in graph.graph.node if n.op_type == "Conv")
     return str(node.input[0])
 
 
 def _feed_pixels_straight(model: onnx.ModelProto, first: str) -> None:
-    """Read uint8 pixels as quantised values with scale 1 and zero point 114: Cast, Sub and
-    QuantizeLinear go.
+    """Read uint8 pixels as quantised values with scale 1 and zero point 114.
 
-    Transpose -> Cast -> Sub -> QuantizeLinear -> DequantizeLinear becomes Transpose ->
-    DequantizeLinear.
+    Transpose -> Cast -> Sub -> QuantizeLinear -> DequantizeLinear becomes
+    Transpose -> DequantizeLinear: the three nodes between compute what the pixels are already.
     """
     graph = model.graph
     maker = {output: node for node in graph.node for output in node.output}
@@ -164,6 +173,7 @@ def _feed_pixels_straight(model: onnx.ModelProto, first: str) -> None:
     chain = [quantize]
     while chain[-1].op_type != "Cast":
         chain.append(maker[chain[-1].input[0]])
+
     pixels = chain[-1].input[0]
     for node in graph.node:
         for i, name in enumerate(node.input):
@@ -172,4 +182,5 @@ def _feed_pixels_straight(model: onnx.ModelProto, first: str) -> None:
     for node in chain:
         graph.node.remove(node)
     drop_unused_constants(graph)
+    # Shapes and types of the removed tensors; ONNX Runtime infers the others again.
     del graph.value_info[:]

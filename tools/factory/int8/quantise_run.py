@@ -1,5 +1,7 @@
-"""A run folder's float32 graph -> its int8 graph, by the calibrator that held-out pictures
-choose."""
+"""A run folder's float32 graph -> its int8 graph.
+
+All calibrators are tried; the one that does best on held-out pictures is kept.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ from tools.factory.training.run_folder import load_run
 
 
 def _parity_torch(run: Path, inputs: Inputs) -> NDArray[np.float32]:
+    """What torch itself computes: a difference from the ONNX graph would be the export's fault."""
     _, student, _ = load_run(run)
     deployed = Deployed(student).eval()
     with torch.no_grad():
@@ -42,8 +45,8 @@ def quantise_run(
 ) -> dict[str, Any]:
     """Try the calibrators, write RUN/encoder.onnx and RUN/quantize.json; returns the report.
 
-    Raises NoInputError before the export, DataError without pictures, or where every calibrator
-    gives up.
+    Raises NoInputError where the run is not exported yet, and DataError where no picture can be
+    read or every calibrator fails.
     """
     source = run / "encoder.fp32.onnx"
     recipe, _, _ = load_run(run)
@@ -61,10 +64,10 @@ def quantise_run(
         "fp32_bytes": len(model),
     }
 
-    # What rounding by layer gains is judged against rounding to the nearest.
+    # For the report: what rounding by layer gains over rounding each weight to the nearest.
     plain = run_all(quantise(model, seen, "minmax"), judged)
     report["onnx_fp32_to_int8"]["minmax, nearest rounding"] = cosines(plain, reference)
-    best = (-2.0, "", b"")
+    best = (-2.0, "", b"")  # below every cosine
     for method, candidate in _try_calibrators(model, seen, methods, report["failed"]):
         cosine = cosines(run_all(candidate, judged), reference)
         report["onnx_fp32_to_int8"][method] = cosine
@@ -75,7 +78,7 @@ def quantise_run(
     if not method:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report["failed"].items())
         raise DataError(
-            f"{run}: no calibrator gives ranges ({reasons})",
+            f"{run}: no calibrator finds ranges ({reasons})",
             "try another --calibrator, or more pictures",
         )
     report |= {"kept": method, "int8_bytes": len(int8)}
@@ -85,7 +88,10 @@ def quantise_run(
 
 
 def _pictures(recipe: Recipe, data: Path, calibration: int, held_out: int) -> tuple[Inputs, Inputs]:
-    """(pictures to calibrate on, pictures to judge by); the latter held out where any are."""
+    """(pictures to calibrate on, pictures to judge by).
+
+    The latter are held-out pictures, or training pictures where the recipe holds none out.
+    """
     samples = scan(recipe.data, data)
     train = [
         sample for sample in samples if not sample.held_out and recipe.data[sample.source].weight
@@ -99,13 +105,13 @@ def _pictures(recipe: Recipe, data: Path, calibration: int, held_out: int) -> tu
 def _try_calibrators(
     model: bytes, seen: Inputs, methods: Sequence[str], failed: dict[str, str]
 ) -> Iterator[tuple[str, bytes]]:
-    """(calibrator, int8 graph) one by one; writes why a calibrator gave up into `failed`."""
+    """(calibrator, int8 graph) one by one; writes the reason into `failed` where one fails."""
     layers = observe_layers(model, seen)
     for method in tqdm(methods, desc="calibrators", unit="method"):
         try:
             graph = quantise(model, seen, method, layers)
         except ValueError as error:
-            # The histogram calibrators give up on a tensor that hardly varies.
+            # The histogram calibrators fail on a tensor that hardly varies.
             failed[method] = str(error)
             continue
         yield method, graph

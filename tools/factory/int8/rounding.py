@@ -1,10 +1,10 @@
 """Rounding weights to int8 so that a layer's output changes least, not each weight by itself.
 
-A 3 x 3 edge filter sums to almost nothing; nine weights rounded one by one do not, and what is left
-is multiplied by the brightness of the picture. So the error of each weight is carried on to those
-that follow, weighed by how their inputs go together on calibration pictures, H = E[x x^T] (Frantar
-et al., "GPTQ", ICLR 2023, equations 2-3), and what remains on average is taken out of the bias
-(Nagel et al., ICCV 2019, section 4.2).
+The nine weights of an edge filter sum to almost nothing. Rounded one by one they do not, and the
+error of the sum is multiplied by the brightness of the picture. So the error of each weight is
+carried on to the weights that follow, weighted by how their inputs correlate on calibration
+pictures, H = E[x x^T] (Frantar et al., "GPTQ", ICLR 2023, equations 2-3). The mean error that
+remains is subtracted from the bias (Nagel et al., ICCV 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-POSITIONS = 48  # of each feature map that are looked at, per picture
-DAMPING = 0.01  # of the mean diagonal of H, added to it
-BLOCK = 128  # weights whose errors are carried on one by one; to those behind them they go together
+POSITIONS = 48  # windows of each feature map that are sampled, per picture
+DAMPING = 0.01  # share of the mean diagonal that is added to H, which may be singular; GPTQ's value
+BLOCK = 128  # weights between which errors are carried one by one; later weights get them together
+BIAS_LIMIT = 2**30  # steps; a larger bias would not leave room for the sum in int32
+BIAS_STEPS = 2**20  # steps of the bias of a channel whose weights are all 0
 Matrix = NDArray[np.float64]
 
 
 @dataclass
 class Layer:
-    """A Conv or Gemm node of the float32 graph and what its input looked like.
+    """A Conv or Gemm node of the float32 graph and the statistics of its input.
 
-    second: sum of x x^T, (C, K, K); total: sum of x, (C, K); C is the channels of a depthwise
-    convolution, else 1.
+    Attributes:
+        second: sum of x x^T, (C, K, K), where C is the channels of a depthwise convolution, else 1.
+        total: sum of x, (C, K).
+        count: number of samples in both sums.
+        rounded: rounded weights by weight scale. The calibrators differ only in the ranges of
+            activations, so the second of them finds its weights here.
     """
 
     node: onnx.NodeProto
@@ -37,7 +43,6 @@ class Layer:
     second: Matrix
     total: Matrix
     count: int = 0
-    # By weight scale: the calibrators differ in the ranges of activations, and those do not matter here.
     rounded: dict[bytes, NDArray[np.int8]] = field(default_factory=dict)
 
     @property
@@ -77,7 +82,7 @@ def _patches(
     height, width = weight.shape[2:]
     pads = next((list(a.ints) for a in node.attribute if a.name == "pads"), [0, 0, 0, 0])
     padded = np.pad(x[0], ((0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    # (C, H', W', h, w)
+    # A view of shape (C, H', W', h, w); only the sampled windows are copied.
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), (1, 2))
     rows = rng.integers(windows.shape[1], size=POSITIONS)
     columns = rng.integers(windows.shape[2], size=POSITIONS)
@@ -91,9 +96,9 @@ def observe_layers(model: bytes, inputs: list[NDArray[np.uint8]]) -> list[Layer]
     layers = []
     for node in graph.graph.node:
         if node.op_type in ("Conv", "Gemm") and len(node.input) == 3 and node.input[1] in weights:
-            layer = Layer(
-                node, *(weights[name] for name in node.input[1:]), np.zeros(0), np.zeros(0)
-            )
+            weight, bias = (weights[name] for name in node.input[1:])
+            layer = Layer(node, weight, bias, np.zeros(0), np.zeros(0))
+            # Only now: the layer knows how its weights are laid out.
             channels = len(layer.rows) if layer.depthwise else 1
             size = layer.rows.shape[1]
             layer.second = np.zeros((channels, size, size))
@@ -128,9 +133,9 @@ def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.i
     left = weights.astype(np.float64).copy()
     diagonal = np.arange(size)
     damped = second.copy()
-    damped[..., diagonal, diagonal] += (
-        DAMPING * np.trace(second, axis1=-2, axis2=-1)[..., None] / size + 1e-9
-    )
+    # The last term: a channel that is always 0 has a mean diagonal of 0.
+    trace = np.trace(second, axis1=-2, axis2=-1)[..., None]
+    damped[..., diagonal, diagonal] += DAMPING * trace / size + 1e-9
     # Rows of U say how an error in one weight is best spread over the later ones.
     upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
 
@@ -144,19 +149,19 @@ def carry_errors(weights: Matrix, scale: Matrix, second: Matrix) -> NDArray[np.i
             error = (left[:, i : i + 1] - whole * scale) / upper[..., i, i].reshape(-1, 1)
             errors[:, i - start] = error[:, 0]
             left[:, i + 1 : stop] -= error * upper[..., i, i + 1 : stop]
-        # What the block's errors ask of all later weights, in one product. A depthwise kernel fits
-        # into one block, so H is the same for all rows here.
+        # The errors of a block reach all later weights in one product. A depthwise kernel fits into
+        # one block, so H is the same for all rows here.
         if stop < size:
             left[:, stop:] -= errors @ upper[0, start:stop, stop:]
     return out
 
 
 def round_well(quantised: onnx.ModelProto, layers: list[Layer]) -> None:
-    """Replace the int8 weights and int32 biases of a QDQ graph, in place; scales stay, but for dead
-    channels.
+    """Replace the int8 weights and int32 biases of a QDQ graph, in place.
 
-    A channel whose weights have died but not its bias would need a bias beyond 32 bits, or was
-    given the scale 1: its weights become 0 and its scale one that suits the bias.
+    Scales stay, except in dead channels. Training may drive the weights of a channel to 0 and leave
+    its bias. The quantiser gives such a channel the scale 1, or one so small that the bias would
+    not fit into 32 bits. Its weights become 0 here, and its scale one that suits the bias.
     """
     tensors = {tensor.name: tensor for tensor in quantised.graph.initializer}
     for layer in layers:
@@ -164,32 +169,37 @@ def round_well(quantised: onnx.ModelProto, layers: list[Layer]) -> None:
         if f"{weight}_quantized" not in tensors or f"{bias}_quantized" not in tensors:
             continue
         rows = layer.rows.astype(np.float64)
-        scale, steps = (
-            numpy_helper.to_array(tensors[name]).astype(np.float64).reshape(-1, 1)
-            for name in (f"{weight}_scale", f"{bias}_quantized_scale")
-        )
-        dead = (np.abs(layer.bias[:, None]) / steps > 2**30) | (
-            np.abs(rows).max(1, keepdims=True) == 0
-        )
-        suits = np.abs(layer.bias[:, None]) / 2**20 + 1e-12
-        scale = np.where(dead, scale * suits / steps, scale)
-        steps = np.where(dead, suits, steps)
+        scale = _column(tensors[f"{weight}_scale"])
+        steps = _column(tensors[f"{bias}_quantized_scale"])
+
+        overflows = np.abs(layer.bias[:, None]) / steps > BIAS_LIMIT
+        dead = overflows | (np.abs(rows).max(1, keepdims=True) == 0)
+        suitable = np.abs(layer.bias[:, None]) / BIAS_STEPS + 1e-12
+        scale = np.where(dead, scale * suitable / steps, scale)
+        steps = np.where(dead, suitable, steps)
+
         whole = layer.rounded.get(scale.tobytes())
         if whole is None:
             whole = carry_errors(np.where(dead, 0, rows), scale, layer.second / layer.count)
             layer.rounded[scale.tobytes()] = whole
+
+        # The mean of the error over the calibration pictures moves into the bias.
         shift = ((whole * scale - rows) * (layer.total / layer.count)).sum(1)
-        shaped = (
-            whole.T if layer.node.op_type == "Gemm" and layer.weight.shape != rows.shape else whole
-        )
+        transposed = layer.node.op_type == "Gemm" and layer.weight.shape != rows.shape
+        shaped = whole.T if transposed else whole
         _set(tensors[f"{weight}_quantized"], shaped.reshape(layer.weight.shape))
         _set(tensors[f"{weight}_scale"], scale)
         _set(tensors[f"{bias}_quantized"], np.rint((layer.bias - shift) / steps[:, 0]))
         _set(tensors[f"{bias}_quantized_scale"], steps)
 
 
+def _column(tensor: onnx.TensorProto) -> Matrix:
+    """(outputs, 1) in float64: scales are divided by each other, and rounded only once."""
+    return numpy_helper.to_array(tensor).astype(np.float64).reshape(-1, 1)
+
+
 def _set(tensor: onnx.TensorProto, values: NDArray[np.generic]) -> None:
+    """Replace the values of a tensor; its name, shape and type stay."""
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    tensor.CopyFrom(
-        numpy_helper.from_array(values.astype(kind).reshape(tuple(tensor.dims)), tensor.name)
-    )
+    array = values.astype(kind).reshape(tuple(tensor.dims))
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))

@@ -1,5 +1,7 @@
-"""Heads between a backbone's features and the text space: Clip4Retrofit's MLP, and one that holds a
-classifier."""
+"""Heads between a backbone's features and the text space.
+
+One is an MLP, as in Clip4Retrofit; the other holds a classifier.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ class ProjectionHead(nn.Sequential):
         layers: list[nn.Module] = []
         for _ in range(recipe.depth - 1):
             layers += [nn.Linear(inputs, recipe.width), _ACTIVATIONS[recipe.activation]()]
+            # From the second layer on, a layer reads what the one before gave.
             inputs = recipe.width
             if recipe.dropout:
                 layers.append(nn.Dropout(recipe.dropout))
@@ -30,10 +33,10 @@ class ProjectionHead(nn.Sequential):
 
 
 class ClassifierHead(nn.Module):
-    """A classifier's posterior put into the text space, and a linear head beside it.
+    """A classifier's posterior mapped into the text space, and a linear head beside it.
 
     direct(z) + names(softmax(classify(z))): (B, F) features -> (B, D), not yet normalised.
-    zero_shot.py makes one that knows what the classifier knows before any training.
+    zero_shot.py computes one that knows what the classifier knows, before any training.
     """
 
     def __init__(self, classifier: nn.Linear, names: Tensor, direct: nn.Linear) -> None:
@@ -41,8 +44,8 @@ class ClassifierHead(nn.Module):
         super().__init__()
         self.classify = classifier
         self.direct: nn.Module = direct
-        # A bias of its own, zero at first: without one, export would fuse the sum below into a matrix product whose
-        # "bias" is no constant, which cannot be quantised.
+        # The bias is zero at first. Without one, export would fuse the sum below into a matrix
+        # product whose "bias" is not constant, and that cannot be quantised.
         self.names = nn.Linear(names.shape[0], names.shape[1])
         self.names.weight.data.copy_(names.T)
         nn.init.zeros_(self.names.bias)
@@ -52,12 +55,17 @@ class ClassifierHead(nn.Module):
         return self.direct(x) + self.names(self.classify(x).softmax(1))
 
     def factor(self, rank: int, moments: Tensor | None = None) -> None:
-        """Make `direct`, a (D, F) matrix W, the product of a (D, rank) and a (rank, F) matrix,
-        which is smaller.
+        """Replace `direct`, a (D, F) matrix W, by the product of a (D, rank) and a (rank, F)
+        matrix, which are smaller.
 
-        The product U U^T W, U the first `rank` left singular vectors of W S with moments = S S^T,
-        is the one that changes W z least over features of second moments E[z z^T], (F, F); without
-        them, W itself.
+        The product is U U^T W, where U is the first `rank` left singular vectors of W S and
+        S S^T = moments. Of all products of this rank it changes W z least on average.
+
+        Args:
+            rank: columns of the first matrix.
+            moments: E[z z^T] of the features, (F, F); without it, the identity.
+
+        Raises TypeError when the head is factored already.
         """
         whole = self.direct
         if not isinstance(whole, nn.Linear):
@@ -65,9 +73,12 @@ class ClassifierHead(nn.Module):
         weight = whole.weight.detach().double()
         if moments is None:
             moments = torch.eye(weight.shape[1])
+
+        # S from the eigenvalues; rounding may leave the smallest of them below zero.
         values, vectors = torch.linalg.eigh(moments.double())
         spread = vectors * values.clamp_min(0).sqrt()
         left = torch.linalg.svd(weight @ spread, full_matrices=False).U[:, :rank]
+
         first = nn.Linear(weight.shape[1], rank, bias=False)
         second = nn.Linear(rank, weight.shape[0])
         first.weight.data.copy_(left.T @ weight)

@@ -1,5 +1,5 @@
-"""The layers students are built of, and the backbone: layers that can be frozen, a mean over the
-picture, a tail."""
+"""The layers that students are built of, and the backbone: layers that can be frozen, a mean over
+the picture, a tail."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NORM_MOMENTUM = 0.03
+
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, BatchNorm, optional activation. `names` are its two names in timm
-    checkpoints."""
+    """Convolution without bias, BatchNorm, optional activation.
+
+    `names` are the names of the first two in timm's checkpoints.
+    """
 
     def __init__(
         self,
@@ -28,7 +32,8 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
         )
-        self.bn = nn.BatchNorm2d(outputs, momentum=0.03)
+        # Slower than torch's 0.1: the statistics of small batches are noisy.
+        self.bn = nn.BatchNorm2d(outputs, momentum=NORM_MOMENTUM)
         self.act = activation() if activation else nn.Identity()
         self.names = names
 
@@ -48,7 +53,9 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        return x * torch.sigmoid(self.expand(F.silu(self.reduce(F.adaptive_avg_pool2d(x, 1)))))
+        mean = F.adaptive_avg_pool2d(x, 1)
+        squeezed = F.silu(self.reduce(mean))
+        return x * torch.sigmoid(self.expand(squeezed))
 
 
 class Residual(nn.Sequential):
@@ -78,8 +85,10 @@ class Backbone(nn.Module):
         self.frozen = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) as (x - 114) / 57 -> (B, width); the first `frozen` layers take no
-        gradient."""
+        """(B, 3, H, W) as (x - 114) / 57 -> (B, width).
+
+        The first `frozen` layers get no gradient.
+        """
         return self.rest(self.stem(x), self.frozen)
 
     def stem(self, x: Tensor) -> Tensor:
@@ -90,8 +99,10 @@ class Backbone(nn.Module):
         return x
 
     def rest(self, x: Tensor, start: int) -> Tensor:
-        """Layers from `start` on, the mean over the picture and the tail: (B, C, h, w) -> (B,
-        width)."""
+        """Layers from `start` on, the mean over the picture, the tail.
+
+        (B, C, h, w) -> (B, width).
+        """
         for layer in self.layers[start:]:
             x = layer(x)
         return self.tail(F.adaptive_avg_pool2d(x, 1)).flatten(1)

@@ -1,9 +1,9 @@
 """MobileNetV2 1.0 in plain torch, and its two ImageNet checkpoints.
 
 Both checkpoints are 52 convolutions with BatchNorm already folded into weight and bias. They differ
-in what they want to see (`Flavour`): the torchvision one pads `kernel // 2` on every side and takes
-ImageNet-normalised RGB; the TensorFlow-slim one pads as TensorFlow's "SAME" does, takes [-1, 1]
-RGB, and brings its 1001-way classifier.
+in what they expect (`Flavour`): the torchvision one pads `kernel // 2` on every side and takes
+ImageNet-normalised RGB; the TensorFlow-slim one pads as TensorFlow's "SAME" does, takes RGB in
+-1 ... 1, and brings its 1001-way classifier.
 
 `insert_batch_norm` puts BatchNorm layers back for training; they change nothing at first (their
 statistics are measured). `fold_batch_norm` takes them out again before export.
@@ -41,8 +41,12 @@ FEATURES = 1280
 
 @dataclass(frozen=True)
 class Flavour:
-    """What one published checkpoint expects: per-channel mean and std of x/255 RGB, and how it
-    pads."""
+    """What one published checkpoint expects.
+
+    Attributes:
+        mean, std: of RGB / 255, by channel.
+        same_padding: padded as TensorFlow's "SAME", else by kernel // 2 on every side.
+    """
 
     name: str
     mean: tuple[float, float, float]
@@ -57,8 +61,10 @@ TFSLIM = Flavour("tfslim", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), same_padding=True)
 
 
 class Conv(nn.Module):
-    """Convolution, optional BatchNorm (`norm`), ReLU6 where `activate`; `same` pads as TensorFlow
-    does."""
+    """Convolution, optional BatchNorm (`norm`), ReLU6 where `activate`.
+
+    `same` pads as TensorFlow does.
+    """
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class Conv(nn.Module):
         same: bool,
     ) -> None:
         super().__init__()
-        # At stride 1 both paddings agree; at stride 2 TensorFlow pads by what the input size asks for.
+        # At stride 1 both paddings agree. At stride 2 TensorFlow's depends on the input's size.
         self.tf_stride = stride if same and stride > 1 else 0
         padding = 0 if self.tf_stride else kernel // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
@@ -88,21 +94,35 @@ class Conv(nn.Module):
 
 
 def _same_padding(size: torch.Size, kernel: int, stride: int) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom) as TensorFlow's "SAME": the odd pixel goes to the right and the
-    bottom."""
-    height, width = (max((-(-int(n) // stride) - 1) * stride + kernel - int(n), 0) for n in size)
+    """(left, right, top, bottom) as TensorFlow's "SAME".
+
+    The output has ceil(n / stride) pixels, and the windows that they read overhang the input by the
+    padding. An odd pixel goes to the right and to the bottom.
+    """
+
+    def overhang(pixels: int) -> int:
+        outputs = -(-pixels // stride)
+        return max((outputs - 1) * stride + kernel - pixels, 0)
+
+    height = overhang(int(size[0]))
+    width = overhang(int(size[1]))
     return width // 2, width - width // 2, height // 2, height - height // 2
 
 
 class InvertedResidual(nn.Sequential):
-    """Expand (unless `expansion` is 1), depthwise, project; the input is added where the shapes
-    allow it."""
+    """Expand (unless `expansion` is 1), depthwise, project.
+
+    The input is added where the shapes allow it. The projection has no activation: ReLU in few
+    channels loses information (the "linear bottleneck" of the paper).
+    """
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, expansion: int, *, same: bool, kernel: int = 3
     ) -> None:
         hidden = inputs * expansion
-        layers = [] if expansion == 1 else [Conv(inputs, hidden, 1, 1, 1, activate=True, same=same)]
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers.append(Conv(inputs, hidden, 1, 1, 1, activate=True, same=same))
         layers += [
             Conv(hidden, hidden, kernel, stride, hidden, activate=True, same=same),
             Conv(hidden, outputs, 1, 1, 1, activate=False, same=same),
@@ -117,8 +137,10 @@ class InvertedResidual(nn.Sequential):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 1.0 without its classifier: normalised NCHW pictures -> a 1280-channel map
-    (`features`)."""
+    """MobileNetV2 1.0 without its classifier.
+
+    Normalised NCHW pictures -> a map of 1280 channels (`features`).
+    """
 
     def __init__(self, flavour: Flavour = TORCHVISION) -> None:
         super().__init__()
@@ -148,8 +170,10 @@ class MobileNetV2(nn.Module):
 
 
 def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNetV2:
-    """Build the network and fill it from a checkpoint of `NN.weight` / `NN.bias` arrays (NN = 00
-    ... 51).
+    """Build the network and fill it from a checkpoint.
+
+    The checkpoint holds arrays `NN.weight` and `NN.bias`, NN = 00 ... 51 in the order of
+    `convolutions`.
 
     Raises NoInputError when the file is missing and DataError when it is not such a checkpoint.
     """
@@ -160,9 +184,9 @@ def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNe
             key = f"{i:02d}.{part}"
             target = getattr(layer.conv, part)
             if key not in arrays or arrays[key].shape != tuple(target.shape):
-                got = arrays[key].shape if key in arrays else "nothing"
+                shape = arrays[key].shape if key in arrays else "missing"
                 raise DataError(
-                    f"{path}: {key} should be {tuple(target.shape)}, is {got}",
+                    f"{path}: {key} is {shape}, should be {tuple(target.shape)}",
                     "give a MobileNetV2 1.0 checkpoint",
                 )
             target.data.copy_(torch.from_numpy(arrays[key].astype(np.float32)))
@@ -170,16 +194,19 @@ def load_mobilenet(path: str | Path, flavour: Flavour = TORCHVISION) -> MobileNe
 
 
 def load_classifier(path: str | Path) -> nn.Linear:
-    """The checkpoint's classifier as Linear(1280, 1001): class 0 is "background", then ImageNet-1k
-    in order.
+    """The checkpoint's classifier as Linear(1280, 1001).
 
-    Raises NoInputError when the file is missing and DataError when the checkpoint carries no
+    Class 0 is "background"; the classes of ImageNet-1k follow in their order.
+
+    Raises NoInputError when the file is missing and DataError when the checkpoint has no
     classifier.
     """
     arrays = _read_npz(path)
     if "classifier.weight" not in arrays or "classifier.bias" not in arrays:
         raise DataError(f"{path}: no classifier in this checkpoint", "give the TensorFlow-slim one")
-    weight, bias = (arrays[f"classifier.{part}"].astype(np.float32) for part in ("weight", "bias"))
+    weight = arrays["classifier.weight"].astype(np.float32)
+    bias = arrays["classifier.bias"].astype(np.float32)
+
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight.data.copy_(torch.from_numpy(weight))
     layer.bias.data.copy_(torch.from_numpy(bias))
@@ -192,7 +219,7 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise NoInputError(
-            f"{path}: no such weights", "see README for where weights are expected"
+            f"{path}: no such weights", "the README says where the factory looks for weights"
         ) from error
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: not an .npz of arrays ({error})") from error
@@ -200,19 +227,22 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def insert_batch_norm(net: nn.Module, batches: Iterable[Tensor], momentum: float = 0.01) -> None:
-    """Give every `Conv` of `net` a BatchNorm that, in eval mode, changes nothing; `net` is altered
-    in place.
+    """Give every `Conv` of `net` a BatchNorm that changes nothing in eval mode, in place.
 
-    Args: net: a network made of `Conv` layers, called as net(batch). batches: normalised pictures
-        (B, 3, H, W) on which the statistics of each layer are measured. momentum: of the running
-        statistics during the training that follows.
+    Mean and variance are measured on the batches. Scale and shift are set to undo them, so that
+    gamma * (y - mean) / sqrt(var + eps) + beta == y. Training then has BatchNorm to work with, and
+    starts from what the checkpoint knows.
 
-    Mean and variance are measured on the batches; scale and shift are set to undo them, so that
-    gamma * (y - mean) / sqrt(var + eps) + beta == y.
+    Args:
+        net: a network of `Conv` layers, called as net(batch).
+        batches: normalised pictures (B, 3, H, W).
+        momentum: of the running statistics during the training that follows.
     """
     layers = [m for m in net.modules() if isinstance(m, Conv)]
+    # Sums of y and y^2 by channel. In float64: the variance is a small difference of large sums.
     sums = {layer: torch.zeros(2, layer.conv.out_channels, dtype=torch.float64) for layer in layers}
     counts = dict.fromkeys(layers, 0)
+    owners: dict[nn.Module, Conv] = {layer.conv: layer for layer in layers}
 
     def measure(layer: nn.Module, _inputs: tuple[Tensor, ...], y: Tensor) -> None:
         owner = owners[layer]
@@ -220,7 +250,6 @@ def insert_batch_norm(net: nn.Module, batches: Iterable[Tensor], momentum: float
         sums[owner][1] += y.double().square().sum((0, 2, 3)).cpu()
         counts[owner] += y.numel() // y.shape[1]
 
-    owners: dict[nn.Module, Conv] = {layer.conv: layer for layer in layers}
     hooks = [layer.conv.register_forward_hook(measure) for layer in layers]
     try:
         for batch in batches:
@@ -228,9 +257,11 @@ def insert_batch_norm(net: nn.Module, batches: Iterable[Tensor], momentum: float
     finally:
         for hook in hooks:
             hook.remove()
+
     for layer in layers:
         mean = sums[layer][0] / max(counts[layer], 1)
         variance = (sums[layer][1] / max(counts[layer], 1) - mean.square()).clamp_min(0)
+
         weight = layer.conv.weight
         norm = nn.BatchNorm2d(layer.conv.out_channels, momentum=momentum).to(weight.device)
         norm.running_mean.copy_(mean)
@@ -243,8 +274,8 @@ def insert_batch_norm(net: nn.Module, batches: Iterable[Tensor], momentum: float
 
 @torch.no_grad()
 def fold_batch_norm(net: nn.Module) -> nn.Module:
-    """A copy of `net` without BatchNorm in its `Conv` layers, computing what `net` does in eval
-    mode."""
+    """A copy of `net` that computes the same in eval mode, without BatchNorm in its `Conv`
+    layers."""
     net = copy.deepcopy(net).eval()
     for layer in net.modules():
         if isinstance(layer, Conv) and isinstance(layer.norm, nn.BatchNorm2d):

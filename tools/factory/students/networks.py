@@ -1,7 +1,8 @@
 """The backbones a recipe can name.
 
 MobileNetV2 (mobilenet.py), EfficientNet-Lite (efficientnet_lite.py), EfficientNet-B3 (Tan & Le
-2019), MobileNetV4-conv-small (Qin et al. 2024, table 11)."""
+2019), MobileNetV4-conv-small (Qin et al. 2024, table 11). Layers are named as in timm's checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -15,46 +16,58 @@ from tools.factory.students.efficientnet_lite import lite_layers, round_channels
 from tools.factory.students.layers import Backbone, ConvNorm, Residual, SqueezeExcite
 from tools.factory.students.mobilenet import FEATURES, MobileNetV2
 
+# EfficientNet-B0 by stage: expansion, output channels, repeats, stride of the first repeat, kernel.
+# The other sizes multiply channels and repeats (Tan & Le 2019, table 1 and equation 3).
+_EFFICIENTNET = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+
 
 def _efficientnet(width: float, depth: float) -> Backbone:
-    activation = nn.SiLU
     stem = round_channels(32 * width)
     top = round_channels(1280 * width)
-    layers: list[nn.Module] = [ConvNorm(3, stem, 3, 2, 1, activation, ("conv_stem", "bn1"))]
+    layers: list[nn.Module] = [ConvNorm(3, stem, 3, 2, 1, nn.SiLU, ("conv_stem", "bn1"))]
     inputs = stem
-    plan = (
-        (1, 16, 1, 1, 3),
-        (6, 24, 2, 2, 3),
-        (6, 40, 2, 2, 5),
-        (6, 80, 3, 2, 3),
-        (6, 112, 3, 1, 5),
-    )
-    plan += ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
-    for stage, (expansion, width_out, repeats, first_stride, kernel) in enumerate(plan):
+
+    for stage, (expansion, channels, repeats, first_stride, kernel) in enumerate(_EFFICIENTNET):
+        outputs = round_channels(channels * width)
         for block in range(math.ceil(repeats * depth)):
             stride = first_stride if block == 0 else 1
-            outputs = round_channels(width_out * width)
-            hidden = inputs * expansion
             name = f"blocks.{stage}.{block}"
-            parts: list[nn.Module] = []
-            if expansion != 1:
-                parts.append(
-                    ConvNorm(
-                        inputs, hidden, 1, 1, 1, activation, (f"{name}.conv_pw", f"{name}.bn1")
-                    )
-                )
-            norms = ("bn1", "bn2") if expansion == 1 else ("bn2", "bn3")
-            depthwise = (f"{name}.conv_dw", f"{name}.{norms[0]}")
-            parts.append(ConvNorm(hidden, hidden, kernel, stride, hidden, activation, depthwise))
-            parts.append(SqueezeExcite(hidden, max(1, inputs // 4), f"{name}.se"))
-            last = "conv_pw" if expansion == 1 else "conv_pwl"
-            parts.append(
-                ConvNorm(hidden, outputs, 1, 1, 1, None, (f"{name}.{last}", f"{name}.{norms[1]}"))
-            )
-            layers.append(Residual(*parts, skip=stride == 1 and inputs == outputs))
+            layers.append(_mbconv(name, inputs, outputs, stride, expansion, kernel))
             inputs = outputs
-    layers.append(ConvNorm(inputs, top, 1, 1, 1, activation, ("conv_head", "bn2")))
+
+    layers.append(ConvNorm(inputs, top, 1, 1, 1, nn.SiLU, ("conv_head", "bn2")))
     return Backbone(layers, top)
+
+
+def _mbconv(
+    name: str, inputs: int, outputs: int, stride: int, expansion: int, kernel: int
+) -> Residual:
+    """Expand (unless `expansion` is 1), depthwise, squeeze and excite, project."""
+    hidden = inputs * expansion
+    parts: list[nn.Module] = []
+    if expansion == 1:
+        # timm counts a block's layers, so a block without expansion names them differently.
+        depthwise = (f"{name}.conv_dw", f"{name}.bn1")
+        project = (f"{name}.conv_pw", f"{name}.bn2")
+    else:
+        expand = (f"{name}.conv_pw", f"{name}.bn1")
+        depthwise = (f"{name}.conv_dw", f"{name}.bn2")
+        project = (f"{name}.conv_pwl", f"{name}.bn3")
+        parts.append(ConvNorm(inputs, hidden, 1, 1, 1, nn.SiLU, expand))
+
+    parts.append(ConvNorm(hidden, hidden, kernel, stride, hidden, nn.SiLU, depthwise))
+    # A quarter of the block's inputs, not of its hidden channels: as in the authors' code.
+    parts.append(SqueezeExcite(hidden, max(1, inputs // 4), f"{name}.se"))
+    parts.append(ConvNorm(hidden, outputs, 1, 1, 1, None, project))
+    return Residual(*parts, skip=stride == 1 and inputs == outputs)
 
 
 # Universal inverted bottlenecks of MobileNetV4-conv-small by stage: (kernel of the depthwise
@@ -96,7 +109,7 @@ def _mobilenetv4_conv_small() -> Backbone:
 def _universal_bottleneck(
     name: str, inputs: int, shape: tuple[int, int, int, int, int]
 ) -> Residual:
-    """Depthwise, expand, depthwise, project; a kernel of 0 leaves its depthwise convolution out."""
+    """Depthwise, expand, depthwise, project; a kernel of 0 omits its depthwise convolution."""
     start, middle, stride, expansion, outputs = shape
     hidden = _round8(inputs * expansion)
     act = nn.ReLU

@@ -1,8 +1,9 @@
 """A student: uint8-range RGB in, unit embedding out.
 
-Pixels enter as (x - 114) / 57, one offset and one scale for all channels. What a checkpoint expects
-by channel is folded into its first convolution here, so that a uint8 picture with zero point 114
-needs no arithmetic at all in the int8 graph and zero padding stays exactly zero."""
+Pixels enter as (x - 114) / 57, with one offset and one scale for all channels. What a checkpoint
+expects by channel is folded into its first convolution here. So the int8 graph reads uint8 pixels
+with zero point 114 without any arithmetic, and zero padding stays exactly zero.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from edge_runtime.errors import DataError, UsageError
 from tools.factory.recipe import StudentRecipe
 from tools.factory.students.efficientnet_lite import LITE, fill_lite
 from tools.factory.students.heads import ClassifierHead, ProjectionHead
-from tools.factory.students.layers import Backbone, ConvNorm, SqueezeExcite
+from tools.factory.students.layers import NORM_MOMENTUM, Backbone, ConvNorm, SqueezeExcite
 from tools.factory.students.mobilenet import (
     FEATURES,
     TFSLIM,
@@ -32,14 +33,14 @@ from tools.factory.students.networks import STUDENTS
 from tools.factory.students.weights import read_state
 from tools.factory.students.zero_shot import IMAGENET_CLASSES, load_classifier_head
 
-PIXEL_OFFSET = 114.0
-PIXEL_SCALE = 57.0
+PIXEL_OFFSET = 114.0  # about the mean of ImageNet's channels: 124, 116, 104
+PIXEL_SCALE = 57.0  # about their standard deviations: 58, 57, 57
 
 
 class Student(nn.Module):
     """An image encoder: RGB values 0 ... 255 (B, 3, H, W) -> unit embeddings (B, dim).
 
-    The first `frozen` layers of the backbone take no gradient and keep their BatchNorm statistics.
+    The first `frozen` layers of the backbone get no gradient and keep their BatchNorm statistics.
     """
 
     def __init__(self, backbone: Backbone, head: nn.Module, frozen: int = 0) -> None:
@@ -49,7 +50,10 @@ class Student(nn.Module):
         self.freeze(frozen)
 
     def freeze(self, count: int) -> None:
-        """Train only what follows the first `count` layers of the backbone."""
+        """Train only what follows the first `count` layers of the backbone.
+
+        Raises UsageError when the backbone has fewer layers.
+        """
         layers = self.backbone.layers
         if not 0 <= count <= len(layers):
             raise UsageError(f"student.frozen: {count}; this backbone has {len(layers)} layers")
@@ -68,13 +72,11 @@ class Student(nn.Module):
     def forward(self, x: Tensor, after: int = 0) -> Tensor:
         """(B, 3, H, W) RGB values 0 ... 255 -> (B, dim), unit norm, float32.
 
-        With `after` > 0, `x` is what `stem` gave when that many layers were frozen.
+        With `after` > 0, `x` is what `stem` returned when that many layers were frozen.
         """
-        features = (
-            self.backbone.rest(x, after)
-            if after
-            else self.backbone((x - PIXEL_OFFSET) / PIXEL_SCALE)
-        )
+        start = after or self.backbone.frozen
+        activations = x if after else self.stem(x)
+        features = self.backbone.rest(activations, start)
         return F.normalize(self.head(features).float(), dim=1)
 
     def stem(self, pixels: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ def to_pixels(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
 def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Student:
     """The student of a recipe.
 
-    load: its pretrained weights, too; False where a checkpoint is about to replace them.
+    load: read its pretrained weights; False where a checkpoint is about to replace them.
     Raises UsageError (with the list of students) for an unknown name, NoInputError and DataError
     for weights that are missing or do not fit.
     """
@@ -141,11 +143,14 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) ->
         classifier = nn.Linear(backbone.width, IMAGENET_CLASSES)
         direct = nn.Linear(backbone.width, dim)
         head = ClassifierHead(classifier, torch.zeros(IMAGENET_CLASSES, dim), direct)
-    if (head.classify.in_features, head.names.out_features) != (backbone.width, dim):
+
+    features = head.classify.in_features
+    text_dim = head.names.out_features
+    if (features, text_dim) != (backbone.width, dim):
         raise UsageError(
-            f"student.head.kind classifier: made for {head.classify.in_features} features and a text space of "
-            f"{head.names.out_features}, not {backbone.width} and {dim}",
-            "take the offline teacher and one of its networks, or kind: mlp",
+            f"student.head.kind classifier: made for {features} features and a text space of "
+            f"{text_dim}, not {backbone.width} and {dim}",
+            "use the offline teacher and one of its networks, or kind: mlp",
         )
     if recipe.head.rank:
         head.factor(recipe.head.rank)
@@ -153,25 +158,29 @@ def _head(recipe: StudentRecipe, backbone: Backbone, dim: int, *, load: bool) ->
 
 
 def _start_from_scratch(convolutions: list[Conv]) -> None:
-    """Give a network without weights BatchNorm layers and a scale at which signals survive 50
-    layers."""
+    """Give a network without weights BatchNorm layers, and a scale of weights at which signals
+    neither vanish nor explode over 50 layers (He et al. 2015)."""
     for layer in convolutions:
         nn.init.kaiming_normal_(layer.conv.weight, mode="fan_out")
         nn.init.zeros_(layer.conv.bias)
-        layer.norm = nn.BatchNorm2d(layer.conv.out_channels, momentum=0.03)
+        layer.norm = nn.BatchNorm2d(layer.conv.out_channels, momentum=NORM_MOMENTUM)
 
 
 @torch.no_grad()
 def fold_normalisation(backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Make a backbone trained on (x / 255 - mean) / std take (x - 114) / 57.
+    """Make a backbone trained on (x / 255 - mean) / std take (x - 114) / 57, in place.
 
-    Exact but for the padded border, which now shows grey 114 in place of the mean colour.
+    With u = (x - 114) / 57, the old input is scale * u + shift: the scale goes into the weights, the
+    shift into the bias, or into the BatchNorm that follows. Exact except at the padded border, which
+    now shows grey 114 instead of the mean colour.
     """
     conv, norm = backbone.first()
     mean_ = torch.tensor(mean)
     std_ = torch.tensor(std)
     scale = PIXEL_SCALE / 255 / std_
     shift = (PIXEL_OFFSET / 255 - mean_) / std_
+
+    # First, because it needs the weights as they were.
     constant = (conv.weight * shift[:, None, None]).sum((1, 2, 3))
     conv.weight.mul_(scale[:, None, None])
     if conv.bias is not None:
@@ -181,7 +190,10 @@ def fold_normalisation(backbone: Backbone, mean: tuple[float, ...], std: tuple[f
 
 
 def load_backbone(backbone: Backbone, source: str) -> None:
-    """Fill a backbone from timm-named weights; DataError when a tensor is missing or misshapen."""
+    """Fill a backbone from weights with timm's names.
+
+    Raises DataError when a tensor is missing or has the wrong shape.
+    """
     state = read_state(source)
     for module in backbone.modules():
         if isinstance(module, ConvNorm):
@@ -197,11 +209,11 @@ def load_backbone(backbone: Backbone, source: str) -> None:
 
 @torch.no_grad()
 def _fill(target: Tensor, state: dict[str, Tensor], name: str, source: str) -> None:
-    got = state.get(name)
-    if got is None or got.shape != target.shape:
-        found = "missing" if got is None else f"of shape {tuple(got.shape)}"
+    tensor = state.get(name)
+    if tensor is None or tensor.shape != target.shape:
+        shape = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
         raise DataError(
-            f"{source}: {name} is {found}, should be {tuple(target.shape)}",
-            "give timm weights of this net",
+            f"{source}: {name} is {shape}, should be {tuple(target.shape)}",
+            "give timm's weights of this network",
         )
-    target.copy_(got)
+    target.copy_(tensor)

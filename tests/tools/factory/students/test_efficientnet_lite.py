@@ -68,7 +68,7 @@ def test_batch_norm_of_a_checkpoint_is_folded_without_a_trace() -> None:
 
 def test_a_checkpoint_of_another_network_is_refused_by_name() -> None:
     state = checkpoint("efficientnet_lite0")
-    with pytest.raises(DataError, match="no EfficientNet-Lite of this size"):
+    with pytest.raises(DataError, match="no EfficientNet-Lite of that size"):
         fill_lite(lite_layers("efficientnet_lite2"), state, "a checkpoint")
     del state["0.conv.weight"]
     with pytest.raises(DataError, match=r"at 0\.norm\.weight"):

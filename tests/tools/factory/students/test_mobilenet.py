@@ -75,7 +75,7 @@ def test_a_wrong_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="no such weights"):
         load_mobilenet(tmp_path / "nothing.npz")
     np.savez(tmp_path / "other.npz", weight=np.zeros(3, np.float32))
-    with pytest.raises(DataError, match=r"00\.weight should be \(32, 3, 3, 3\), is nothing"):
+    with pytest.raises(DataError, match=r"00\.weight is missing, should be \(32, 3, 3, 3\)"):
         load_mobilenet(tmp_path / "other.npz")
     with pytest.raises(DataError, match="no classifier"):
         load_classifier(tmp_path / "other.npz")
