@@ -1,11 +1,11 @@
-"""One thing changed at a time, before and after: the table of docs/decisions/003.
+"""What each optimisation is worth: one change at a time, for the tables of docs/decisions/003.
 
     python -m tools.a72.ablate               # measure what is missing, write the table (5 minutes)
-    python -m tools.a72.ablate --only arena  # measure again what has this in its name
+    python -m tools.a72.ablate --only arena  # measure again the changes with this in their name
 
-"Without" is the pipeline with that one thing undone or tried out, everything else as shipped; the
-bundles that shipped before come from this repository's history. Results are kept in ablation.json
-after each change. Needs the arm64 userland, and for the older bundles a clone with its history.
+Each row is the pipeline with one thing changed and everything else as shipped. Earlier bundles come
+from this repository's history. Results are saved in ablation.json after each change. Needs the
+arm64 userland, and for the earlier bundles a clone with its history.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ SHIPPED = "as shipped"
 
 @dataclass(frozen=True)
 class Change:
-    """What is undone or tried, and what was decided; `environment` and `prelude` make the change in
-    the guest."""
+    """One change and the decision about it.
+
+    `prelude` (Python statements) and `environment` make the change in the guest.
+    """
 
     name: str
     verdict: str
@@ -49,9 +51,9 @@ class Change:
 OPTIONS = """
 import edge_runtime.model.encoder as encoder
 import onnxruntime
-made = encoder.session_options
+shipped = encoder.session_options
 def session_options(threads):
-    options = made(threads)
+    options = shipped(threads)
     {}
     return options
 encoder.session_options = session_options
@@ -62,7 +64,8 @@ CHANGES = [
     Change(
         "decode the JPEG at full size",
         "rejected: half size covers the input",
-        "import edge_runtime.camera.decode as decode\ndecode._REDUCED = {1: decode.cv2.IMREAD_COLOR}",
+        "import edge_runtime.camera.decode as decode\n"
+        "decode._REDUCED = {1: decode.cv2.IMREAD_COLOR}",
     ),
     Change(
         "do not give freed heap back after loading",
@@ -81,10 +84,12 @@ CHANGES = [
     ),
     Change(
         "`MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` of 64 KB",
-        "rejected: pages come and go in every frame; the kernel's work for that is not in these figures",
+        "rejected: pages come and go in every frame; "
+        "the kernel's work for that is not in these figures",
         environment=SMALL,
     ),
 ]
+# Name, the revision that shipped it, what was new in its encoder.
 BUNDLES = [
     ("edge-clip 0.1.0", "10a105e", "padding as operators of its own"),
     ("edge-clip 0.2.0", "fb98e25", 'padding folded into the convolutions ("SAME")'),
@@ -96,34 +101,33 @@ def _encoder_of(revision: str) -> Path:
     """The encoder that this repository shipped at `revision`."""
     BUILD.mkdir(parents=True, exist_ok=True)
     path = BUILD / f"{revision}.onnx"
-    shown = subprocess.run(
+    blob = subprocess.run(
         ["git", "-C", REPOSITORY, "show", f"{revision}:models/edge-clip/encoder.onnx"],
         capture_output=True,
         check=False,
     )
-    if shown.returncode:
+    if blob.returncode:
         raise debian.MissingPieceError(
             f"revision {revision} is not in this clone; run `git fetch --unshallow`"
         )
-    path.write_bytes(shown.stdout)
+    path.write_bytes(blob.stdout)
     return path
 
 
 def run(only: str | None) -> None:
-    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet
-    kept."""
+    """Measure the rows with `only` in their name, or without it the rows that are not saved yet."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"changes": {}, "bundles": {}}
     userland = Userland(DEFAULT_ROOT)
     table = CycleTable()
 
-    def wanted(name: str, done: dict[str, object]) -> bool:
-        return only.lower() in name.lower() if only else name not in done
+    def is_due(name: str, rows: dict[str, object]) -> bool:
+        return only.lower() in name.lower() if only else name not in rows
 
-    def keep_it() -> None:
+    def save() -> None:
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
 
     for change in CHANGES:
-        if wanted(change.name, kept["changes"]):
+        if is_due(change.name, kept["changes"]):
             frame = frame_model(
                 keep.BUNDLE,
                 DEFAULT_LABELS,
@@ -139,17 +143,18 @@ def run(only: str | None) -> None:
                 "pessimistic_ms": round(frame.ms(4, PESSIMISTIC), 2),
                 "rss_mb": keep.rss_mb(userland, keep.BUNDLE, change.prelude, change.environment),
             }
-            keep_it()
+            save()
             print(f"{change.name}: {kept['changes'][change.name]}", file=sys.stderr, flush=True)
+
     for name, revision, _ in BUNDLES:
-        if wanted(name, kept["bundles"]):
+        if is_due(name, kept["bundles"]):
             kept["bundles"][name] = asdict(encoder_work(_encoder_of(revision), userland, table))
-            keep_it()
+            save()
             print(f"{name}: {kept['bundles'][name]}", file=sys.stderr, flush=True)
 
 
 def as_markdown(coefficients: Coefficients) -> str:
-    """Both tables, from what is kept."""
+    """Both tables, from ablation.json."""
     kept = json.loads(KEPT.read_text())
     return f"{_changes_table(kept['changes'])}\n\n{_encoders_table(kept['bundles'], coefficients)}"
 
@@ -214,7 +219,7 @@ def _encoders_table(kept: dict[str, Any], coefficients: Coefficients) -> str:
 
 
 def write_page() -> None:
-    """Put what is kept between the page's two marks."""
+    """Write both tables between the two marks of the page."""
     before, rest = PAGE.read_text().split(BEGIN)
     after = rest.split(END)[1]
     PAGE.write_text(f"{before}{BEGIN}{as_markdown(load_validation().coefficients)}\n{END}{after}")

@@ -1,13 +1,13 @@
 """The default bundle beside other encoders: modelled time, memory and size, one machine, one run.
 
-    python -m tools.a72.compare                  # everything not yet measured (half an hour)
-    python -m tools.a72.compare --only tinyclip  # measure again what has this in its name
-    python -m tools.a72.compare --table          # print what is kept, as Markdown
+    python -m tools.a72.compare                  # measure what is missing (half an hour)
+    python -m tools.a72.compare --only tinyclip  # measure again those with this in their name
+    python -m tools.a72.compare --table          # print the saved results as Markdown
 
-Results are kept in comparison.json after each encoder, so a run can be broken off and taken up; the
-default bundle's own row is kept with its other figures, by `tools.a72.keep --write`. All others
-have random weights: that is enough for speed and memory, and says nothing of accuracy. Accuracies
-are what their authors publish. Needs the [train] extra and the arm64 userland.
+Results are saved in comparison.json after each encoder, so a run can be stopped and continued. The
+default bundle's own row is saved with its other figures, by `tools.a72.keep --write`. All others
+have random weights, which is enough to compare speed and memory. Accuracies are those that their
+authors publish. Needs the [train] extra and the arm64 userland.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
 
 KEPT = Path(__file__).with_name("comparison.json")
-CALIBRATION = 2
+CALIBRATION = 2  # pictures of noise: ranges hardly change the speed
 KINDS = ("int8", "fp32")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """One row: how to make it, and what its authors publish."""
+    """One encoder: how to make it, and the accuracy that its authors publish."""
 
     name: str
     size: int
@@ -84,18 +84,31 @@ def _tower(name: str) -> Callable[[int], bytes]:
 
 
 B3 = "81.6 % ImageNet at 300 px, supervised (Tan & Le 2019)"
+TINYCLIP = "41.1 % ImageNet zero-shot (Wu et al. 2023)"
+MOBILECLIP = "67.8 % ImageNet zero-shot (Vasu et al. 2024)"
+CLIP = "63.2 % ImageNet zero-shot (Radford 2021)"
+
+
+def _our_student(name: str, size: int, kinds: tuple[str, ...] = KINDS) -> Encoder:
+    return Encoder(f"student {name}", size, _student(name), ours=True, kinds=kinds)
+
+
 ENCODERS = [
-    *(Encoder(f"student {name}", 192, _student(name), ours=True) for name in (
-        "mobilenet_v2", "efficientnet_lite0", "mobilenetv4_conv_small",
-    )),
-    *(Encoder(f"student {name}", size, _student(name), ours=True, kinds=("int8",)) for name, size in (
-        ("efficientnet_lite0", 160), ("efficientnet_lite0", 176), ("mobilenet_v2", 160), ("mobilenet_v2", 176),
-    )),
-    *(Encoder("EfficientNet-B3", size, _student("efficientnet_b3"), B3, ours=True) for size in (160, 224, 300)),
-    Encoder("TinyCLIP-8M image tower", 224, _tower("tinyclip_8m"), "41.1 % ImageNet zero-shot (Wu et al. 2023)"),
-    Encoder("MobileCLIP-S0 image tower", 256, _tower("mobileclip_s0"), "67.8 % ImageNet zero-shot (Vasu et al. 2024)"),
-    Encoder("CLIP ViT-B/32 image tower", 224, _tower("clip_vit_b32"), "63.2 % ImageNet zero-shot (Radford 2021)"),
-]  # fmt: skip
+    _our_student("mobilenet_v2", 192),
+    _our_student("efficientnet_lite0", 192),
+    _our_student("mobilenetv4_conv_small", 192),
+    # Smaller inputs, to choose one by; a student ships as int8, so float32 says nothing new.
+    _our_student("efficientnet_lite0", 160, ("int8",)),
+    _our_student("efficientnet_lite0", 176, ("int8",)),
+    _our_student("mobilenet_v2", 160, ("int8",)),
+    _our_student("mobilenet_v2", 176, ("int8",)),
+    Encoder("EfficientNet-B3", 160, _student("efficientnet_b3"), B3, ours=True),
+    Encoder("EfficientNet-B3", 224, _student("efficientnet_b3"), B3, ours=True),
+    Encoder("EfficientNet-B3", 300, _student("efficientnet_b3"), B3, ours=True),
+    Encoder("TinyCLIP-8M image tower", 224, _tower("tinyclip_8m"), TINYCLIP),
+    Encoder("MobileCLIP-S0 image tower", 256, _tower("mobileclip_s0"), MOBILECLIP),
+    Encoder("CLIP ViT-B/32 image tower", 224, _tower("clip_vit_b32"), CLIP),
+]
 
 
 def _int8(encoder: Encoder, fp32: bytes) -> bytes:
@@ -107,9 +120,9 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
         from tools.factory.int8.quantise import quantise
 
         shape = (1, encoder.size, encoder.size, 3)
-        return quantise(
-            fp32, [random.integers(0, 255, shape, np.uint8) for _ in range(CALIBRATION)], "minmax"
-        )
+        pictures = [random.integers(0, 255, shape, np.uint8) for _ in range(CALIBRATION)]
+        return quantise(fp32, pictures, "minmax")
+
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -122,9 +135,11 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
         left = CALIBRATION
 
         def get_next(self) -> dict[str, Any] | None:
+            if not self.left:
+                return None
             self.left -= 1
             shape = (1, 3, encoder.size, encoder.size)
-            return {"pixels": random.standard_normal(shape, np.float32)} if self.left >= 0 else None
+            return {"pixels": random.standard_normal(shape, np.float32)}
 
     source = BUILD / "compare/source.onnx"
     target = BUILD / "compare/target.onnx"
@@ -143,35 +158,36 @@ def _int8(encoder: Encoder, fp32: bytes) -> bytes:
 
 
 def run(only: str | None) -> None:
-    """Measure and keep what is wanted: all that has `only` in its name, or all that is not yet
-    kept."""
+    """Measure the encoders with `only` in their name, or without it those that are not saved
+    yet."""
     kept = load() if KEPT.exists() else {}
     userland = Userland(DEFAULT_ROOT)
     table = CycleTable()
     folder = BUILD / "compare"
     folder.mkdir(parents=True, exist_ok=True)
 
-    def wanted(key: str) -> bool:
+    def is_due(key: str) -> bool:
         return only.lower() in key.lower() if only else key not in kept
 
     for encoder in ENCODERS:
         keys = {kind: f"{encoder.name} {encoder.size} {kind}" for kind in encoder.kinds}
-        if not any(wanted(key) for key in keys.values()):
+        due = {kind: key for kind, key in keys.items() if is_due(key)}
+        if not due:
             continue
+
         fp32 = encoder.make(encoder.size)
-        for kind, key in keys.items():
-            if wanted(key):
-                model = folder / f"{kind}.onnx"
-                model.write_bytes(_int8(encoder, fp32) if kind == "int8" else fp32)
-                kept[key] = measure_encoder(model, userland, table)
-                KEPT.write_text(
-                    json.dumps({name: asdict(row) for name, row in kept.items()}, indent=1) + "\n"
-                )
-                print(
-                    f"{key}: {kept[key].work.instructions / 1e6:.0f} M instructions",
-                    file=sys.stderr,
-                    flush=True,
-                )
+        for kind, key in due.items():
+            model = folder / f"{kind}.onnx"
+            model.write_bytes(_int8(encoder, fp32) if kind == "int8" else fp32)
+            kept[key] = measure_encoder(model, userland, table)
+            _save(kept)
+            millions = kept[key].work.instructions / 1e6
+            print(f"{key}: {millions:.0f} M instructions", file=sys.stderr, flush=True)
+
+
+def _save(rows: dict[str, EncoderRow]) -> None:
+    text = json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1)
+    KEPT.write_text(text + "\n")
 
 
 def load() -> dict[str, EncoderRow]:
@@ -232,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = verb_parser("tools.a72.compare", __doc__, whole=True)
     add = parser.add_argument
     add("--only", metavar="TEXT", help="measure again the encoders with this in their name")
-    add("--table", action="store_true", help="measure nothing, print what is kept")
+    add("--table", action="store_true", help="measure nothing, print the saved results")
     return run_verb(parser, _compare, argv, failures={RuntimeError: 69})
 
 

@@ -1,8 +1,8 @@
 """Cycles of basic blocks on a Cortex-A72, from LLVM's scheduling model (llvm-mca).
 
 A block is simulated as the body of a loop, so consecutive runs overlap as they do in hardware.
-Cache misses and branch mispredictions are not part of it; `tools.a72.fit` accounts for the first
-and absorbs the second.
+Cache misses and branch mispredictions are not part of it. `tools.a72.fit` adds the first; the
+second end up in its coefficients.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from tools.a72.trace import BUILD
 from tools.arm64 import debian
 
 CPU = "cortex-a72"
-ITERATIONS = 50
-# blocks are simulated, most executed first, until this share of all instructions is covered
+ITERATIONS = 50  # enough to hide how the first one fills the pipeline
+# Blocks are simulated in the order of their weight, until this share of all instructions is
+# covered: the rest is thousands of blocks that hardly ever run.
 COVERAGE = 0.995
-REGIONS_A_RUN = 200
+REGIONS_A_RUN = 200  # programs that one run of llvm-mca simulates
+WORD = 8  # hex digits of an instruction
 
 _BASE = r"(?P<head>.*\[)(?P<base>x\d+|sp)"
 _PRE_INDEX = re.compile(_BASE + r", #(?P<step>-?\w+)\]!$")
@@ -39,46 +41,63 @@ def _tool(name: str) -> str:
 
 @cache
 def llvm_version() -> str:
-    """`14.0.6`, say: the scheduling model changes between releases, so a fit belongs to one of
-    them."""
+    """For example `14.0.6`. The scheduling model changes between releases, so a fit belongs to one
+    of them."""
     text = debian.run(_tool("llvm-mca"), "--version", capture=True)
-    found = re.search(r"LLVM version (\S+)", text)
-    return found[1] if found else "unknown"
+    match = re.search(r"LLVM version (\S+)", text)
+    return match[1] if match else "unknown"
 
 
-def _assemble_input(words: list[str]) -> str:
-    return "".join(" ".join(f"0x{word[i : i + 2]}" for i in (6, 4, 2, 0)) + "\n" for word in words)
+def _instructions(code: str) -> list[str]:
+    """The hex words of a block."""
+    return [code[i : i + WORD] for i in range(0, len(code), WORD)]
+
+
+def _bytes_of(word: str) -> str:
+    """A word as llvm-mc reads it: bytes in the order of memory, lowest first."""
+    return " ".join(f"0x{word[i : i + 2]}" for i in (6, 4, 2, 0))
 
 
 def disassemble(words: list[str]) -> dict[str, str]:
-    """Assembly text of each 32-bit hex word as a Cortex-A72 knows it; UnknownInstructionError
-    otherwise."""
+    """Assembly text of each 32-bit hex word.
+
+    Raises UnknownInstructionError for a word that is no instruction of a Cortex-A72.
+    """
     unique = sorted(set(words))
-    done = subprocess.run(
+    process = subprocess.run(
         [_tool("llvm-mc"), "--disassemble", "-triple=aarch64", f"-mcpu={CPU}"],
-        input=_assemble_input(unique),
+        input="".join(f"{_bytes_of(word)}\n" for word in unique),
         capture_output=True,
         text=True,
         check=False,
     )
-    lines = [line.strip() for line in done.stdout.splitlines()]
+
+    # What is left without empty lines and directives is one line for each word, in order.
+    lines = [line.strip() for line in process.stdout.splitlines()]
     lines = [line for line in lines if line and not line.startswith(".")]
     if len(lines) != len(unique):
-        bad = sorted({unique[int(n) - 1] for n in re.findall(r"<stdin>:(\d+):", done.stderr)})
-        raise UnknownInstructionError(f"not in ARMv8.0: {' '.join(bad[:8]) or done.stderr[:200]}")
+        numbers = re.findall(r"<stdin>:(\d+):", process.stderr)
+        bad = sorted({unique[int(number) - 1] for number in numbers})
+        words_or_message = " ".join(bad[:8]) or process.stderr[:200]
+        raise UnknownInstructionError(f"not in ARMv8.0: {words_or_message}")
     return dict(zip(unique, lines, strict=True))
 
 
 def split_write_back(text: str) -> str:
-    """A load or store with write-back addressing as the access and the addition it cracks into.
+    """Write a load or store with write-back addressing as two instructions: access and addition.
 
-    llvm-mca otherwise delays the new address until the data of a store is ready, which would
-    serialise loops that the hardware overlaps.
+    The processor splits it in the same way. llvm-mca does not, and delays the new address until the
+    data of a store is ready, which would serialise loops that the hardware overlaps.
     """
-    if found := _PRE_INDEX.match(text):
-        return f"{_step(found['base'], '#' + found['step'])}\n{found['head']}{found['base']}]"
-    if found := _POST_INDEX.match(text):
-        return f"{found['head']}{found['base']}]\n{_step(found['base'], found['step'])}"
+    match = _PRE_INDEX.match(text)
+    if match:
+        base = match["base"]
+        return f"{_step(base, '#' + match['step'])}\n{match['head']}{base}]"
+
+    match = _POST_INDEX.match(text)
+    if match:
+        base = match["base"]
+        return f"{match['head']}{base}]\n{_step(base, match['step'])}"
     return text
 
 
@@ -95,29 +114,32 @@ def _run_mca(programs: list[str]) -> list[float | None]:
         for i, program in enumerate(programs)
     )
     options = [f"-iterations={ITERATIONS}", "-instruction-info=0", "-resource-pressure=0"]
-    done = subprocess.run(
+    process = subprocess.run(
         [_tool("llvm-mca"), "-mtriple=aarch64", f"-mcpu={CPU}", *options],
         input=source,
         capture_output=True,
         text=True,
         check=False,
     )
+
     cycles: list[float | None] = [None] * len(programs)
     region = 0
-    for line in done.stdout.splitlines():
-        if found := re.match(r"\[\d+\] Code Region - r(\d+)", line):
-            region = int(found[1])
-        elif found := re.match(r"Total Cycles:\s+(\d+)", line):
-            cycles[region] = int(found[1]) / ITERATIONS
+    for line in process.stdout.splitlines():
+        heading = re.match(r"\[\d+\] Code Region - r(\d+)", line)
+        if heading:
+            region = int(heading[1])
+        total = re.match(r"Total Cycles:\s+(\d+)", line)
+        if total:
+            cycles[region] = int(total[1]) / ITERATIONS
     return cycles
 
 
 def _simulate(programs: list[str]) -> list[float | None]:
-    """Cycles per execution of each program, None where llvm-mca has no answer (system registers,
-    say).
+    """Cycles per execution of each program, None where llvm-mca has no answer, as for an access to
+    a system register.
 
-    One refused program spoils its whole run, so a run that fails is halved until the culprit stands
-    alone.
+    llvm-mca stops at the first program that it refuses, so a failed run is halved until that
+    program is alone.
     """
     cycles = _run_mca(programs)
     if None not in cycles or len(programs) == 1:
@@ -127,7 +149,7 @@ def _simulate(programs: list[str]) -> list[float | None]:
 
 
 class CycleTable:
-    """Cycles of blocks by their hex words; remembers what it has simulated in `path`."""
+    """Cycles of blocks by their hex words; saves what it has simulated in `path`."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or BUILD / f"cycles-{llvm_version()}.json"
@@ -136,28 +158,37 @@ class CycleTable:
         )
 
     def add(self, codes: list[str]) -> None:
-        """Simulate the blocks not yet known. One that llvm-mca refuses counts one instruction a
-        cycle."""
+        """Simulate the blocks that are not known yet.
+
+        A block that llvm-mca refuses counts as one instruction a cycle.
+        """
         new = [code for code in dict.fromkeys(codes) if code not in self.known]
         if not new:
             return
-        text = disassemble([code[i : i + 8] for code in new for i in range(0, len(code), 8)])
-        programs = [
-            "\n".join(split_write_back(text[code[i : i + 8]]) for i in range(0, len(code), 8))
-            for code in new
-        ]
+
+        text = disassemble([word for code in new for word in _instructions(code)])
+        programs = []
+        for code in new:
+            lines = [split_write_back(text[word]) for word in _instructions(code)]
+            programs.append("\n".join(lines))
+
         for start in range(0, len(new), REGIONS_A_RUN):
             answers = _simulate(programs[start : start + REGIONS_A_RUN])
             for code, answer in zip(new[start : start + REGIONS_A_RUN], answers, strict=True):
-                self.known[code] = len(code) / 8 if answer is None else answer
+                self.known[code] = len(code) / WORD if answer is None else answer
+
+        # Another process may read the table meanwhile, so it is replaced as a whole.
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.known))
         part.replace(self.path)
 
     def cycles(self, blocks: Counter[str]) -> float:
-        """Cycles of all executions in `blocks`, the uncovered tail at the mean rate of the rest."""
-        size = {code: count * (len(code) // 8) for code, count in blocks.items()}
+        """Cycles of all executions in `blocks`.
+
+        The tail that is not simulated counts at the mean rate of the rest.
+        """
+        size = {code: count * (len(code) // WORD) for code, count in blocks.items()}
         total = sum(size.values())
         covered = 0
         chosen = []
@@ -166,5 +197,6 @@ class CycleTable:
                 break
             chosen.append(code)
             covered += size[code]
+
         self.add(chosen)
         return sum(self.known[code] * blocks[code] for code in chosen) * total / max(covered, 1)

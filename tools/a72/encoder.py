@@ -17,8 +17,12 @@ GUEST_MEMORY = REPOSITORY / "tools/arm64/guest_encoder_memory.py"
 
 @dataclass(frozen=True)
 class EncoderRow:
-    """`rss_mb` is of a process with NumPy and ONNX Runtime only, the guest's pages, MB of 1e6
-    bytes."""
+    """What one encoder costs.
+
+    Attributes:
+        rss_mb: of a process with NumPy and ONNX Runtime only, the guest's pages, in 1e6 bytes.
+        size_mb: of the file, in 1e6 bytes.
+    """
 
     work: Work
     rss_mb: float
@@ -31,11 +35,13 @@ class EncoderRow:
 
 
 def measure_encoder(model: Path, userland: Userland, table: CycleTable) -> EncoderRow:
-    """Run one ONNX file in the userland with the runtime's session options. RuntimeError if it
-    fails there."""
+    """Run one ONNX file in the userland with the runtime's session options.
+
+    Raises RuntimeError when it fails there.
+    """
     work = encoder_work(model, userland, table)
-    done = userland.run(GUEST_MEMORY, model)
-    if done.returncode:
-        raise RuntimeError(f"{model} fails in the userland: {done.stderr.strip()[-300:]}")
-    total: float = json.loads(done.stdout.splitlines()[-1])["total"]
+    process = userland.run(GUEST_MEMORY, model)
+    if process.returncode:
+        raise RuntimeError(f"{model} fails in the userland: {process.stderr.strip()[-300:]}")
+    total: float = json.loads(process.stdout.splitlines()[-1])["total"]
     return EncoderRow(work, total, round(model.stat().st_size / 1e6, 2))

@@ -3,9 +3,10 @@
     cycles of one thread   = compute * mca + l1 * l1_misses + dram * dram_lines
     cycles of four threads = share * (compute * mca + l1 * l1_misses) + dram4 * dram_lines
 
-`mca` is llvm-mca's cycles over exact block counts, the misses are simulated. `share` is at least a
-quarter: four cores do not give more than four. The five coefficients are fitted to published times
-of a real board (`tools.a72.validate`) and kept, with every point, in validation.json.
+`mca` is llvm-mca's cycles over exact block counts; the misses are simulated. `share` is at least a
+quarter, because four cores are at most four times as fast. The five coefficients are fitted to
+published times of a real board (`tools.a72.validate`) and saved with every point in
+validation.json.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from tools.a72.trace import Piece
 
 VALIDATION = Path(__file__).with_name("validation.json")
 GHZ = 1.5  # Raspberry Pi 4B as shipped in 2019; the board of the published table
-CENTRAL = 1.1  # to the slow side: validation.json says how int8 networks come out without it
-# covers every int8 network of the validation and all of them but ShuffleNet on four threads
+# To the slow side. Without it, int8 networks come out at 0.95 of their published time on one thread
+# ("int8_modelled_over_measured" in validation.json).
+CENTRAL = 1.1
+# Covers every int8 network of the validation, and all others except ShuffleNet on four threads.
 PESSIMISTIC = 1.35
 
 
@@ -78,15 +81,16 @@ class Coefficients:
 def _fit_positive(
     columns: NDArray[np.float64],
     target: NDArray[np.float64],
-    given: NDArray[np.float64] | float = 0.0,
+    explained: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
-    """Least squares of relative error with no coefficient below zero; few columns, so every subset
-    is tried.
+    """Least squares of the relative error, with no coefficient below zero.
 
-    `given` is the part of `target` already explained.
+    There are at most three columns, so every subset of them is tried. `explained` is the part of
+    `target` that needs no fit.
     """
+    # Divided by the target: a network of 10 ms counts as much as one of 500 ms.
     scaled = columns / target[:, None]
-    rest = (target - given) / target
+    rest = (target - explained) / target
     best = np.zeros(columns.shape[1])
     least = float((rest**2).sum())
     for count in range(1, columns.shape[1] + 1):
@@ -101,10 +105,11 @@ def _fit_positive(
 
 
 def fit(works: list[Work], one_ms: list[float], four_ms: list[float]) -> Coefficients:
-    """Coefficients that bring `works` closest to measured milliseconds for one and for four
-    threads."""
+    """Coefficients that bring `works` closest to measured milliseconds on one and four threads."""
     columns = np.array([[work.mca, work.l1_misses, work.dram_lines] for work in works], np.float64)
     compute, l1, dram = _fit_positive(columns, np.array(one_ms) * GHZ * 1e6)
+
+    # On four threads a quarter of the core's work is certain; what is fitted comes on top of it.
     core = np.stack([compute * columns[:, 0] + l1 * columns[:, 1], columns[:, 2]], axis=1)
     four = np.array(four_ms) * GHZ * 1e6
     extra, dram4 = _fit_positive(core, four, core[:, 0] / 4)
@@ -114,21 +119,24 @@ def fit(works: list[Work], one_ms: list[float], four_ms: list[float]) -> Coeffic
 def leave_one_out(
     works: list[Work], one_ms: list[float], four_ms: list[float]
 ) -> list[tuple[float, float]]:
-    """For each network, modelled / measured (one thread, four threads) by a fit that never saw
-    it."""
+    """For each network, modelled / measured on one and four threads, by a fit without it."""
     ratios = []
     for i, work in enumerate(works):
         others = [j for j in range(len(works)) if j != i]
-        seen = fit(
-            [works[j] for j in others], [one_ms[j] for j in others], [four_ms[j] for j in others]
+        coefficients = fit(
+            [works[j] for j in others],
+            [one_ms[j] for j in others],
+            [four_ms[j] for j in others],
         )
-        ratios.append((seen.ms(work) / one_ms[i], seen.ms(work, 4) / four_ms[i]))
+        one = coefficients.ms(work) / one_ms[i]
+        four = coefficients.ms(work, 4) / four_ms[i]
+        ratios.append((one, four))
     return ratios
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What is kept of a validation: the coefficients, the errors and the tools they belong to."""
+    """The result of a validation: coefficients, errors, and the release of LLVM they belong to."""
 
     coefficients: Coefficients
     llvm: str
@@ -136,19 +144,21 @@ class Validation:
     error_max: tuple[float, float]
 
     def sentence(self) -> str:
-        """What must stand beside every modelled figure."""
-        (one, four) = self.error_mean
-        (one_max, four_max) = self.error_max
+        """The warning that stands beside every modelled figure."""
+        one, four = self.error_mean
+        one_max, four_max = self.error_max
         return (
-            "Modelled, not measured on hardware: exact instruction counts under QEMU, llvm-mca's Cortex-A72 and a "
-            "simulated cache, fitted to ncnn's published Raspberry Pi 4 times. Leave-one-out error over 16 networks: "
-            f"one thread {one:.0%} mean, {one_max:.0%} at most; four threads {four:.0%} mean, {four_max:.0%} at most. "
+            "Modelled, not measured on hardware: exact instruction counts under QEMU, "
+            "llvm-mca's Cortex-A72 and a simulated cache, fitted to ncnn's published Raspberry Pi "
+            "4 times. Leave-one-out error over 16 networks: "
+            f"one thread {one:.0%} mean, {one_max:.0%} at most; "
+            f"four threads {four:.0%} mean, {four_max:.0%} at most. "
             "Not validated for ONNX Runtime on a board."
         )
 
 
 def load_validation(path: Path = VALIDATION) -> Validation:
-    """Read what `tools.a72.validate` keeps."""
+    """Read the file that `tools.a72.validate` writes."""
     kept = json.loads(path.read_text())
     errors = kept["leave_one_out_error"]
     return Validation(

@@ -6,9 +6,12 @@ MARK = 0x0EDE1000
 
 
 def mark(label: int) -> None:
-    """Cut the trace here: everything since the previous cut belongs to `label`. 0 starts the cache
-    model."""
+    """Cut the trace here: everything since the previous cut belongs to `label`.
+
+    Label 0 starts the cache model.
+    """
+    # The plug-in sees system calls. This one is cheap, and no process has such a number.
     try:
         os.getpgid(MARK + label)
     except OSError:
-        pass  # no such process, as meant: the plug-in has seen the call
+        pass

@@ -1,7 +1,9 @@
-"""Traced program: an encoder alone, any ONNX file. `guest_encoder.py MODEL [PROFILE]`.
+"""Traced program: an encoder alone, any ONNX file.
 
-Uses the runtime's own session options. With PROFILE, ONNX Runtime's profiler is on, whose clock
-reads cut the trace at each operator; the profile is left under that prefix.
+    guest_encoder.py MODEL [PROFILE]
+
+Uses the runtime's own session options. With PROFILE, ONNX Runtime's profiler is on and writes under
+that prefix; its clock reads cut the trace at each operator.
 """
 
 import sys
@@ -23,6 +25,8 @@ if port.type == "tensor(uint8)":
     batch = random.integers(0, 255, shape, dtype=np.uint8)
 else:
     batch = random.standard_normal(shape, dtype=np.float32)
+
+# The first inference allocates memory and packs weights.
 session.run(None, {port.name: batch})
 mark(0)
 session.run(None, {port.name: batch})

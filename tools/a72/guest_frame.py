@@ -1,9 +1,10 @@
-"""Traced program: whole frames through the real pipeline, cut into its stages. `guest_frame.py
-BUNDLE LABELS`.
+"""Traced program: whole frames through the real pipeline, cut into its stages.
+
+    guest_frame.py BUNDLE LABELS
 
 The frame is a 640x480 JPEG as an MJPG camera delivers it. Capture is the hand-over between the
-threads plus three copies of the JPEG: the USB driver's into its buffer, OpenCV's out of it, and
-NumPy's.
+threads plus three copies of the JPEG: by the USB driver into its buffer, by OpenCV out of it, and
+by NumPy.
 """
 
 import sys
@@ -27,7 +28,7 @@ from edge_runtime.system.telemetry import read_vitals
 
 START, CAPTURE, DECODE, PREPROCESS, CHECK, ENCODE, SCORE, RECORD, VITALS = range(9)
 COPIES = 3
-FRAMES = 4
+FRAMES = 4  # the first ones warm code and caches
 
 
 class HandOver(LiveSource):
@@ -53,17 +54,21 @@ def main() -> None:
     engine = Engine(*load_model(config), config)
     pipeline = pipeline_module.Pipeline(engine, camera="/dev/video0")
     vitals = read_vitals()
-    pipeline._vitals = lambda: vitals  # read once a second in service, so traced on its own below
+    # The service reads them once a second and not in every frame, so they are traced below.
+    pipeline._vitals = lambda: vitals
+
     pipeline_module.decode = then_mark(pipeline_module.decode, DECODE)
     pipeline_module.is_flat = then_mark(pipeline_module.is_flat, CHECK)
     engine.preprocess = then_mark(engine.preprocess, PREPROCESS)
     engine.encode = then_mark(engine.encode, ENCODE)
     engine.score.ranked = then_mark(engine.score.ranked, SCORE)
+
     source = HandOver("/dev/video0", lambda: None, CameraConfig(source="/dev/video0"))
     folder = tempfile.TemporaryDirectory()
     sink = JsonlFileSink(Path(folder.name) / "records.jsonl", None)
     jpeg = builtin_jpeg()
     buffers = [np.empty_like(jpeg) for _ in range(COPIES)]
+
     mark(START)
     for _ in range(FRAMES):
         for before, after in zip([jpeg, *buffers], buffers, strict=False):
@@ -71,9 +76,11 @@ def main() -> None:
         source._publish(Frame(buffers[-1], "mjpg", time.monotonic(), time.time()))
         frame = source.read(1.0)
         mark(CAPTURE)
+
         labelled = pipeline.process(frame)
         sink.write(labelled)
         mark(RECORD)
+
         read_vitals()
         mark(VITALS)
     print(labelled.record.to_json())

@@ -1,5 +1,7 @@
-"""Traced program: one inference of an ncnn network with empty weights. `guest_ncnn.py PARAM
-SIZE`."""
+"""Traced program: one inference of an ncnn network with empty weights.
+
+guest_ncnn.py PARAM SIZE
+"""
 
 import sys
 
@@ -22,7 +24,8 @@ def infer() -> None:
     extractor.extract(output)
 
 
-infer()  # packs the weights
+# The first inference packs the weights; the second warms the cache model.
+infer()
 mark(0)
 infer()
 mark(1)

@@ -1,13 +1,12 @@
-"""How fast a bundle would run on four Cortex-A72 cores: modelled, stage by stage and operator by
-operator.
+"""How fast a bundle would run on a Cortex-A72: modelled, stage by stage and operator by operator.
 
     python -m tools.a72.model models/edge-clip
     python -m tools.a72.model models/edge-clip --json
 
 The frame is a 640x480 JPEG through the real pipeline: capture, decode, preprocess, check (is the
-picture flat?), encode, score, record. Each stage is modelled from its own instructions. Stages are
-added up as if none overlapped; only the encoder is given four cores. Needs the arm64 userland
-(`python -m tools.arm64.userland build`).
+picture flat?), encode, score, record. Each stage is modelled from its own instructions. The stages
+are added up as if none overlapped; only the encoder uses more than one core. Needs the arm64
+userland (`python -m tools.arm64.userland build`).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tools.arm64.userland import DEFAULT_ROOT, REPOSITORY, Userland
 from tools.lib.command import run_verb, verb_parser
 
 HERE = Path(__file__).parent
-# labels 1, 2 ... of the cuts
+# The labels 1, 2 ... of the cuts in guest_frame.py, in order.
 STAGES = (
     "capture",
     "decode",
@@ -39,7 +38,7 @@ STAGES = (
     "record",
     "vitals",
 )
-VITALS_SHARE = 1 / 30  # memory and temperature are read once a second
+VITALS_SHARE = 1 / 30  # memory and temperature are read once a second, at 30 frames a second
 DEFAULT_LABELS = "everyday"
 
 
@@ -56,8 +55,10 @@ class FrameModel:
         return sum(work.instructions for stage, work in self.stages.items() if stage != "vitals")
 
     def stage_ms(self, stage: str, threads: int) -> float:
-        """Milliseconds of one stage before any margin; only the encoder uses more than one
-        thread."""
+        """Milliseconds of one stage before any margin.
+
+        Only the encoder uses more than one thread.
+        """
         work = self.stages[stage]
         ms = self.coefficients.ms(work, threads if stage == "encode" else 1)
         return ms * VITALS_SHARE if stage == "vitals" else ms
@@ -68,8 +69,10 @@ class FrameModel:
 
 
 def last_frame(pieces: list[Piece]) -> dict[str, Piece]:
-    """The stages of the last traced frame; the earlier ones warmed code and caches. What ran twice
-    counts twice."""
+    """The stages of the last traced frame; the earlier ones warmed code and caches.
+
+    A stage that ran twice counts twice.
+    """
     ends = [i for i, piece in enumerate(pieces) if piece.label == len(STAGES)]
     frame: dict[str, Piece] = {}
     for piece in pieces[ends[-2] + 1 : ends[-1] + 1]:
@@ -88,10 +91,10 @@ def frame_model(
     prelude: str = "",
     environment: dict[str, str] | None = None,
 ) -> FrameModel:
-    """Trace a frame of `bundle` and model it. RuntimeError if the pipeline fails in the userland.
+    """Trace a frame of `bundle` and model it.
 
-    `prelude` are Python statements that the traced program runs first: tools.a72.ablate changes one
-    thing with them.
+    `prelude` holds Python statements that the traced program runs first; tools.a72.ablate changes
+    one thing with them. Raises RuntimeError when the pipeline fails in the userland.
     """
     program = changed(HERE / "guest_frame.py", prelude, bundle.resolve(), labels)
     pieces, _ = trace(userland or Userland(DEFAULT_ROOT), *program, environment=environment)
@@ -104,14 +107,13 @@ def encoder_work(
     model: Path, userland: Userland | None = None, table: CycleTable | None = None
 ) -> Work:
     """The work of one inference of an ONNX file with the runtime's session options."""
-    pieces, _ = trace(
-        userland or Userland(DEFAULT_ROOT), HERE / "guest_encoder.py", model.resolve()
-    )
+    userland = userland or Userland(DEFAULT_ROOT)
+    pieces, _ = trace(userland, HERE / "guest_encoder.py", model.resolve())
     return Work.of(pieces[-1], table or CycleTable())
 
 
 def as_dict(frame: FrameModel, validation: Validation) -> dict[str, Any]:
-    """Everything printed, for machines. Times in ms."""
+    """All figures for machines; times in ms."""
     margins = {"central": CENTRAL, "pessimistic": PESSIMISTIC}
     end_to_end = {
         name: {f"{threads}_threads": round(frame.ms(threads, margin), 2) for threads in (1, 4)}
@@ -132,20 +134,23 @@ def as_dict(frame: FrameModel, validation: Validation) -> dict[str, Any]:
 
 
 def stage_table(frame: FrameModel) -> str:
-    """Stages and their sum, one and four threads; ms and cycles are central."""
-    lines = [
-        f"{'stage':<12}{'M insn':>9}{'M cycles':>10}{'DRAM MB':>9}{'ms, 1 thr':>11}{'ms, 4 thr':>11}   (x{CENTRAL})",
-    ]
+    """Stages and their sum, on one and four threads; ms and cycles are central."""
+    head = f"{'stage':<12}{'M insn':>9}{'M cycles':>10}{'DRAM MB':>9}"
+    lines = [f"{head}{'ms, 1 thr':>11}{'ms, 4 thr':>11}   (x{CENTRAL})"]
     for stage, work in frame.stages.items():
-        one, four = (CENTRAL * frame.stage_ms(stage, threads) for threads in (1, 4))
+        one = CENTRAL * frame.stage_ms(stage, 1)
+        four = CENTRAL * frame.stage_ms(stage, 4)
+        millions = work.instructions / 1e6
         share = " / 30 frames" if stage == "vitals" else ""
         lines.append(
-            f"{stage:<12}{work.instructions / 1e6:9.2f}{one * GHZ:10.2f}{work.dram_mb:9.2f}{one:11.2f}{four:11.2f}"
-            f"{share}"
+            f"{stage:<12}{millions:9.2f}{one * GHZ:10.2f}{work.dram_mb:9.2f}"
+            f"{one:11.2f}{four:11.2f}{share}"
         )
     lines.append(f"{'sum':<12}{frame.instructions / 1e6:9.2f}")
+
     for label, margin in (("central", CENTRAL), ("pessimistic", PESSIMISTIC)):
-        one, four = (frame.ms(threads, margin) for threads in (1, 4))
+        one = frame.ms(1, margin)
+        four = frame.ms(4, margin)
         lines.append(
             f"{label + f' (x{margin})':<20} one thread {one:6.1f} ms = {1e3 / one:5.1f} FPS   "
             f"four threads {four:6.1f} ms = {1e3 / four:5.1f} FPS   (modelled)"

@@ -163,9 +163,9 @@ class Net:
         ) -> None:
             nonlocal blobs
             blobs += len(outputs)
-            lines.append(
-                f"{kind} {name} {len(inputs)} {len(outputs)} {' '.join([*inputs, *outputs])} {rest}".rstrip()
-            )
+            blob_names = " ".join([*inputs, *outputs])
+            line = f"{kind} {name} {len(inputs)} {len(outputs)} {blob_names} {rest}"
+            lines.append(line.rstrip())
 
         for index, layer in enumerate(self.layers):
             inputs = []
@@ -176,9 +176,8 @@ class Net:
             write(layer.kind, f"l{index}", inputs, layer.outputs, settings)
             for name in layer.outputs:
                 if uses[name] > 1:
-                    write(
-                        "Split", f"split_{name}", [name], [f"{name}_{i}" for i in range(uses[name])]
-                    )
+                    copies = [f"{name}_{i}" for i in range(uses[name])]
+                    write("Split", f"split_{name}", [name], copies)
         return f"7767517\n{len(lines)} {blobs}\n" + "\n".join(lines) + "\n"
 
 
@@ -186,7 +185,8 @@ def squeezenet(net: Net) -> Blob:
     """SqueezeNet 1.1."""
     x = net.max_pool(net.conv(net.data, 64, 3, 2, pad=0))
     for squeeze, expand, pool in [
-        (16, 64, 0), (16, 64, 1), (32, 128, 0), (32, 128, 1), (48, 192, 0), (48, 192, 0), (64, 256, 0), (64, 256, 0),
+        (16, 64, 0), (16, 64, 1), (32, 128, 0), (32, 128, 1),
+        (48, 192, 0), (48, 192, 0), (64, 256, 0), (64, 256, 0),
     ]:  # fmt: skip
         s = net.conv(x, squeeze)
         x = net.concat([net.conv(s, expand), net.conv(s, expand, 3)])
@@ -241,7 +241,8 @@ def mnasnet(net: Net) -> Blob:
     x = net.conv(net.data, 32, 3, 2)
     x = net.conv(net.depthwise(x, 3), 16, relu=False)
     for expand, channels, repeats, stride, kernel in [
-        (3, 24, 3, 2, 3), (3, 40, 3, 2, 5), (6, 80, 3, 2, 5), (6, 96, 2, 1, 3), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
+        (3, 24, 3, 2, 3), (3, 40, 3, 2, 5), (6, 80, 3, 2, 5),
+        (6, 96, 2, 1, 3), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
     ]:  # fmt: skip
         for n in range(repeats):
             x = _inverted(net, x, expand * x.channels, channels, kernel, stride if n == 0 else 1)
@@ -267,10 +268,11 @@ def mobilenet_v3(net: Net) -> Blob:
     """MobileNetV3-Large."""
     x = net.unary("HardSwish", net.conv(net.data, 16, 3, 2, relu=False))
     for kernel, width, channels, se, swish, stride in [
-        (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2), (5, 120, 40, 1, 0, 1),
-        (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1),
-        (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1), (5, 672, 160, 1, 1, 1),
-        (5, 672, 160, 1, 1, 2), (5, 960, 160, 1, 1, 1),
+        (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1),
+        (5, 72, 40, 1, 0, 2), (5, 120, 40, 1, 0, 1), (5, 120, 40, 1, 0, 1),
+        (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1),
+        (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1),
+        (5, 672, 160, 1, 1, 1), (5, 672, 160, 1, 1, 2), (5, 960, 160, 1, 1, 1),
     ]:  # fmt: skip
         y = net.conv(x, width, relu=not swish) if width != x.channels else x
         y = net.unary("HardSwish", y) if swish else y
@@ -327,9 +329,11 @@ def googlenet(net: Net) -> Blob:
     x = normalise(net.max_pool(net.conv(net.data, 64, 7, 2)))
     x = net.max_pool(normalise(net.conv(net.conv(x, 64), 192, 3)))
     for one, reduce3, three, reduce5, five, pool, then_pool in [
-        (64, 96, 128, 16, 32, 32, 0), (128, 128, 192, 32, 96, 64, 1), (192, 96, 208, 16, 48, 64, 0),
-        (160, 112, 224, 24, 64, 64, 0), (128, 128, 256, 24, 64, 64, 0), (112, 144, 288, 32, 64, 64, 0),
-        (256, 160, 320, 32, 128, 128, 1), (256, 160, 320, 32, 128, 128, 0), (384, 192, 384, 48, 128, 128, 0),
+        (64, 96, 128, 16, 32, 32, 0), (128, 128, 192, 32, 96, 64, 1),
+        (192, 96, 208, 16, 48, 64, 0), (160, 112, 224, 24, 64, 64, 0),
+        (128, 128, 256, 24, 64, 64, 0), (112, 144, 288, 32, 64, 64, 0),
+        (256, 160, 320, 32, 128, 128, 1), (256, 160, 320, 32, 128, 128, 0),
+        (384, 192, 384, 48, 128, 128, 0),
     ]:  # fmt: skip
         branches = [
             net.conv(x, one),

@@ -1,7 +1,7 @@
-"""Write docs/performance.md from what is kept; with --measure, measure all of it first.
+"""Write docs/performance.md from the saved figures; with --measure, measure all of them first.
 
-python -m tools.a72.performance             # from the kept figures, in a second
-python -m tools.a72.performance --measure   # measure every figure anew, in an hour
+    python -m tools.a72.performance             # from the saved figures, in a second
+    python -m tools.a72.performance --measure   # measure every figure again, in an hour
 """
 
 from __future__ import annotations
@@ -89,17 +89,20 @@ The instruction counts are exact: every basic block that runs under qemu is coun
 from llvm-mca {llvm} for the Cortex-A72, and the cache misses from a simulation (32 KB 2-way, 1 MB
 16-way, LRU, no prefetcher). Five coefficients are fitted:
 
-``` cycles, one thread   = {compute:.3f} x mca + {l1:.2f} x L1 misses + {dram:.2f} x lines to memory
-cycles, four threads = {share:.3f} x ({compute:.3f} x mca + {l1:.2f} x L1 misses) + {dram4:.2f} x
-lines to memory ```
+```
+cycles, one thread   = {compute:.3f} x mca + {l1:.2f} x L1 misses + {dram:.2f} x lines to memory
+cycles, four threads = {share:.3f} x ({compute:.3f} x mca + {l1:.2f} x L1 misses)
+                     + {dram4:.2f} x lines to memory
+```
 
 The model does not know the time to start and join threads (ShuffleNet, with its many tiny layers,
 shows this), a hot board that throttles, or ONNX Runtime on a real A72. Instruction counts repeat
-within 1 %."""
+within 1 %.
+"""
 
 
 def render() -> str:
-    """The whole page, from what is kept."""
+    """The whole page, from the saved figures."""
     validation = load_validation()
     figures = keep.load_kept()
     kept = json.loads(VALIDATION.read_text())
@@ -131,7 +134,7 @@ def render() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Write the page; returns the exit code."""
     parser = verb_parser("tools.a72.performance", __doc__, whole=True)
-    parser.add_argument("--measure", action="store_true", help="measure everything anew first")
+    parser.add_argument("--measure", action="store_true", help="measure everything again first")
     return run_verb(parser, _performance, argv, failures={RuntimeError: 69})
 
 
@@ -144,18 +147,21 @@ def _performance(args: argparse.Namespace) -> int:
     PAGE.write_text(render())
     # The page of the ablation shows some of the same rows.
     ablate.write_page()
-    print(f"{PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE} written")
+    here = Path.cwd()
+    page = PAGE.relative_to(here) if PAGE.is_relative_to(here) else PAGE
+    print(f"{page} written")
     return 0
 
 
 def _measure() -> int:
-    """Measure all that the page shows; the exit code of the first step that fails."""
+    """Measure everything that the page shows; returns the exit code of the first step that
+    fails."""
     build(DEFAULT_ROOT)
     for step, arguments in ((validate.main, []), (keep.main, ["--write"])):
         status = step(arguments)
         if status:
             return status
-    # Only now: what fails before this leaves a page that can be written.
+    # Not earlier: when a step above fails, the page can still be written from the saved figures.
     compare.KEPT.unlink(missing_ok=True)
     return compare.main([])
 

@@ -1,5 +1,5 @@
-"""Image towers to compare with, as they run: shapes from their papers, weights random, branches
-already merged."""
+"""Image towers to compare with: shapes from their papers, random weights, and the branches that
+training uses already merged, as in deployment."""
 
 from __future__ import annotations
 
@@ -45,11 +45,9 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         b, c, h, w = x.shape
-        qkv = (
-            self.qkv(x.flatten(2).transpose(1, 2))
-            .reshape(b, h * w, 3, self.heads, 32)
-            .permute(2, 0, 3, 1, 4)
-        )
+        tokens = x.flatten(2).transpose(1, 2)
+        # (3, B, heads, positions, 32): query, key and value.
+        qkv = self.qkv(tokens).reshape(b, h * w, 3, self.heads, 32).permute(2, 0, 3, 1, 4)
         weights = ((qkv[0] * 32**-0.5) @ qkv[1].transpose(-2, -1)).softmax(-1)
         mixed = (weights @ qkv[2]).transpose(1, 2).reshape(b, h * w, c)
         return x + self.out(mixed).transpose(1, 2).reshape(b, c, h, w)

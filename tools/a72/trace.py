@@ -1,8 +1,8 @@
 """Run arm64 Python under the tracing plug-in and read back what it counted.
 
 Between two cuts (`guest.mark`) a `Piece` holds the exact executions of every basic block and the
-misses of
-the modelled caches: 32 KB 2-way L1D, 1 MB 16-way L2, 64-byte lines, as in a Raspberry Pi 4.
+misses of the modelled caches: 32 KB 2-way L1D, 1 MB 16-way L2, 64-byte lines, as in a Raspberry
+Pi 4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tools.arm64.userland import REPOSITORY, Userland
 
 BUILD = REPOSITORY / "build/a72"
 SOURCE = Path(__file__).with_name("trace.c")
-TICK = 1000
+TICK = 1000  # label of a cut at a clock read; the guest's own labels are smaller
 
 
 @dataclass
@@ -62,6 +62,8 @@ def build_plugin() -> Path:
         raise debian.MissingPieceError(
             "glib headers are missing; run `apt-get install libglib2.0-dev`"
         ) from error
+
+    # The header is taken out of the source package, whose release must be that of the emulator.
     header = BUILD / "include/qemu-plugin.h"
     if not header.exists():
         header.parent.mkdir(parents=True, exist_ok=True)
@@ -70,18 +72,8 @@ def build_plugin() -> Path:
             member = next(m for m in archive if m.name.endswith("include/qemu/qemu-plugin.h"))
             text = archive.extractfile(member)
             header.write_bytes(text.read() if text else b"")
-    debian.run(
-        compiler,
-        "-O2",
-        "-Wall",
-        "-fPIC",
-        "-shared",
-        f"-I{header.parent}",
-        "-o",
-        plugin,
-        SOURCE,
-        *flags,
-    )
+    options = ["-O2", "-Wall", "-fPIC", "-shared", f"-I{header.parent}"]
+    debian.run(compiler, *options, "-o", plugin, SOURCE, *flags)
     return plugin
 
 
@@ -90,9 +82,10 @@ def parse(text: str) -> list[Piece]:
     codes: dict[str, str] = {}
     pieces: list[Piece] = []
     counts: Counter[str] = Counter()
-    for line in text[
-        : text.rfind("\n") + 1
-    ].splitlines():  # the program's end may tear the last line
+
+    # The program may end in the middle of the last line.
+    whole_lines = text[: text.rfind("\n") + 1].splitlines()
+    for line in whole_lines:
         kind, *words = line.split()
         if kind == "block":
             codes[words[0]] = words[2]
@@ -108,8 +101,7 @@ def parse(text: str) -> list[Piece]:
 
 
 def changed(program: Path, prelude: str, *arguments: str | Path) -> list[str | Path]:
-    """Python's arguments that run `program` after the statements of `prelude`: one thing changed,
-    the rest as it is."""
+    """Python's arguments that run `program` after the statements of `prelude`."""
     if not prelude:
         return [program, *arguments]
     words = [str(program), *(str(argument) for argument in arguments)]
@@ -126,20 +118,22 @@ def trace(
     environment: dict[str, str] | None = None,
     timeout: float = 1800,
 ) -> tuple[list[Piece], str]:
-    """Run Python with `arguments`; return the pieces and what it printed. RuntimeError if it
-    failed."""
+    """Run Python with `arguments`; return the pieces and what it printed.
+
+    Raises RuntimeError when the program fails.
+    """
     plugin = build_plugin()
     with tempfile.TemporaryDirectory(prefix="a72-") as folder:
         out = Path(folder) / "trace"
-        done: subprocess.CompletedProcess[str] = userland.run(
+        process: subprocess.CompletedProcess[str] = userland.run(
             *arguments,
             plugin=f"{plugin},out={out}" + (",ticks=1" if ticks else ""),
             environment=environment,
             timeout=timeout,
         )
-        if done.returncode:
-            words = done.stderr.strip().splitlines()[-3:]
+        if process.returncode:
+            reason = " | ".join(process.stderr.strip().splitlines()[-3:])
             raise RuntimeError(
-                f"{arguments[0]} failed in the userland ({done.returncode}): {' | '.join(words)}"
+                f"{arguments[0]} failed in the userland ({process.returncode}): {reason}"
             )
-        return parse(out.read_text()), done.stdout
+        return parse(out.read_text()), process.stdout

@@ -1,11 +1,11 @@
 """Fit the model and measure its error: sixteen networks against a real board's published times.
 
     python -m tools.a72.validate            # trace, fit, write validation.json (ten minutes)
-    python -m tools.a72.validate --refit    # fit again from the kept counts (a second)
+    python -m tools.a72.validate --refit    # fit again from the saved counts (a second)
     python -m tools.a72.validate --plot FILE.svg
 
 The networks run in ncnn, from the aarch64 wheel of the year of the table, so that they execute what
-the board executed. Everything needed is downloaded; no board is.
+the board executed. The wheel is downloaded; no board is needed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tools.a72 import networks
 from tools.a72.cycles import CycleTable, llvm_version
-from tools.a72.fit import VALIDATION, Work, fit, leave_one_out
+from tools.a72.fit import PESSIMISTIC, VALIDATION, Work, fit, leave_one_out
 from tools.a72.trace import BUILD, trace
 from tools.arm64.userland import DEFAULT_ROOT, Userland, download_wheels, install
 from tools.lib import markdown
@@ -37,6 +39,7 @@ def measure(userland: Userland, name: str, table: CycleTable) -> Work:
         install(download_wheels(BUILD / "ncnn-wheel", version, [f"ncnn=={NCNN}"]), site, version)
     parameters = BUILD / f"{name}.param"
     parameters.write_text(networks.parameters(name))
+    # The published times are for these sizes; SqueezeNet's own is 227.
     size = "227" if name.startswith("squeezenet") else "224"
     environment = {"PYTHONPATH": f"{site}:{userland.site}", "OMP_NUM_THREADS": "1"}
     pieces, _ = trace(userland, GUEST, parameters, size, environment=environment)
@@ -44,9 +47,10 @@ def measure(userland: Userland, name: str, table: CycleTable) -> Work:
 
 
 def conclude(works: dict[str, Work]) -> dict[str, object]:
-    """Fit, judge, and lay out what validation.json keeps."""
+    """Fit the model and judge it: the content of validation.json."""
     names = list(works)
-    one, four = ([networks.BOARD[name][i] for name in names] for i in (0, 1))
+    one = [networks.BOARD[name][0] for name in names]
+    four = [networks.BOARD[name][1] for name in names]
     coefficients = fit(list(works.values()), one, four)
     ratios = leave_one_out(list(works.values()), one, four)
     errors = [[abs(ratio[i] - 1) for ratio in ratios] for i in (0, 1)]
@@ -109,33 +113,30 @@ def as_markdown(kept: dict[str, Any]) -> str:
     return markdown.table(head, rows, "lr")
 
 
-def plot(kept: dict[str, object], path: Path) -> None:
-    """Modelled over published time, both axes logarithmic, one dot a network."""
+def plot(kept: dict[str, Any], path: Path) -> None:
+    """Draw modelled over published time: logarithmic axes, one dot for each network."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "edge-label"  # the same file for the same numbers
+    # The same file for the same numbers: matplotlib otherwise invents new ids each time.
+    mpl.rcParams["svg.hashsalt"] = "edge-label"
     from matplotlib import pyplot
 
     rows = kept["networks"]
+    ends = np.array([20, 800])
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 5), sharey=True)
     for axis, i, title in zip(axes, (0, 1), ("one thread", "four threads"), strict=True):
-        for name, row in rows.items():  # type: ignore[attr-defined]
+        for name, row in rows.items():
             board = row["board_ms"][i]
             model = row["model_ms"][i]
-            axis.plot(
-                board,
-                model,
-                "s" if name.endswith("int8") else "o",
-                color="C1" if "int8" in name else "C0",
-            )
-            axis.annotate(
-                name, (board, model), fontsize=6, xytext=(3, 3), textcoords="offset points"
-            )
-        axis.plot([20, 800], [20, 800], color="grey", linewidth=1)
-        axis.fill_between(
-            [20, 800], [20 / 1.35, 800 / 1.35], [20 * 1.35, 800 * 1.35], color="grey", alpha=0.15
-        )
+            marker, color = ("s", "C1") if name.endswith("int8") else ("o", "C0")
+            axis.plot(board, model, marker, color=color)
+            offset = {"xytext": (3, 3), "textcoords": "offset points"}
+            axis.annotate(name, (board, model), fontsize=6, **offset)
+
+        # The line of a perfect model, and the band that the pessimistic figures allow for.
+        axis.plot(ends, ends, color="grey", linewidth=1)
+        axis.fill_between(ends, ends / PESSIMISTIC, ends * PESSIMISTIC, color="grey", alpha=0.15)
         axis.set(xscale="log", yscale="log", title=title, xlabel="published, Raspberry Pi 4, ms")
     axes[0].set_ylabel("modelled without that network, ms")
     figure.tight_layout()
@@ -147,9 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = verb_parser("tools.a72.validate", __doc__, whole=True)
     add = parser.add_argument
     board = list(networks.BOARD)
-    add("--refit", action="store_true", help="use the counts kept in validation.json")
-    add("--plot", type=Path, help="draw the result there (needs matplotlib)")
-    add("--only", nargs="+", choices=board, metavar="NETWORK", help="trace only these")
+    add("--refit", action="store_true", help="use the counts saved in validation.json")
+    add("--plot", type=Path, help="draw the result into this file (needs matplotlib)")
+    add("--only", nargs="+", choices=board, metavar="NETWORK", help="trace only these networks")
     return run_verb(parser, _validate, argv, failures={RuntimeError: 69})
 
 

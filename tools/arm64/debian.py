@@ -14,31 +14,36 @@ from pathlib import Path
 
 
 class MissingPieceError(RuntimeError):
-    """Something this machine must offer is not there. The message says what, and how to get it."""
+    """This machine lacks a program or a package. The message says which, and how to get it."""
 
 
 def run(*command: str | Path, capture: bool = False, **keywords: object) -> str:
-    """Run `command` and return its stdout when `capture`; raise RuntimeError with its last words on
-    failure."""
-    done = subprocess.run(
+    """Run `command`; return its stdout when `capture`.
+
+    Raises RuntimeError with the last lines of its output when it fails.
+    """
+    process = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **keywords
     )
-    if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(
-            f"{command[0]} failed ({done.returncode}): {' | '.join(words[-3:]) or 'no message'}"
-        )
-    return done.stdout if capture else ""
+    if process.returncode:
+        lines = (process.stderr or process.stdout).strip().splitlines()
+        reason = " | ".join(lines[-3:]) or "no message"
+        raise RuntimeError(f"{command[0]} failed ({process.returncode}): {reason}")
+    return process.stdout if capture else ""
 
 
 def require(program: str, package: str) -> str:
-    """Path of `program`, or MissingPieceError naming the Debian package that brings it."""
-    found = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-    if not found:
+    """Path of `program`.
+
+    Raises MissingPieceError with the Debian package that contains it.
+    """
+    # Not the caller's PATH: a user's often lacks sbin, where mke2fs and modprobe are.
+    path = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+    if not path:
         raise MissingPieceError(
             f"{program} is not installed; run `apt-get install {package}` as root"
         )
-    return found
+    return path
 
 
 def codename() -> str:
@@ -47,28 +52,33 @@ def codename() -> str:
 
 
 def _sources(kind: str = "deb [arch=arm64") -> list[str]:
-    """One apt source line for each Debian suite of this machine, as `kind` (`deb` or `deb-src`)."""
+    """One apt source line for each Debian suite of this machine.
+
+    `kind` is how a line begins: `deb` or `deb-src`, and the options up to the key.
+    """
+    # apt resolves the machine's own sources, whatever format and mirror they have.
     fields = "$(ORIGIN)|$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
-    targets = run(
-        require("apt-get", "apt"), "indextargets", "--format", fields, capture=True
-    ).splitlines()
-    suites = sorted(
-        {
-            tuple(line.split("|")[2:])
-            for line in targets
-            if line.startswith("Debian|Packages|") and codename() in line.split("|")[3]
-        }
-    )
+    apt = require("apt-get", "apt")
+    targets = run(apt, "indextargets", "--format", fields, capture=True).splitlines()
+
+    suites: set[tuple[str, str, str]] = set()
+    for line in targets:
+        if not line.startswith("Debian|Packages|"):
+            continue
+        _, _, uri, suite, component = line.split("|")
+        if codename() in suite:
+            suites.add((uri, suite, component))
     if not suites:
         raise MissingPieceError(
-            "apt knows no Debian suite; run `apt-get update` as root with a network"
+            "apt has no Debian suite; run `apt-get update` as root with a network"
         )
+
     key = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
-    return [f"{kind} {key}] {uri} {suite} {component}" for uri, suite, component in suites]
+    return [f"{kind} {key}] {uri} {suite} {component}" for uri, suite, component in sorted(suites)]
 
 
 def _apt(state: Path, kind: str = "deb [arch=arm64") -> list[str]:
-    """An apt-get command line whose whole state lives in `state`; refreshes its lists once."""
+    """An apt-get command line that keeps its whole state in `state`; fetches the lists once."""
     options = {
         "Dir::State::lists": state / "lists",
         "Dir::State::status": state / "status",
@@ -82,14 +92,10 @@ def _apt(state: Path, kind: str = "deb [arch=arm64") -> list[str]:
     }
     if "arm64" in kind:
         options |= {"APT::Architecture": "arm64", "APT::Architectures": "arm64"}
-    command = [
-        "apt-get",
-        "-qq",
-        "-y",
-        *(word for k, v in options.items() for word in ("-o", f"{k}={v}")),
-    ]
+    settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    command = ["apt-get", "-qq", "-y", *settings]
     if not (state / "lists").is_dir():
-        # first: what fails half way must not look like lists that were read
+        # Before the folder exists: a failure must not leave a folder that looks complete.
         sources = _sources(kind)
         for folder in ("lists/partial", "cache/archives/partial"):
             (state / folder).mkdir(parents=True, exist_ok=True)
@@ -112,33 +118,23 @@ def download(state: Path, packages: list[str]) -> list[Path]:
 
 
 def source(state: Path, package: str) -> list[Path]:
-    """Download the Debian source of `package`, matching this machine's release; return its
-    files."""
-    command = _apt(state, "deb-src [")
-    run(
-        *command, "--only-source", "--download-only", "source", f"{package}/{codename()}", cwd=state
-    )
+    """Download the Debian source of `package` of this machine's release; return its files."""
+    command = [*_apt(state, "deb-src ["), "--only-source", "--download-only", "source"]
+    run(*command, f"{package}/{codename()}", cwd=state)
     return sorted(state.glob(f"{package}_*"))
 
 
 def unpack(debs: list[Path], root: Path, leave_out: tuple[str, ...] = ()) -> None:
-    """Unpack `debs` over `root`, which is given the merged-/usr links first."""
+    """Unpack `debs` over `root`, after making the links of a merged /usr there."""
     for folder in ("bin", "sbin", "lib"):
         (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
         if not (root / folder).exists():
             (root / folder).symlink_to(f"usr/{folder}")
+
+    # Some packages still hold files in /bin or /lib: tar must follow the links, not replace them.
+    excludes = [f"--exclude={pattern}" for pattern in leave_out]
+    command = ["tar", "-xpf", "-", "-C", root, "--keep-directory-symlink", *excludes]
     for deb in debs:
-        with subprocess.Popen(
-            ["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE
-        ) as tar:
-            excludes = [f"--exclude={pattern}" for pattern in leave_out]
-            run(
-                "tar",
-                "-xpf",
-                "-",
-                "-C",
-                root,
-                "--keep-directory-symlink",
-                *excludes,
-                stdin=tar.stdout,
-            )
+        archive = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as tar:
+            run(*command, stdin=tar.stdout)

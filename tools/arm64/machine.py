@@ -1,14 +1,12 @@
-"""A whole arm64 Debian in qemu-system-aarch64: kernel, systemd, a V4L2 camera, and the project
-installed in it.
+"""A whole arm64 Debian in qemu-system-aarch64: kernel, systemd, a V4L2 camera, and the project.
 
-    python -m tools.arm64.machine image                 # about a minute, in build/machine
-    python -m tools.arm64.machine run PROGRAM.py        # boot, run a program as root, collect what
-    it writes
+    python -m tools.arm64.machine image            # about a minute, in build/machine
+    python -m tools.arm64.machine run PROGRAM.py   # boot, run a program as root, print its output
 
-The image is made without chroot, loop mounts or Docker: packages are unpacked, what maintainer
-scripts would have done is written by hand below, and mke2fs fills the file system from the tree.
-The camera is the kernel's own virtual one (vivid). Speed in it means nothing; states, recovery and
-memory are the real thing.
+The image is made without chroot, loop mounts or Docker. Packages are unpacked, the work of their
+maintainer scripts is done below, and mke2fs fills the file system from the tree. The camera is the
+kernel's own virtual one (vivid). Times in this machine mean nothing; states, recovery and memory
+are those of a real system.
 """
 
 from __future__ import annotations
@@ -33,18 +31,30 @@ from tools.upkeep import lock
 
 DEFAULT_FOLDER = userland.REPOSITORY / "build/machine"
 PACKAGES = [
-    "init", "systemd", "systemd-sysv", "udev", "kmod", "dbus", "base-files", "base-passwd", "libc-bin", "bash",
-    "dash", "coreutils", "util-linux", "mount", "login", "passwd", "grep", "sed", "findutils", "procps",
-    "libpam-systemd", "libnss-systemd", "linux-image-arm64", "busybox-static", "python3", "python3-minimal",
-    "libstdc++6", "libgcc-s1", "libgomp1", "v4l-utils",
+    "init", "systemd", "systemd-sysv", "udev", "kmod", "dbus", "base-files", "base-passwd",
+    "libc-bin", "bash", "dash", "coreutils", "util-linux", "mount", "login", "passwd", "grep",
+    "sed", "findutils", "procps", "libpam-systemd", "libnss-systemd", "linux-image-arm64",
+    "busybox-static", "python3", "python3-minimal", "libstdc++6", "libgcc-s1", "libgomp1",
+    "v4l-utils",
 ]  # fmt: skip
 LEAVE_OUT = (*userland.LEAVE_OUT, "./usr/lib/linux-image*")
-# Nothing that a camera without network or keyboard needs.
+# Services that a camera without network or keyboard does not need.
 MASKED = [
-    "systemd-timesyncd.service", "systemd-networkd.service", "systemd-resolved.service", "getty@tty1.service",
-    "serial-getty@ttyAMA0.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
-    "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service", "systemd-pstore.service", "systemd-binfmt.service",
-]  # fmt: skip
+    "systemd-timesyncd.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "getty@tty1.service",
+    "serial-getty@ttyAMA0.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "fstrim.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "systemd-pstore.service",
+    "systemd-binfmt.service",
+]
+# What the kernel needs before it can read its own disk, where all other modules are.
 DISK_MODULES = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"]
 IMAGE_SIZE = "1400M"
 
@@ -57,14 +67,15 @@ $B mount -t ext4 /dev/vda /newroot || exec /bin/sh
 $B umount /proc; $B umount /sys; $B mount --move /dev /newroot/dev
 exec $B switch_root /newroot /sbin/init
 """
-# Runs the program that the host laid into the share, and switches the machine off whatever came of it.
+# Runs the program that the host put into the share, and powers the machine off even if it failed.
 GUEST_UNIT = """[Unit]
 Description=run the program of the host
 After=multi-user.target
 [Service]
 ExecStartPre=/sbin/modprobe 9pnet_virtio
 ExecStartPre=/bin/mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share /mnt
-ExecStart=/bin/sh -c '/usr/bin/python3 -u /mnt/program.py > /mnt/output.txt 2>&1; echo $? > /mnt/status'
+ExecStart=/bin/sh -c '/usr/bin/python3 -u /mnt/program.py > /mnt/output.txt 2>&1; \
+echo $? > /mnt/status'
 ExecStopPost=/bin/sh -c 'sync; systemctl --no-block --force --force poweroff'
 StandardOutput=journal+console
 TimeoutStopSec=60
@@ -78,10 +89,10 @@ class Machine:
     folder: Path
 
     def run(self, program: Path, seconds: float, memory: str = "1G") -> tuple[int, str, float]:
-        """Boot a throw-away copy, run `program` in it; return its exit status, its output, and
-        seconds taken.
+        """Boot a throw-away copy and run `program` in it.
 
-        Raises RuntimeError with the end of the console when the machine does not finish in time.
+        Returns its exit status, its output, and the seconds that all took. Raises RuntimeError with
+        the end of the console when the machine does not finish in time.
         """
         qemu = debian.require("qemu-system-aarch64", "qemu-system-arm")
         share = self.folder / "share"
@@ -89,12 +100,15 @@ class Machine:
         shutil.rmtree(share, ignore_errors=True)
         share.mkdir()
         shutil.copy(program, share / "program.py")
+        kernel = "root=/dev/vda rw console=ttyAMA0 net.ifnames=0 systemd.show_status=0 panic=5"
+        # snapshot=on sends all writes to a temporary file, so the image stays as it was built.
+        disk = "if=none,id=disk,format=raw,cache=unsafe,snapshot=on"
         command = [
             qemu, "-M", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2", "-m", memory,
             "-accel", "tcg,thread=multi,tb-size=512",
             "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd.gz",
-            "-append", "root=/dev/vda rw console=ttyAMA0 net.ifnames=0 systemd.show_status=0 panic=5",
-            "-drive", f"file={self.folder / 'root.ext4'},if=none,id=disk,format=raw,cache=unsafe,snapshot=on",
+            "-append", kernel,
+            "-drive", f"file={self.folder / 'root.ext4'},{disk}",
             "-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci", "-nic", "none",
             "-fsdev", f"local,id=share,path={share},security_model=none",
             "-device", "virtio-9p-pci,fsdev=share,mount_tag=share",
@@ -110,17 +124,20 @@ class Machine:
                 check=True,
             )
         except subprocess.TimeoutExpired:
-            pass  # judged by what it left behind
+            # The program may have finished and only the shutdown hangs; the status file tells.
+            pass
         except subprocess.CalledProcessError as error:
             raise RuntimeError(
                 f"qemu-system-aarch64 failed: {error.stderr.decode()[-500:]}"
             ) from error
+
         output = (share / "output.txt").read_text() if (share / "output.txt").exists() else ""
         status = share / "status"
         if not status.exists():
             tail = console.read_text(errors="replace")[-1500:] if console.exists() else ""
             raise RuntimeError(
-                f"the machine did not finish in {seconds:.0f} s\n{output[-3000:]}\n--- console\n{tail}"
+                f"the machine did not finish in {seconds:.0f} s\n{output[-3000:]}\n"
+                f"--- console\n{tail}"
             )
         return int(status.read_text()), output, time.monotonic() - start
 
@@ -133,7 +150,7 @@ def _write(root: Path, name: str, text: str, mode: int = 0o644) -> None:
 
 
 def _configure(root: Path) -> None:
-    """What maintainer scripts and the installer would have done."""
+    """Do the work of the maintainer scripts and of the installer."""
     master = root / "usr/share/base-passwd"
     users = (master / "passwd.master").read_text()
     groups = (master / "group.master").read_text()
@@ -141,20 +158,25 @@ def _configure(root: Path) -> None:
     _write(root, "etc/passwd", users)
     _write(root, "etc/group", groups)
     _write(root, "etc/shadow", "".join(f"{name}:*:19000:0:99999:7:::\n" for name in names), 0o640)
+
+    # "systemd" resolves the users that a unit with DynamicUser= makes.
     nss = (root / "usr/share/libc-bin/nsswitch.conf").read_text()
     _write(root, "etc/nsswitch.conf", nss.replace("files\n", "files systemd\n", 2))
     _write(root, "etc/hostname", "edgecam\n")
     _write(root, "etc/hosts", "127.0.0.1 localhost edgecam\n")
     _write(root, "etc/fstab", "")
     _write(root, "etc/machine-id", uuid.uuid4().hex + "\n")
+
     for folder in ("proc", "sys", "dev", "run", "tmp", "root", "mnt", "var/tmp", "var/log"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
     (root / "var/tmp").chmod(0o1777)
+
     python = sorted((root / "usr/bin").glob("python3.[0-9]*"))[0].name
     for link, target in {"usr/bin/sh": "dash", "usr/bin/python3": python}.items():
         (root / link).unlink(missing_ok=True)
         (root / link).symlink_to(target)
+
     units = root / "etc/systemd/system"
     units.mkdir(parents=True, exist_ok=True)
     for unit in MASKED:
@@ -174,25 +196,19 @@ def _make_initrd(root: Path, folder: Path, kernel: str) -> None:
         (tree / name).mkdir(parents=True)
     shutil.copy(root / "usr/bin/busybox", tree / "bin/busybox")
     (tree / "bin/sh").symlink_to("busybox")
+
     order: list[str] = []
+    modprobe = [debian.require("modprobe", "kmod"), "-d", root, "-S", kernel, "--show-depends"]
     for module in DISK_MODULES:
-        shown = debian.run(
-            debian.require("modprobe", "kmod"),
-            "-d",
-            root,
-            "-S",
-            kernel,
-            "--show-depends",
-            module,
-            capture=True,
-        )
-        for line in shown.splitlines():
+        dependencies = debian.run(*modprobe, module, capture=True)
+        for line in dependencies.splitlines():
             path = Path(line.split()[1])
             if line.startswith("insmod") and path.name not in order:
                 shutil.copy(path, tree / "modules")
                 order.append(path.name)
     _write(tree, "order", "\n".join(order) + "\n")
     _write(tree, "init", INIT, 0o755)
+
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
     packed = subprocess.run(
         [debian.require("cpio", "cpio"), "--create", "--format=newc", "--quiet"],
@@ -202,32 +218,36 @@ def _make_initrd(root: Path, folder: Path, kernel: str) -> None:
 
 
 def _fingerprint() -> str:
+    """Changes when the Debian tree must be built again."""
     parts = (Path(__file__), Path(debian.__file__), Path(userland.__file__), lock.LOCK)
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
 def _base(folder: Path) -> Path:
-    """The Debian tree with the dependencies' wheels: everything that does not change with the
-    project."""
+    """The Debian tree with the dependencies' wheels: all that does not change with the project."""
     root = folder / "root"
     stamp = folder / "built"
     if stamp.exists() and stamp.read_text() == _fingerprint():
         return root
+
+    # Without the stamp, a build that is interrupted starts again.
     stamp.unlink(missing_ok=True)
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     debian.unpack(debian.download(folder / "apt", PACKAGES), root, LEAVE_OUT)
     _configure(root)
+
+    # qemu loads the kernel from outside, so /boot is not needed in the image.
     kernel = next((root / "usr/lib/modules").iterdir()).name
     shutil.copy(root / f"boot/vmlinuz-{kernel}", folder / "vmlinuz")
     shutil.rmtree(root / "boot")
     debian.run(debian.require("depmod", "kmod"), "-b", root, kernel)
     _make_initrd(root, folder, kernel)
+
     python_version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
     packages = root / f"usr/local/lib/python{python_version}/dist-packages"
-    userland.install(
-        userland.download_wheels(folder / "wheels", python_version), packages, python_version
-    )
+    wheels = userland.download_wheels(folder / "wheels", python_version)
+    userland.install(wheels, packages, python_version)
     userland.compile_modules(root / f"usr/lib/python{python_version}", python_version)
     stamp.write_text(_fingerprint())
     return root
@@ -254,8 +274,10 @@ def _install_project(root: Path, bundle: Path) -> None:
 
 
 def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
-    """Make the image with `bundle` and this working tree in it. Needs root; raises
-    MissingPieceError otherwise."""
+    """Make the image with `bundle` and this working tree in it.
+
+    Raises MissingPieceError without root or a program that it needs.
+    """
     if os.geteuid() != 0:
         raise debian.MissingPieceError("building the machine needs root (apt and file owners)")
     debian.require("qemu-system-aarch64", "qemu-system-arm")
@@ -266,21 +288,9 @@ def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
     _install_project(root, bundle)
     image = folder / "root.ext4"
     image.unlink(missing_ok=True)
-    debian.run(
-        mke2fs,
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-O",
-        "^metadata_csum,^has_journal",
-        "-m",
-        "0",
-        "-d",
-        root,
-        image,
-        IMAGE_SIZE,
-    )
+    # No checksums and no journal: the image is only ever used as a throw-away copy.
+    options = ["-q", "-F", "-t", "ext4", "-O", "^metadata_csum,^has_journal", "-m", "0"]
+    debian.run(mke2fs, *options, "-d", root, image, IMAGE_SIZE)
     return Machine(folder)
 
 
@@ -288,12 +298,14 @@ def main(argv: list[str] | None = None) -> int:
     """Make or run the machine; returns the exit code."""
     parser = verb_parser("tools.arm64.machine", __doc__, whole=True)
     shipped = userland.REPOSITORY / "models/edge-clip"
-    parser.add_argument("--bundle", type=Path, default=shipped, help="the bundle it ships")
+    parser.add_argument("--bundle", type=Path, default=shipped, help="the bundle to install")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("image", help="make the image")
     runner = verbs.add_parser("run", help="make the image, boot it, run a Python program as root")
     runner.add_argument("program", type=Path, help="a Python file")
-    runner.add_argument("--seconds", type=float, default=600, help="give up then (default 600)")
+    runner.add_argument(
+        "--seconds", type=float, default=600, help="give up after this time (default 600)"
+    )
     return run_verb(parser, _machine, argv, failures={RuntimeError: 69})
 
 

@@ -3,9 +3,9 @@
     python -m tools.arm64.userland build              # about a minute, 250 MB in build/arm64
     python -m tools.arm64.userland run script.py ...  # qemu-aarch64 -cpu cortex-a72
 
-The project goes in the way a user gets it: a wheel and its locked dependencies for aarch64. Nothing
-in the tree is ever executed by the host; qemu-user reads it through its library prefix (`-L`),
-which also lets a /proc/cpuinfo and /sys of a Raspberry Pi 4 stand in for the host's.
+The project is installed as a user gets it: a wheel and its locked dependencies for aarch64. The
+host never executes anything in the tree. qemu-user reads it through its library prefix (`-L`),
+which also replaces the host's /proc/cpuinfo and /sys by those of a Raspberry Pi 4.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_ROOT = REPOSITORY / "build/arm64"
 RUNTIME = ["numpy", "onnxruntime", "opencv-python-headless", "pyyaml"]
 PACKAGES = ["python3-minimal", "python3", "libstdc++6", "libgcc-s1", "libgomp1"]
-# Wheels that run on Debian 12 and later. Naming only manylinux2014 would find a years-old ONNX Runtime.
+# Wheels that run on Debian 12 and later. With manylinux2014 alone, pip would take a years-old ONNX
+# Runtime.
 PLATFORMS = ["manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64"]
 LEAVE_OUT = tuple(f"./usr/share/{folder}*" for folder in ("doc", "man", "locale", "lintian"))
 
@@ -47,16 +48,16 @@ class Userland:
     @property
     def python(self) -> Path:
         """The arm64 interpreter."""
-        found = sorted((self.root / "usr/bin").glob("python3.[0-9]*"))
-        if not found:
+        programs = sorted((self.root / "usr/bin").glob("python3.[0-9]*"))
+        if not programs:
             raise debian.MissingPieceError(
                 f"no arm64 userland in {self.root}; run `python -m tools.arm64.userland build`"
             )
-        return found[0]
+        return programs[0]
 
     @property
     def python_version(self) -> str:
-        """`3.11`, say."""
+        """For example `3.11`."""
         return self.python.name.removeprefix("python")
 
     def command(
@@ -66,7 +67,8 @@ class Userland:
 
         `plugin` is qemu's `-plugin` argument: a shared object and its options, comma separated.
         """
-        python = self.python  # first: without a userland, qemu alone would not help
+        # Before qemu: without a userland, installing qemu would not help.
+        python = self.python
         qemu = debian.require("qemu-aarch64", "qemu-user")
         lib = self.root / "usr/lib/aarch64-linux-gnu"
         guest = {
@@ -74,7 +76,7 @@ class Userland:
             "PYTHONPATH": self.site,
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
-            # guest programs import their neighbours, whatever the caller forbids itself
+            # Guest programs import the files beside them, even if the caller's Python must not.
             "PYTHONSAFEPATH": "",
             "LD_LIBRARY_PATH": f"{lib}:{self.root / 'lib/aarch64-linux-gnu'}",
             **(environment or {}),
@@ -95,7 +97,7 @@ class Userland:
         cwd: Path | None = None,
         input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python in the userland and return what it printed; the caller judges the exit status.
+        """Run Python in the userland; the caller checks the exit status of the result.
 
         Raises RuntimeError when it has not ended after `timeout` seconds.
         """
@@ -117,7 +119,7 @@ class Userland:
 
 
 def build_wheel(folder: Path) -> Path:
-    """Build the project's wheel into `folder` with the tools of this Python; return it."""
+    """Build the project's wheel into `folder` with this Python's pip; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("edge_label-*.whl"):
         old.unlink()
@@ -130,19 +132,22 @@ def build_wheel(folder: Path) -> Path:
 def download_wheels(
     folder: Path, python_version: str, requirements: list[str] | None = None
 ) -> list[Path]:
-    """Download aarch64 wheels for `requirements` (default: what the runtime imports, as locked)
-    into `folder`."""
+    """Download aarch64 wheels for `requirements` into `folder`.
+
+    The default is what the runtime imports, in the locked releases. Raises MissingPieceError when a
+    wheel cannot be downloaded.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     digits = python_version.replace(".", "")
     locked = folder.with_name("locked.txt")
     locked.write_text(lock.requirements(RUNTIME, python_version))
-    wanted = requirements or ["--require-hashes", "--requirement", str(locked)]
+    names = requirements or ["--require-hashes", "--requirement", str(locked)]
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     try:
         debian.run(
             sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
             *platforms, "--python-version", python_version, "--implementation", "cp",
-            "--abi", f"cp{digits}", "--abi", "abi3", "--abi", "none", "--dest", folder, *wanted,
+            "--abi", f"cp{digits}", "--abi", "abi3", "--abi", "none", "--dest", folder, *names,
         )  # fmt: skip
     except RuntimeError as error:
         raise debian.MissingPieceError(
@@ -161,88 +166,104 @@ def install(wheels: list[Path], site: Path, python_version: str) -> None:
 
 
 def compile_modules(folder: Path, python_version: str) -> None:
-    """Write the bytecode of all modules below `folder`. It is the same on every processor, so the
-    host can."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}" == python_version
-    python = (
-        sys.executable
-        if here
-        else debian.require(f"python{python_version}", f"python{python_version}")
-    )
+    """Write the bytecode of all modules below `folder`.
+
+    Bytecode depends on the release of Python and not on the processor, so the host can write it.
+    """
+    name = f"python{python_version}"
+    same_release = f"{sys.version_info.major}.{sys.version_info.minor}" == python_version
+    python = sys.executable if same_release else debian.require(name, name)
     debian.run(python, "-m", "compileall", "-q", "-x", "/tests?/|/lib2to3/", folder)
 
 
 def install_project(userland: Userland) -> None:
-    """Put this working tree's wheel in place of the one `userland` holds."""
+    """Replace the project in `userland` by this working tree's wheel."""
     for old in [userland.site / "edge_runtime", *userland.site.glob("edge_label-*.dist-info")]:
         shutil.rmtree(old, ignore_errors=True)
     install([build_wheel(userland.root / "wheel")], userland.site, userland.python_version)
 
 
-# Long because it lists, file by file, what a Raspberry Pi 4 shows in /sys and /proc.
+CPUINFO = (
+    "processor\t: {core}\n"
+    "BogoMIPS\t: 108.00\n"
+    "Features\t: fp asimd evtstrm crc32 cpuid\n"
+    "CPU implementer\t: 0x41\n"
+    "CPU architecture: 8\n"
+    "CPU variant\t: 0x0\n"
+    "CPU part\t: 0xd08\n"
+    "CPU revision\t: 3\n"
+    "\n"
+)
+BOARD = "Raspberry Pi 4 Model B Rev 1.2"
+CORES = range(4)
+# Level, kind, size, and whether all cores share it.
+CACHES = (
+    ("1", "Data", "32K", False),
+    ("1", "Instruction", "48K", False),
+    ("2", "Unified", "1024K", True),
+)
+
+
 def write_pi4(root: Path) -> None:
     """Write the parts of a Raspberry Pi 4's /proc and /sys that native libraries read.
 
-    qemu-user passes the host's x86 files through otherwise, and the CPU detection inside ONNX
-    Runtime dereferences a null pointer on them.
+    Otherwise qemu-user shows the host's x86 files, and the CPU detection in ONNX Runtime
+    dereferences a null pointer on them.
     """
-    core = (
-        "processor\t: {n}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\n"
-        "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\nCPU revision\t: 3\n\n"
-    )
-    files = {
-        "proc/cpuinfo": "".join(core.format(n=n) for n in range(4))
-        + "Hardware\t: BCM2835\nRevision\t: c03112\nModel\t\t: Raspberry Pi 4 Model B Rev 1.2\n",
-        "sys/firmware/devicetree/base/model": "Raspberry Pi 4 Model B Rev 1.2\0",
-    }
+    cores = "".join(CPUINFO.format(core=core) for core in CORES)
     cpus = "sys/devices/system/cpu"
-    files |= {f"{cpus}/{name}": "0-3\n" for name in ("possible", "present", "online")}
-    files[f"{cpus}/kernel_max"] = "255\n"
-    caches = [
-        ("1", "Data", "32K", None),
-        ("1", "Instruction", "48K", None),
-        ("2", "Unified", "1024K", "0-3"),
-    ]
-    for n in range(4):
-        cpu = f"{cpus}/cpu{n}"
-        files |= {
-            f"{cpu}/topology/{name}": f"{n}\n"
-            for name in ("core_id", "thread_siblings_list", "core_cpus_list")
-        }
-        files |= {
-            f"{cpu}/topology/{name}": "0-3\n"
-            for name in ("cluster_cpus_list", "core_siblings_list", "package_cpus_list")
-        }
-        files |= {
-            f"{cpu}/topology/physical_package_id": "0\n",
-            f"{cpu}/cpufreq/cpuinfo_max_freq": "1500000\n",
-            f"{cpu}/cpufreq/cpuinfo_min_freq": "600000\n",
-            f"{cpu}/regs/identification/midr_el1": "0x00000000410fd083\n",
-        }
-        for index, (level, kind, size, shared) in enumerate(caches):
-            cache = {
-                "level": level,
-                "type": kind,
-                "size": size,
-                "shared_cpu_list": shared or str(n),
-            }
-            cache["coherency_line_size"] = "64"
-            files |= {
-                f"{cpu}/cache/index{index}/{name}": f"{value}\n" for name, value in cache.items()
-            }
+    files = {
+        "proc/cpuinfo": f"{cores}Hardware\t: BCM2835\nRevision\t: c03112\nModel\t\t: {BOARD}\n",
+        "sys/firmware/devicetree/base/model": f"{BOARD}\0",
+        f"{cpus}/possible": "0-3\n",
+        f"{cpus}/present": "0-3\n",
+        f"{cpus}/online": "0-3\n",
+        f"{cpus}/kernel_max": "255\n",
+    }
+    for core in CORES:
+        for name, text in _pi4_core(core).items():
+            files[f"{cpus}/cpu{core}/{name}"] = f"{text}\n"
+
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
+def _pi4_core(core: int) -> dict[str, str]:
+    """What /sys shows of one core: file -> its line."""
+    files = {
+        "topology/core_id": str(core),
+        "topology/thread_siblings_list": str(core),
+        "topology/core_cpus_list": str(core),
+        "topology/cluster_cpus_list": "0-3",
+        "topology/core_siblings_list": "0-3",
+        "topology/package_cpus_list": "0-3",
+        "topology/physical_package_id": "0",
+        "cpufreq/cpuinfo_max_freq": "1500000",
+        "cpufreq/cpuinfo_min_freq": "600000",
+        "regs/identification/midr_el1": "0x00000000410fd083",
+    }
+    for index, (level, kind, size, shared) in enumerate(CACHES):
+        folder = f"cache/index{index}"
+        files[f"{folder}/level"] = level
+        files[f"{folder}/type"] = kind
+        files[f"{folder}/size"] = size
+        files[f"{folder}/shared_cpu_list"] = "0-3" if shared else str(core)
+        files[f"{folder}/coherency_line_size"] = "64"
+    return files
+
+
 def _fingerprint() -> str:
-    """Changes whenever a finished tree must be built anew."""
+    """Changes when a finished tree must be built again."""
     return hashlib.sha256(lock.LOCK.read_bytes() + Path(__file__).read_bytes()).hexdigest()
 
 
 def build(root: Path = DEFAULT_ROOT) -> Userland:
-    """Build the userland in `root`, or only refresh the project in it when the rest is current."""
+    """Build the userland in `root`; where it is current, only replace the project in it.
+
+    Raises MissingPieceError without root, a network, or a program that it needs.
+    """
     userland = Userland(root.resolve())
     stamp = userland.root / "built"
     if not stamp.exists() or stamp.read_text() != _fingerprint():

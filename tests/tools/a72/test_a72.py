@@ -152,8 +152,8 @@ def test_a_regression_is_named() -> None:
     kept = Figures("edge-clip 1", 100_000_000, 90.0)
     assert Figures("edge-clip 1", 102_000_000, 94.0).complaints(kept) == []
     slow, big = Figures("edge-clip 1", 104_000_000, 96.0).complaints(kept)
-    assert "104.00 M, kept 100.00 M (+4.0%" in slow
-    assert "96.0 MB, kept 90.0 MB (+6.0" in big
+    assert "104.00 M, saved 100.00 M (+4.0%" in slow
+    assert "96.0 MB, saved 90.0 MB (+6.0" in big
 
 
 def test_missing_programs_are_named_with_their_package() -> None:
