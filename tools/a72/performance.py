@@ -1,7 +1,7 @@
 """Write docs/performance.md from the saved figures; with --measure, measure all of them first.
 
-    python -m tools.a72.performance             # from the saved figures, in a second
-    python -m tools.a72.performance --measure   # measure every figure again, in an hour
+python -m tools.a72.performance             # from the saved figures, in a second
+python -m tools.a72.performance --measure   # measure every figure again, in an hour
 """
 
 from __future__ import annotations
