@@ -186,7 +186,7 @@ def killed_at(place: str, archive: Path, store: Path) -> None:
         "archive._write",
         "install.self_test_in_child",
         "WritableStore._point",
-        "WritableStore._forget_all_but",
+        "WritableStore._delete_all_but",
     ],
 )
 def test_what_a_killed_install_leaves_is_swept_by_the_next(tmp_path: Path, place: str):

@@ -1,7 +1,7 @@
 """From words to embeddings: a label set is looked up in the text bank once, at start and at reload.
 
-``load_labels`` is the whole way, ``compile_labels`` its last step. The result, ``CompiledLabels``, is
-all that scoring needs; the bank can be freed.
+``load_labels`` is the whole way, ``compile_labels`` its last step. The result, ``CompiledLabels``,
+is all that scoring needs; the bank can be freed.
 """
 
 from __future__ import annotations

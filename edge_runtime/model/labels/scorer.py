@@ -34,8 +34,8 @@ class Scorer:
     """Embedding -> scores: softmax of ``logit_scale * cosine + bias`` over group and background.
 
     All groups are computed at once, as segments of one array. With 37 labels in 6 groups that takes
-    45 microseconds; a loop over the groups took 220. Each segment is a group followed by the background
-    prompts, which compete in every group.
+    45 microseconds; a loop over the groups took 220. Each segment is a group followed by the
+    background prompts, which compete in every group.
     """
 
     def __init__(self, labels: CompiledLabels, top_k: int = 10) -> None:
@@ -75,8 +75,8 @@ class Scorer:
     def ranked(self, scores: Scores, on: NDArray[np.bool_]) -> tuple[LabelScore, ...]:
         """The best ``top_k`` labels and every label that is on, highest score first.
 
-        ``on``, bool (labels,), is what is finally switched on: the votes, or what consensus makes of
-        them. Background labels are left out.
+        ``on``, bool (labels,), is what is finally switched on: the votes, or what consensus makes
+        of them. Background labels are left out.
         """
         order = self._reported[np.argsort(-scores.scores[self._reported], kind="stable")]
         rest = order[self._top_k :]
@@ -101,14 +101,14 @@ class Scorer:
         starts = self._starts
         logits = cosines[self._rows] * self._scales + self._biases
 
-        # The best of each group is subtracted first. No exponent is above 0 then, so none overflows,
-        # and the odds of the best are exactly 1.
+        # The best of each group is subtracted first. No exponent is above 0 then, so none
+        # overflows, and the odds of the best are exactly 1.
         odds = np.exp(logits - np.maximum.reduceat(logits, starts)[group])
         total = np.add.reduceat(odds, starts)[group]
 
-        # The rival of every label is the best of its group, except for the best itself: its rival is
-        # the second best. Where two share the first place, the second best is as good as the best,
-        # so both margins are 0 and neither is on.
+        # The rival of every label is the best of its group, except for the best itself: its rival
+        # is the second best. Where two share the first place, the second best is as good as the
+        # best, so both margins are 0 and neither is on.
         best = odds == 1
         second = np.maximum.reduceat(np.where(best, 0.0, odds), starts)
         ties = np.add.reduceat(best, starts, dtype=np.intp) > 1

@@ -98,7 +98,7 @@ class TextBank:
         )
 
     def maker(self, row: int) -> str:
-        """Where a row comes from, and its quality: ``bank, exact``, ``tiny-text-1.0, approximate``."""
+        """Where a row comes from, and its quality: ``bank, exact`` or ``bank, approximate``."""
         quality = "approximate" if row in self.approximate else "exact"
         return f"{self._makers.get(row, 'bank')}, {quality}"
 

@@ -1,6 +1,6 @@
 """Installed bundles: one folder each, and the links ``current`` and ``previous``.
 
-Here is what a start needs to know of a store; it only reads. ``writable_store.py`` fills one.
+This is what a start needs to know of a store; it only reads. ``writable_store.py`` fills one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from edge_runtime.errors import ConfigError
 
-CURRENT, PREVIOUS = "current", "previous"
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*", re.ASCII)
+CURRENT = "current"
+PREVIOUS = "previous"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*", re.ASCII)
 
 
 class BundleStore:
@@ -26,19 +27,20 @@ class BundleStore:
         return cls(bundle.parent) if bundle.name == CURRENT and bundle.is_symlink() else None
 
     def target(self, link: str) -> str | None:
-        """The name of the folder that a link points to, also of one that is gone; None when there is no link.
+        """The name of the folder that a link points to, even if it is gone; None without a link.
 
-        Raises ConfigError for a link that no install makes, for then nothing is known about this store.
+        Raises ConfigError for a link that no install makes: nothing is known about such a store.
         """
         path = self.root / link
         try:
             name = str(path.readlink())
         except FileNotFoundError:
             return None
-        except OSError:
+        except OSError as error:
             raise ConfigError(
-                f"{path}: is not the link that edge-label makes", "take it away"
-            ) from None
-        if not _PLAIN.fullmatch(name):
-            raise ConfigError(f"{path}: leads out of the store", "take it away")
+                f"{path}: is not the link that edge-label makes", "remove it"
+            ) from error
+
+        if not _PLAIN_NAME.fullmatch(name):
+            raise ConfigError(f"{path}: leads out of the store", "remove it")
         return name

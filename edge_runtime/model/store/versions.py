@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 _NUMBER = r"(0|[1-9]\d*)"
+_WORD = r"[0-9A-Za-z-]+"
 _SEMVER = re.compile(
-    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?",
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-({_WORD}(?:\.{_WORD})*))?(?:\+[0-9A-Za-z.-]+)?",
     re.ASCII,
 )
 
@@ -14,16 +15,17 @@ Precedence = tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]
 
 
 def precedence(version: str) -> Precedence | None:
-    """What sorts like the version; None for a text that is no semantic version.
+    """A value that sorts like the version; None for a text that is no semantic version.
 
     What stands after a ``+`` says nothing about the order, as the specification has it.
     """
     match = _SEMVER.fullmatch(version)
     if match is None:
         return None
+
     identifiers = match[4].split(".") if match[4] else []
     if any(word.isdigit() and word != str(int(word)) for word in identifiers):
-        return None  # a number with a zero before it
+        return None  # a number that begins with a zero
 
     # Numbers sort as numbers and before words; a release sorts after all its pre-releases.
     ranks = tuple(

@@ -1,7 +1,9 @@
-"""A bundle store while one install works in it: recognised as ours, locked, and changed through its descriptor.
+"""A bundle store during an install: recognised as ours, locked, and changed through its descriptor.
 
-A store is a folder with our marker in it, or an empty one, or one that does not exist yet. Nothing is deleted but what
-an install made: its staging folder, and bundles that hold what their manifest lists and nothing else.
+A store is a folder with our marker in it, or an empty one, or one that does not exist yet. Only
+what an install made is deleted: its staging folder, and bundles that hold what their manifest lists
+and nothing else. Names are looked up in the folder's descriptor, never by path: another user may
+swap the path for a link meanwhile.
 """
 
 from __future__ import annotations
@@ -21,18 +23,19 @@ from edge_runtime.model.store.bundle_store import CURRENT, PREVIOUS, BundleStore
 from edge_runtime.system.digest import sha256_hex
 from edge_runtime.system.ownership import path_that_only_root_can_change
 
-MARKER = ".edge-label-store"  # also what is locked; closed to others, who could otherwise hold the lock for ever
-BESIDE = {
-    "manifest.json",
-    "MODEL_CARD.md",
-    "manifest.sig",
-}  # files of a bundle that its manifest does not list
-_STAGING = ".incoming"
-_MARKED = b"A bundle store of edge-label. Do not remove this file.\n"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIGITS = 8  # of the manifest's sha256, in a bundle's name
+# The lock is taken on the marker. It is closed to others, who could hold the lock for ever.
+MARKER = ".edge-label-store"
+_MARKER_TEXT = b"A bundle store of edge-label. Do not remove this file.\n"
 
-# What the version before the marker left in a store: such a store is taken over. It staged in .incoming.PID.
+# Files of a bundle that its manifest does not list.
+BESIDE = {"manifest.json", "MODEL_CARD.md", "manifest.sig"}
+
+_STAGING = ".incoming"
+_DIGITS = 8  # of the manifest's sha256, in the name of a bundle's folder
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# What the version before the marker left in a store, which is then taken over. It staged in
+# .incoming.PID.
 _FORMER_LINKS = {CURRENT, PREVIOUS, ".current.new", ".previous.new"}
 _FORMER_FILES = {"trial", ".trial.new"}
 _FORMER_FOLDERS = re.compile(
@@ -45,16 +48,17 @@ _LEFTOVER = re.compile(r"\.incoming(\.\d+)?")
 def opened(root: Path) -> Iterator[WritableStore]:
     """The store at ``root``, made if there is none, for this process alone.
 
-    Raises ConfigError for a folder that is no store, that others can change under root, or that is being installed to.
+    Raises ConfigError for a folder that is no store, that others than root can change, or that
+    another install is working in.
     """
     root = path_that_only_root_can_change(root)
     try:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        folder = os.open(root, _FOLDER)
+        folder = os.open(root, _OPEN_FOLDER)
     except OSError as error:
         raise ConfigError(
             f"{root}: cannot write there: {error.strerror}", "run as root, or give --store"
-        ) from None
+        ) from error
 
     marker = None
     try:
@@ -80,32 +84,47 @@ def _lock(folder: int, root: Path) -> tuple[int, bool]:
                 "give --store a folder that is empty or new",
             )
 
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if new else 0)
+    marker = _open_marker(folder, root, new=new)
     try:
-        marker = os.open(MARKER, flags, 0o600, dir_fd=folder)
+        _claim(marker, root)
+    except BaseException:
+        os.close(marker)
+        raise
+    return marker, new and bool(names)
+
+
+def _open_marker(folder: int, root: Path, *, new: bool) -> int:
+    # A marker may be anything that somebody put there: no link is followed, no pipe is waited for.
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if new:
+        flags |= os.O_CREAT
+    try:
+        return os.open(MARKER, flags, 0o600, dir_fd=folder)
     except OSError as error:
         raise ConfigError(
             f"{root / MARKER}: {error.strerror}", "run as the user whose store this is"
-        ) from None
+        ) from error
+
+
+def _claim(marker: int, root: Path) -> None:
+    """Lock the marker, and write its text if it is new. Raises ConfigError if it is not ours."""
     try:
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_file = stat.S_ISREG(os.fstat(marker).st_mode)
-        text = os.pread(marker, len(_MARKED), 0) if is_file else None
-        if text is None or not _MARKED.startswith(text):
-            raise ConfigError(
-                f"{root / MARKER}: was not made by edge-label",
-                "give --store a folder that is empty or new",
-            )
-        if text != _MARKED:  # new, or an install was killed just there
-            os.pwrite(marker, _MARKED, 0)
-    except BaseException as error:
-        os.close(marker)
-        if isinstance(error, BlockingIOError):
-            raise ConfigError(
-                f"{root}: another install is at work there", "wait for its end and try again"
-            ) from None
-        raise
-    return marker, new and bool(names)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"{root}: another install is at work there", "wait for its end and try again"
+        ) from error
+
+    is_file = stat.S_ISREG(os.fstat(marker).st_mode)
+    text = os.pread(marker, len(_MARKER_TEXT), 0) if is_file else None
+    if text is None or not _MARKER_TEXT.startswith(text):
+        raise ConfigError(
+            f"{root / MARKER}: was not made by edge-label",
+            "give --store a folder that is empty or new",
+        )
+    # Shorter text: the marker is new, or an install was killed while it wrote it.
+    if text != _MARKER_TEXT:
+        os.pwrite(marker, _MARKER_TEXT, 0)
 
 
 def _former_version_made(folder: int, name: str) -> bool:
@@ -120,7 +139,7 @@ def _former_version_made(folder: int, name: str) -> bool:
 
 
 class WritableStore(BundleStore):
-    """A store that this process has locked. ``folder`` is its descriptor; names are looked up in it, never by path."""
+    """A store that this process has locked. ``folder`` is its descriptor."""
 
     def __init__(self, root: Path, folder: int, *, taken_over: bool) -> None:
         super().__init__(root)
@@ -133,7 +152,7 @@ class WritableStore(BundleStore):
         return self.root / _STAGING
 
     def sweep(self) -> None:
-        """Take away what this install, or one that was killed, staged."""
+        """Remove what this install staged, or one that was killed."""
         for name in self._names():
             if _LEFTOVER.fullmatch(name) and self._is(name, stat.S_ISDIR):
                 shutil.rmtree(name, dir_fd=self._folder)
@@ -141,51 +160,59 @@ class WritableStore(BundleStore):
                 os.unlink(name, dir_fd=self._folder)
 
     def add(self, bundle: Bundle, *, current_good: bool) -> list[str]:
-        """Make the staged ``bundle`` the current one; what it replaces is the previous one.
+        """Make the staged ``bundle`` the current one; what it replaces becomes the previous one.
 
-        Where the current one is not good, the one before it stays the previous. Returns a line for every folder that
-        had to go and could not be proven ours.
+        Where the current one is not good, the previous one stays. Returns a line for every folder
+        that should be deleted but may hold what is not ours.
         """
-        before = self.target(CURRENT if current_good else PREVIOUS)
+        replaced = self.target(CURRENT if current_good else PREVIOUS)
         name = self._free_name(bundle)
         staged = str(bundle.path.relative_to(self.root))
         os.rename(staged, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        if before is not None:
-            self._point(PREVIOUS, before)
+
+        # Previous first: at every moment both links point to a whole bundle.
+        if replaced is not None:
+            self._point(PREVIOUS, replaced)
         self._point(CURRENT, name)
-        return self._forget_all_but(name, before)
+        return self._delete_all_but(name, replaced)
 
     def _free_name(self, bundle: Bundle) -> str:
-        """Its name in the store; a number behind it where the same bundle is there already, damaged or failed."""
-        whole = name = bundle_name(bundle)
+        """A name for the bundle's folder.
+
+        It ends in a number where the same bundle is there already, damaged or failed.
+        """
+        plain = bundle_name(bundle)
         taken = self._names()
+
+        name = plain
         number = 1
         while name in taken:
             number += 1
-            name = f"{whole}.{number}"
+            name = f"{plain}.{number}"
         return name
 
     def _point(self, link: str, name: str) -> None:
         """Switch a link in one step: there is no moment without it."""
-        fresh = f".{link}.new"
-        os.symlink(name, fresh, dir_fd=self._folder)
-        os.rename(fresh, link, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        new_link = f".{link}.new"
+        os.symlink(name, new_link, dir_fd=self._folder)
+        os.rename(new_link, link, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         os.fsync(self._folder)
 
-    def _forget_all_but(self, *names: str | None) -> list[str]:
-        kept = []
+    def _delete_all_but(self, *names: str | None) -> list[str]:
+        lines = []
         for name in self._names():
             if name in names or name.startswith(".") or not self._is(name, stat.S_ISDIR):
                 continue
+
             stranger = self._stranger_in(name)
             if stranger is None:
                 shutil.rmtree(name, dir_fd=self._folder)
             else:
-                kept.append(f"{name} stays, {stranger}")
-        return kept
+                lines.append(f"{name} stays, {stranger}")
+        return lines
 
     def _stranger_in(self, name: str) -> str | None:
-        """Why this folder is not surely and only ours; None when it is a bundle of ours and nothing else."""
+        """Why this folder may not be deleted; None for a bundle of ours and nothing else."""
         path = self.root / name
         try:
             bundle = load_bundle(path)
@@ -194,6 +221,7 @@ class WritableStore(BundleStore):
             return "it cannot be read as a bundle"
         if ours is None:
             return "it was not made by an install"
+
         extra = extra_files(bundle)
         return f"{extra[0]} in it is not of the bundle" if extra else None
 
@@ -209,7 +237,7 @@ def _names(folder: int) -> list[str]:
 
 
 def extra_files(bundle: Bundle) -> list[str]:
-    """What lies in a bundle's folder and is not of the bundle: every link, and every file that is not listed."""
+    """What lies in a bundle's folder and is not of it: every link, and files that are not listed."""
     listed = set(bundle.manifest.files) | BESIDE
     extra = []
     for path in bundle.path.rglob("*"):
@@ -220,6 +248,6 @@ def extra_files(bundle: Bundle) -> list[str]:
 
 
 def bundle_name(bundle: Bundle) -> str:
-    """What its folder in a store is called: name, version, and the beginning of its manifest's hash."""
+    """The name of its folder in a store: name, version, and the beginning of its manifest's hash."""
     digest = sha256_hex((bundle.path / "manifest.json").read_bytes())
     return f"{bundle.manifest.id}-{digest[:_DIGITS]}"
