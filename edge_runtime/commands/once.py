@@ -85,12 +85,7 @@ def label_pictures(
     those that it lacks. Raises NoInputError, UsageError, or DataError when there is no readable
     picture at all.
     """
-    batches = [Batch.of(argument, alone=len(pictures) == 1) for argument in pictures]
-    if not any(batch.paths for batch in batches):
-        raise DataError(
-            f"none of the {len(pictures)} files is a picture that can be read",
-            "convert them to JPEG or PNG first",
-        )
+    batches = _find(pictures)
 
     # The model before the table: what is wrong with it must leave no file behind.
     labeller = Labeller(load_engine(model))
@@ -98,28 +93,40 @@ def label_pictures(
     done = table.done if table else set()
 
     todo = [batch.without(done) for batch in batches]
-    total = sum(len(batch.paths) for batch in todo)
+    total = _count(todo)
     if done:
-        pictures_in_all = sum(len(batch.paths) for batch in batches)
-        log.info("%d of %d pictures are done already", pictures_in_all - total, pictures_in_all)
+        in_all = _count(batches)
+        log.info("%d of %d pictures are done already", in_all - total, in_all)
 
-    # In a continued table, a picture that cannot be read is one of many, even where it is the last.
-    one_of_many = bool(done) or total > 1
-    run = _Run(labeller, table, total, one_of_many=one_of_many)
+    # In a continued table, a picture that cannot be read is one of many, even the last one.
+    run = _Run(labeller, table, total, one_of_many=bool(done) or total > 1)
     try:
         for batch in todo:
-            run.label(batch, forgiving=bool(done) or len(pictures) > 1)
+            run.label(batch, forgiving=bool(done) or len(batches) > 1)
     finally:
         run.close()
 
-    if total and not run.labelled and not done:
-        raise run.refused or DataError(
-            f"none of the {total} pictures can be read", "the log names each with its reason"
-        )
+    if not done:
+        run.raise_if_none_labelled()
     if table:
         unread = total - run.labelled
         log.info("%d pictures labelled into %s, %d could not be read", run.labelled, output, unread)
     return 0
+
+
+def _find(arguments: list[str]) -> list[Batch]:
+    """The pictures of all arguments. Raises DataError when there is none."""
+    batches = [Batch.of(argument, alone=len(arguments) == 1) for argument in arguments]
+    if _count(batches) == 0:
+        raise DataError(
+            f"none of the {len(arguments)} files is a picture that can be read",
+            "convert them to JPEG or PNG first",
+        )
+    return batches
+
+
+def _count(batches: list[Batch]) -> int:
+    return sum(len(batch.paths) for batch in batches)
 
 
 class _Run:
@@ -130,12 +137,13 @@ class _Run:
     ) -> None:
         self._labeller = labeller
         self._table = table
+        self._total = total
         self._one_of_many = one_of_many
 
         # Without a table the lines themselves show how far the run is.
         self._progress = Progress("pictures", total, quiet=table is None)
         self.labelled = 0
-        self.refused: EdgeLabelError | None = None
+        self._refused: EdgeLabelError | None = None
 
     def label(self, batch: Batch, *, forgiving: bool) -> None:
         """Label a batch. Unless ``forgiving``, it is an error if all of it is broken."""
@@ -149,7 +157,7 @@ class _Run:
         except (ConfigError, DataError) as error:  # of another kind than the model takes
             if not self._one_of_many:
                 raise
-            self.refused = error
+            self._refused = error
             self._progress.step()
             log.warning("%s: %s", printable(name), error)
             return
@@ -161,6 +169,14 @@ class _Run:
             self._progress.step()
         else:
             _show(labelled.record)
+
+    def raise_if_none_labelled(self) -> None:
+        """Raises what was refused last, or DataError, when not one picture could be labelled."""
+        if self._total and not self.labelled:
+            raise self._refused or DataError(
+                f"none of the {self._total} pictures can be read",
+                "the log names each with its reason",
+            )
 
     def close(self) -> None:
         """Leave the progress line, and write what the table holds back."""

@@ -32,12 +32,7 @@ def write_report(runs: list[str], output: str | None, png: str | None, spool: st
     png_path = Path(png) if png else None
     spool_path = Path(spool) if spool else None
 
-    for path in paths:
-        if not path.is_file():
-            raise NoInputError(f"{path}: no such file", "give what --output wrote")
-    if spool_path is not None and not spool_path.is_dir():
-        raise NoInputError(f"{spool_path}: no such spool folder", "check --spool")
-
+    _refuse_missing(paths, spool_path)
     run = read_run(_lines(paths), runs[0])
     _refuse_to_overwrite(paths, page_path, "--output")
     if png_path is not None:
@@ -65,6 +60,14 @@ def write_report(runs: list[str], output: str | None, png: str | None, spool: st
 
     duration = clock(round(run.duration_s, 1))
     return f"{len(run.t)} records, {duration}: {', '.join(written)}"
+
+
+def _refuse_missing(runs: list[Path], spool: Path | None) -> None:
+    for path in runs:
+        if not path.is_file():
+            raise NoInputError(f"{path}: no such file", "give what --output wrote")
+    if spool is not None and not spool.is_dir():
+        raise NoInputError(f"{spool}: no such spool folder", "check --spool")
 
 
 def _lines(paths: list[Path]) -> Iterator[str]:
