@@ -90,3 +90,19 @@ def test_every_message_that_troubleshooting_explains_is_one_that_the_program_pri
     source = "".join(path.read_text() for path in (REPOSITORY / "edge_runtime").rglob("*.py"))
     assert messages
     assert [message for message in messages if message not in source] == []
+
+
+def test_every_file_of_the_newcomers_walk_is_there():
+    """The first name of a cell is a whole path; the others stand beside it, or in the same package."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    cells = re.findall(r"^\| (`(?:edge_runtime|tools)/[^|]+) \|", text, re.MULTILINE)
+    assert len(cells) > 20
+
+    for cell in cells:
+        first, *others = re.findall(r"`([^`]+)`", cell)
+        assert (REPOSITORY / first).exists(), first
+        path = REPOSITORY / first
+        places = [path, path.parent, REPOSITORY / first.split("/")[0], REPOSITORY]
+
+        for name in others:
+            assert any((place / name).exists() for place in places), f"{first}: {name}"
