@@ -21,7 +21,7 @@ SECONDS_EACH = 2.0
 
 
 class DemoCamera:
-    """A Device that delivers ``config.fps`` frames a second of ``config.width`` x ``config.height``.
+    """A Device that delivers ``config.fps`` frames a second at the configured size.
 
     Raises NoInputError where the photographs are not installed.
     """

@@ -86,7 +86,7 @@ class _Survey:
             self.left_out[f"folders that cannot be read ({error.strerror})"].append(folder)
 
     def _sort(self, entry: os.DirEntry[str], path: Path) -> None:
-        """A folder may be called x.jpg, and so may a pipe: first what it is counts, then its name."""
+        """Sort by what ``path`` is, then by its name: a folder or a pipe may be called x.jpg."""
         try:
             is_folder = entry.is_dir()
             is_file = entry.is_file()

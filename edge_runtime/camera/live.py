@@ -111,7 +111,7 @@ class LiveSource:
             self._thread.start()
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
-        """Raise ``error``: all frames of a camera are alike, so every other one would be refused."""
+        """Raise ``error``: all frames of a camera are alike, so every one would be refused."""
         raise error
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class LiveSource:
         self._stop.wait(seconds)
 
     def _back_off(self, seconds: float) -> float:
-        """Wait ``seconds``, or until the camera shows itself; returns how long to wait next time."""
+        """Wait ``seconds``, or until the camera shows itself; returns the seconds for next time."""
         before = self._look()
         until = time.monotonic() + seconds
         while not self._stop.wait(min(LOOK_S, max(0.0, until - time.monotonic()))):

@@ -1,4 +1,7 @@
-"""What may be seen of a picture: cut to a region, polygons black, before anything else looks at it."""
+"""What may be seen of a picture: cut to a region, with polygons blacked out.
+
+It comes before everything else that looks at a frame.
+"""
 
 from __future__ import annotations
 

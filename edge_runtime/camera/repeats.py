@@ -14,7 +14,7 @@ _STEP = 4099
 
 
 class RepeatCounter:
-    """Callable: frame data -> how many frames in a row brought exactly the bytes of the one before."""
+    """Callable: frame data -> how many frames in a row had exactly the bytes of the one before."""
 
     def __init__(self) -> None:
         self._last: NDArray[Any] | None = None

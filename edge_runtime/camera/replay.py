@@ -1,4 +1,4 @@
-"""Videos and pictures from disk: every frame, in order, at full speed or paced with ``realtime``."""
+"""Videos and pictures from disk: every frame, in order, at full speed or in real time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_runtime.system.opencv import cv2
 
 log = logging.getLogger("edge_label.camera")
 
-# A higher rate is not the rate of the frames: browsers' WebM says 1000, because it counts milliseconds.
+# A higher rate is not the rate of the frames: browsers' WebM says 1000 and means milliseconds.
 MOST_FPS = 240.0
 # A longer time between two frames is a break in the recording, and nobody waits for it.
 LONGEST_STEP_S = 60.0
@@ -58,7 +58,7 @@ class _Replay:
         return left_s <= timeout_s
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
-        """Raise ``error``: the frames of a video are all alike, so every other one would be refused."""
+        """Raise ``error``: all frames of a video are alike, so every one would be refused."""
         raise error
 
     def _take_wait_ms(self) -> float:
@@ -130,7 +130,7 @@ class VideoFile(_Replay):
         return ok
 
     def _time(self) -> float:
-        """The time of the frame just grabbed, in seconds, always later than that of the one before."""
+        """The time of the frame just grabbed, in seconds; always later than that before it."""
         container_s = self._offset_s + self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
         if not self._frames:
             self._offset_s -= (

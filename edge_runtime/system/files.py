@@ -158,7 +158,7 @@ def _forget(partial: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to the disk: a file that was synced can still be without its name.
+    """Force the names in a folder to the disk: a synced file can still be without its name.
 
     Raises OSError.
     """

@@ -62,7 +62,7 @@ def say(text: str) -> None:
 
 
 def say_json(text: str) -> None:
-    """Print JSON: UTF-8 whatever the locale, because programs read it. Raises OSError as ``say``."""
+    """Print JSON: UTF-8 in any locale, because programs read it. Raises OSError as ``say`` does."""
     sys.stdout.flush()
     sys.stdout.buffer.write(json_printable(text).encode() + b"\n")
     sys.stdout.buffer.flush()

@@ -4,8 +4,8 @@ Four steps, each with its promise:
 
 1. ``read_text``: a path becomes UTF-8 text. Whatever the path is, this ends, with one line.
 2. ``yaml_nodes.compose``: the text becomes a tree of nodes that cannot explode or execute.
-3. ``_Reader.build``: a mapping becomes a dataclass. Every key is a field, given once, and every field
-   without a default is there.
+3. ``_Reader.build``: a mapping becomes a dataclass. Every key is a field and is given once, and no
+   field without a default is missing.
 4. ``_Reader._convert``: a node becomes a value of exactly the type that the field declares.
 
 No knowledge of a particular file lives here: config/ and model/labels/ declare theirs.
@@ -174,7 +174,7 @@ class _Reader:
         return self._scalar(node, hint, path)
 
     def _union(self, node: Any, hint: Any, path: str) -> Any:
-        """``X | None``, where a word may switch it on or off, and ``X | Y``: the first that fits."""
+        """``X | None``, where a word may switch it on or off; ``X | Y``, the first that fits."""
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         is_optional = len(options) < len(typing.get_args(hint))
         if is_optional and is_scalar(node):

@@ -51,7 +51,7 @@ def read_vitals(thermal: Path = THERMAL_ZONES) -> Vitals:
 
 
 class VitalsSampler:
-    """Callable: ``read_vitals`` at most once a second, because for PSS the kernel walks every page."""
+    """Callable: ``read_vitals`` at most once a second: for PSS the kernel walks every page."""
 
     def __init__(self, interval_s: float = 1.0, thermal: Path = THERMAL_ZONES) -> None:
         self._interval_s = interval_s

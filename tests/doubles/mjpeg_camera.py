@@ -1,4 +1,7 @@
-"""A real network camera on loopback: MJPEG over HTTP. It can be unplugged, stall, freeze, go dark, send rubbish."""
+"""A real network camera on loopback: MJPEG over HTTP.
+
+It can be unplugged, stall, freeze, go dark and send rubbish.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,20 @@ import time
 import cv2
 import numpy as np
 
+_PART = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n"
 _HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
 
 
 def jpegs(count: int = 60, size: tuple[int, int] = (320, 240)) -> list[bytes]:
     """Red stripes that wander, so that no frame is like the one before."""
     width, height = size
-    out = []
+    pictures = []
     for i in range(count):
         picture = np.zeros((height, width, 3), np.uint8)
-        picture[:, :, 2] = 60 + 150 * ((np.arange(width) + 3 * i) // 20 % 2)
-        out.append(cv2.imencode(".jpg", picture)[1].tobytes())
-    return out
+        stripes = (np.arange(width) + 3 * i) // 20 % 2
+        picture[:, :, 2] = 60 + 150 * stripes
+        pictures.append(cv2.imencode(".jpg", picture)[1].tobytes())
+    return pictures
 
 
 class MjpegCamera:
@@ -86,10 +91,7 @@ class MjpegCamera:
                     if self.mode == "broken":
                         data = data[:200] + rng.bytes(len(data) - 200)
                     if self.mode != "stall":
-                        client.sendall(
-                            b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n"
-                            % (len(data), data)
-                        )
+                        client.sendall(_PART % (len(data), data))
                     time.sleep(self._interval_s)
         except OSError:
             pass

@@ -1,4 +1,4 @@
-"""Cameras that leave, stall, freeze and lie: labelled or explained every second, and back within five."""
+"""Cameras that leave, stall, freeze and lie: a record every second, and back within five."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def read_until(
 def test_an_unplugged_camera_is_back_within_five_seconds_of_its_return(
     network_camera: MjpegCamera, caplog: pytest.LogCaptureFixture
 ):
-    """EDGE_LABEL_RECONNECTS=100 is the long form; the absence grows so that the backoff does too."""
+    """EDGE_LABEL_RECONNECTS=100 is the long form; the absence grows, and so does the backoff."""
     caplog.set_level(logging.INFO)
     source = open_source(CameraConfig(source=network_camera.url))
     took = []
@@ -138,9 +138,8 @@ def test_a_thousand_reconnects_keep_threads_and_descriptors_constant(
         late = counts()
     finally:
         source.close()
-    print(
-        f"threads {early[0]} -> {late[0]}, descriptors {early[1]} -> {late[1]} over 1,000 reconnects"
-    )
+    print(f"threads {early[0]} -> {late[0]}", end=", ")
+    print(f"descriptors {early[1]} -> {late[1]} over 1,000 reconnects")
     assert late[0] <= early[0]
     assert late[1] <= early[1] + 1  # the device is open or not at the moment of counting
 
@@ -445,7 +444,7 @@ def test_a_camera_is_labelled_no_more_often_than_asked(tmp_path: Path, tiny_bund
 
 @pytest.mark.fault("T1")
 def test_a_wall_clock_that_jumps_moves_no_timeout(tmp_path: Path, tiny_bundle: Path):
-    """The wall clock leaps a day at every look; frames, stale records and the end keep their time."""
+    """The wall clock leaps a day at every look; frames, records and the end keep their time."""
     code = """
         import itertools, sys, time
         days = itertools.count()

@@ -1,4 +1,4 @@
-"""Network cameras as they are sold: for one viewer only, slow, or with an address for single pictures."""
+"""Network cameras as they are sold: for one viewer only, slow, or for single pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def part(number: int) -> bytes:
 
 
 class Server:
-    """Hands each connection to ``serve``, in a thread of its own; with ``clients`` it takes no more than so many."""
+    """Hands each connection to ``serve``, in a thread of its own; takes at most ``clients``."""
 
     def __init__(
         self, serve: Callable[[socket.socket], None], *, clients: int = 1_000_000, port: int = 0
@@ -80,14 +80,14 @@ def free_port() -> int:
 
 
 def frames(source: LiveSource, count: int, timeout_s: float = PATIENCE_S) -> list[Frame]:
-    found: list[Frame] = []
+    delivered: list[Frame] = []
     deadline = time.monotonic() + timeout_s
-    while len(found) < count:
-        assert time.monotonic() < deadline, f"{len(found)} of {count} frames; camera {source.state}"
+    while len(delivered) < count:
+        assert time.monotonic() < deadline, f"{len(delivered)} of {count}; camera {source.state}"
         frame = source.read(0.2)
         if frame is not None:
-            found.append(frame)
-    return found
+            delivered.append(frame)
+    return delivered
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def opened() -> Iterator[Callable[..., LiveSource]]:
 
 @pytest.mark.fault("C15")
 def test_a_server_for_one_client_gives_that_client_to_the_camera(opened: Callable[..., LiveSource]):
-    """It is absent at first, so that it is waited for; then it takes one connection in its whole life."""
+    """The camera is absent at first and waited for; then it takes one connection in all."""
 
     def serve(client: socket.socket) -> None:
         if not client.recv(4096):
@@ -149,7 +149,7 @@ def test_ffmpeg_that_listens_for_one_client_is_seen(opened: Callable[..., LiveSo
 
 @pytest.mark.fault("C15")
 def test_an_absent_camera_is_tried_ever_less_often(opened: Callable[..., LiveSource]):
-    """A server that hangs up at once counts the tries: after 0, 1, 3 and 7 seconds, and no knock between them."""
+    """A server that hangs up counts the tries: after 0, 1, 3 and 7 seconds, and none between."""
     server = Server(lambda _client: None)
     start = time.monotonic()
     source = opened(f"http://127.0.0.1:{server.port}/stream")
@@ -244,15 +244,17 @@ def slow(every_s: float) -> Server:
 
 def settled(source: LiveSource, caplog: pytest.LogCaptureFixture, pictures: int) -> None:
     """Wait until so many pictures in a row came without a word in the log."""
-    in_a_row, said = 0, len(caplog.records)
+    in_a_row = 0
+    lines = len(caplog.records)
     deadline = time.monotonic() + PATIENCE_S
     while in_a_row < pictures:
         assert time.monotonic() < deadline, (
             f"still a line a picture: {[r.message for r in caplog.records]}"
         )
         frame = source.read(0.05)
-        if len(caplog.records) > said:
-            in_a_row, said = 0, len(caplog.records)
+        if len(caplog.records) > lines:
+            in_a_row = 0
+            lines = len(caplog.records)
         in_a_row += frame is not None
 
 
@@ -262,7 +264,7 @@ def test_a_stream_with_a_picture_every_now_and_then_is_slow_and_not_broken(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Every limit is a tenth of the real one, and the camera ten times as fast: a picture every 6 s becomes 0.6 s."""
+    """Every limit is a tenth of the real one, and the camera ten times as fast: 6 s are 0.6 s."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(stream, "LIMIT_S", 0.4)
     monkeypatch.setattr(pace, "SILENT_S", 0.3)

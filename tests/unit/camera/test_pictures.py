@@ -67,7 +67,7 @@ def test_a_heic_file_under_another_name_is_told_apart_from_a_broken_picture(tmp_
 
 @pytest.mark.fault("C17")
 def test_every_suffix_that_counts_as_a_picture_is_one_that_opencv_reads(tmp_path: Path):
-    """AVIF, JPEG 2000 and GIF depend on how OpenCV was built: where it cannot write one, there is nothing to read."""
+    """AVIF, JPEG 2000 and GIF depend on how OpenCV was built: what it cannot write is left out."""
     colour = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     for suffix in sorted(PICTURE_SUFFIXES):
         path = tmp_path / f"x{suffix}"

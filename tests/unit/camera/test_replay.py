@@ -23,11 +23,10 @@ from tests.matroska import matroska
 
 
 def frames(source) -> list[Frame]:
-    out = []
-    while (frame := source.read(10)) is not None:
-        out.append(frame)
+    """All frames of a source, which is then closed."""
+    delivered = list(iter(lambda: source.read(10), None))
     source.close()
-    return out
+    return delivered
 
 
 @pytest.fixture
@@ -55,7 +54,8 @@ def test_every_frame_of_a_video_comes_once_in_order(video: Path):
 def test_a_video_that_is_cut_off_says_how_much_of_it_was_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    path, rng = tmp_path / "noise.avi", np.random.default_rng(0)
+    path = tmp_path / "noise.avi"
+    rng = np.random.default_rng(0)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 24, (320, 240))
     for _ in range(12):
         writer.write(rng.integers(0, 255, (240, 320, 3), np.uint8))
@@ -76,7 +76,8 @@ def test_half_a_jpeg_is_passed_over_and_what_stands_around_a_whole_one_does_not_
     thumbnail = (
         b"\xff\xe1" + (2 + len(jpeg)).to_bytes(2, "big") + jpeg
     )  # a whole JPEG among the headers
-    whole, half = jpeg[:2] + thumbnail + jpeg[2:], jpeg[:2] + thumbnail + jpeg[2 : len(jpeg) // 2]
+    whole = jpeg[:2] + thumbnail + jpeg[2:]
+    half = jpeg[:2] + thumbnail + jpeg[2 : len(jpeg) // 2]
     (tmp_path / "a.jpg").write_bytes(half)
     (tmp_path / "b.jpg").write_bytes(whole + b"a phone's own data")
     assert [frame.file for frame in frames(PictureFolder(tmp_path, CameraConfig()))] == ["b.jpg"]
@@ -201,7 +202,7 @@ def test_a_wait_for_the_next_frame_is_no_longer_than_asked(tmp_path: Path):
 
 @pytest.mark.fault("C13")
 def test_times_that_go_back_or_leap_are_replaced_by_the_rate(tmp_path: Path):
-    """A camera whose clock was set while it recorded: nobody waits for the leap, and time never goes back."""
+    """The camera's clock was set while it recorded: nobody waits, and time never goes back."""
     leaps = [500, 533, 100, 133, 5_000_000, 5_000_033, 5_000_033, 5_000_066, 5_000_100, 0, 33, 66]
     found = frames(VideoFile(uneven(tmp_path / "v.mkv", leaps), CameraConfig(fps=30)))
     steps = np.diff([f.video_s for f in found])
@@ -227,7 +228,7 @@ def test_a_loop_goes_on_in_time_also_where_a_recording_has_no_index(
 
 @pytest.mark.fault("C13")
 def test_a_webm_that_really_has_no_even_rate_keeps_its_times(tmp_path: Path):
-    """VP8 frames as a browser's screen recording has them: ten a second, then one for half a second."""
+    """VP8 frames as in a browser's screen recording: ten a second, then one for half a second."""
     ffmpeg = need("ffmpeg", "ffmpeg")
     path = tmp_path / "v.webm"
     choose = "select='lt(mod(n,30),6)+eq(mod(n,30),20)'"
@@ -321,8 +322,11 @@ def test_a_picture_bomb_is_refused_before_it_is_decoded(tmp_path: Path):
         + chunk(b"IEND", b"")
     )
     (tmp_path / "bomb.png").write_bytes(bomb)
-    # In a process of its own: OpenCV reads its limit when it loads, and these tests have loaded it already.
-    code = "import sys, pathlib; from edge_runtime.camera.replay import *; read_picture(pathlib.Path(sys.argv[1]))"
+    # In a process of its own: OpenCV reads its limit when it loads, and it is loaded here already.
+    code = (
+        "import pathlib, sys; from edge_runtime.camera.pictures import read_picture\n"
+        "read_picture(pathlib.Path(sys.argv[1]))"
+    )
     command = [sys.executable, "-c", code, str(tmp_path / "bomb.png")]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=60

@@ -1,4 +1,4 @@
-"""A camera that does not open says why in words; one that opens is believed only in what it reads back."""
+"""A camera that does not open says why; one that opens is believed only in what it reads back."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from edge_runtime.system import memory
 
 
 def printed_by(code: str) -> list[str]:
-    """What a fresh process prints: this one has used and freed memory that would hide the answer."""
+    """What a fresh process prints: this one has freed memory, which would hide the answer."""
     command = [sys.executable, "-c", textwrap.dedent(code)]
     return subprocess.check_output(command, text=True).split()
 

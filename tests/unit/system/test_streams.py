@@ -1,4 +1,7 @@
-"""Whatever the three standard streams are: one line or none, and the records whole. Every verb, as a user starts it."""
+"""Whatever the three standard streams are: one line or none, and the records whole.
+
+Every verb, as a user starts it.
+"""
 
 from __future__ import annotations
 
@@ -199,8 +202,11 @@ def quoted(text: str) -> str:
 
 @pytest.mark.fault("P9")
 def test_a_closed_descriptor_is_never_given_to_a_file(folder: Path):
-    """With 2 closed, the record file would get it, and what a library complains of would stand among the records."""
-    code = "import os, sys; from edge_runtime.system import streams; streams.mend(); print(os.open('/dev/null', 0))"
+    """With 2 closed, the record file would get it, and with it what a library complains about."""
+    code = (
+        "import os, sys; from edge_runtime.system import streams\n"
+        "streams.mend(); print(os.open('/dev/null', 0))"
+    )
     command = [EDGE_LABEL[0], "-c", code]
     done = subprocess.run(
         command, preexec_fn=closing(0, 2)()["preexec_fn"], stdout=subprocess.PIPE, cwd=REPOSITORY

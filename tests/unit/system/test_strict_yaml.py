@@ -1,4 +1,4 @@
-"""Whatever a person types into a YAML file, they get a value of the right type or one line with its place."""
+"""Whatever a person types into YAML becomes a value of the right type, or one line of error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def parse(text: str) -> Outer:
 
 def test_every_kind_of_value_is_converted():
     got = parse(
-        "name: 5\ninner: {width: 3, kind: slow}\nnumbers: [1, 2.5]\npoint: [4, 5]\nmaybe: ~\nflag: yes\n"
+        "name: 5\ninner: {width: 3, kind: slow}\nnumbers: [1, 2.5]\n"
+        "point: [4, 5]\nmaybe: ~\nflag: yes\n"
     )
     assert got == Outer("5", Inner(3, "slow"), (1.0, 2.5), (4, 5), None, 0, True)
 
@@ -183,11 +184,13 @@ def test_yaml_as_people_write_it_means_what_they_meant(text: str, means: House):
     [
         (
             "count: 0640",
-            "x.yaml:1: count must be a whole number, not '0640'; a leading zero means octal in YAML, write 640",
+            "x.yaml:1: count must be a whole number, not '0640'; "
+            "a leading zero means octal in YAML, write 640",
         ),
         (
             "limit: 080",
-            "x.yaml:1: limit must be a number, not '080'; a leading zero means octal in YAML, write 80",
+            "x.yaml:1: limit must be a number, not '080'; "
+            "a leading zero means octal in YAML, write 80",
         ),
         ("count: 1.5", "x.yaml:1: count must be a whole number, not '1.5'"),
         ("count: 1:30", "x.yaml:1: count must be a whole number, not '1:30'"),

@@ -50,7 +50,7 @@ def test_the_boot_id_is_the_kernels():
 
 @pytest.mark.fault("T2")
 def test_a_wall_clock_that_nothing_has_set_is_told(tmp_path: Path):
-    """A Raspberry Pi boots in 1970, or at its last shutdown, until the network tells it the time."""
+    """Without the network's time, a Raspberry Pi boots in 1970 or at its last shutdown."""
     today = 1_800_000_000.0
     assert telemetry.clock_unsynced(tmp_path / "no-timesyncd", now=lambda: 3600.0)
     assert not telemetry.clock_unsynced(tmp_path / "no-timesyncd", now=lambda: today)
