@@ -62,9 +62,9 @@ class Batch:
             )
         return cls(argument, [path])
 
-    def without(self, done: set[str]) -> Batch:
+    def without(self, stored: set[str]) -> Batch:
         """Only the pictures that a table does not hold yet."""
-        return replace(self, paths=[p for p in self.paths if self._name_of(p) not in done])
+        return replace(self, paths=[p for p in self.paths if self._name_of(p) not in stored])
 
     def _name_of(self, path: Path) -> str:
         file = str(path.relative_to(self.argument)) if self.is_folder else self.argument
@@ -90,23 +90,24 @@ def label_pictures(
     # The model before the table: what is wrong with it must leave no file behind.
     labeller = Labeller(load_engine(model))
     table = open_table(Path(output), resume=resume, embeddings=embeddings) if output else None
-    done = table.done if table else set()
+    stored = table.stored if table else set()
 
-    todo = [batch.without(done) for batch in batches]
+    todo = [batch.without(stored) for batch in batches]
     total = _count(todo)
-    if done:
+    if stored:
         in_all = _count(batches)
         log.info("%d of %d pictures are done already", in_all - total, in_all)
 
-    # In a continued table, a picture that cannot be read is one of many, even the last one.
-    run = _Run(labeller, table, total, one_of_many=bool(done) or total > 1)
+    # Beside others, or in a continued table, a picture that cannot be labelled ends nothing.
+    run = _Run(labeller, table, total, one_of_many=bool(stored) or total > 1)
     try:
         for batch in todo:
-            run.label(batch, forgiving=bool(done) or len(batches) > 1)
+            run.label(batch, forgiving=bool(stored) or len(batches) > 1)
     finally:
         run.close()
 
-    if not done:
+    # A continued table may have nothing left but broken pictures; that is a success.
+    if not stored:
         run.raise_if_none_labelled()
     if table:
         unread = total - run.labelled

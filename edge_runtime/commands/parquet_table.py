@@ -39,7 +39,7 @@ class ParquetTable:
             claim_table(self._fd, folder)
             self._delete_partial_files()
             parts = self._parts()
-            self.done = {name for part in parts for name in self._names(part)}
+            self.stored = {name for part in parts for name in self._names(part)}
         except BaseException:
             os.close(self._fd)
             raise

@@ -15,9 +15,9 @@ _NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")
 
 
 class Table(Protocol):
-    """Takes records one by one. ``done`` are the names of the pictures it held before."""
+    """Takes records one by one. ``stored`` are the pictures that it held when it was opened."""
 
-    done: set[str]
+    stored: set[str]
 
     def write(self, name: str, labelled: LabelledFrame) -> None:
         """Add one picture's record. Raises DataError when it cannot be stored."""

@@ -43,7 +43,7 @@ class _TextTable:
         try:
             claim_table(self._fd, path)
             cut_torn_line(path, self.begins)
-            self.done = set(self._names(path))
+            self.stored = set(self._names(path))
         except BaseException:
             os.close(self._fd)
             raise
