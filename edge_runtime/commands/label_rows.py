@@ -26,8 +26,9 @@ from edge_runtime.model.text.encoder import (
 )
 from edge_runtime.system.digest import sha256_hex
 
-# An encoder is tried on names that the bank holds exactly. One of the bank's own text space comes
-# near their rows, one of another space is as far from them as chance.
+# An encoder is tried on names that the bank holds exactly. The small encoder that ships, which only
+# estimates, agrees with the bank's rows to a cosine of 0.98. Rows of unrelated names agree to 0.76:
+# CLIP's texts share a large mean.
 _PROBES = 24
 _MIN_AGREEMENT = 0.8
 

@@ -1,4 +1,4 @@
-"""A folder of pictures to label."""
+"""A folder of pictures to label, a label set to build, and a text encoder for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+from tests.tiny_text import write_tiny_text_encoder
+from tests.unit.commands.label_sets import SET
 
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
@@ -26,3 +29,15 @@ def folder(tmp_path: Path) -> Path:
     (root / "04-green.png").write_bytes(b"broken")
     (root / "notes.txt").write_text("no picture")
     return root
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    return write_tiny_text_encoder(tmp_path / "encoder")
+
+
+@pytest.fixture
+def label_set(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(SET)
+    return path
