@@ -1,4 +1,4 @@
-"""A real Mosquitto on loopback, for tests and for measuring: start, stop, freeze, restart on the same port.
+"""A real Mosquitto on loopback, for tests and measurements: start, stop, freeze, restart.
 
 Needs Debian's mosquitto and mosquitto-clients.
 """
@@ -33,7 +33,8 @@ class Broker:
             )
         self.port = port or free_port()
         self._config = folder / "mosquitto.conf"
-        # Started by root it would become another user, who may not read certificates and passwords of a test's folder.
+        # Started by root it would become another user, who may not read the certificates and
+        # passwords in a test's folder.
         stay = ["user root"] if os.geteuid() == 0 else []
         lines = [*stay, f"listener {self.port} 127.0.0.1", *(settings or ["allow_anonymous true"])]
         self._config.write_text("\n".join(lines) + "\n")
@@ -72,7 +73,7 @@ class Broker:
     def listen(
         self, count: int, *options: str, topic: str = "#", timeout_s: int = 10
     ) -> list[tuple[str, str]]:
-        """``count`` messages as (topic, payload), by mosquitto_sub; fewer when they do not come in time."""
+        """``count`` messages as (topic, payload), or those that came within ``timeout_s``."""
         command = [
             "mosquitto_sub",
             "-h",

@@ -173,9 +173,8 @@ def test_a_capture_that_was_announced_survives_a_power_cut(tmp_path: Path):
     """The image of a mounted ext4 is copied as it is at that moment, and mounted again."""
     with ext4_image(tmp_path / "image", tmp_path / "disk") as disk:
         spool = opened(disk / "spool", 10_000_000)
-        subprocess.run(
-            ["sync", "-f", disk], check=True
-        )  # the folder was there before; the capture is what is new
+        # The folder was there before; the captures are new.
+        subprocess.run(["sync", "-f", disk], check=True)
         captures = [put(spool, jpeg(50_000)) for _ in range(3)]
         shutil.copyfile(tmp_path / "image", tmp_path / "after")
         spool.close()

@@ -1,4 +1,4 @@
-"""A secret of its own in every place that takes one, and then a look at everything that left the program."""
+"""A secret in every place that takes one, and a look at everything that left the program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until,
 from tests.doubles.mjpeg_camera import MjpegCamera
 from tests.doubles.mosquitto import Broker, free_port
 
-# Letters only, or the rule for strings drawn by lot would hide it; another one each time, so that nothing else has it.
+# Letters only, or the rule for strings drawn by lot would hide it; another one each time, so that
+# nothing else has it.
 SECRET = "".join(random.choices(string.ascii_lowercase, k=12))
 
 
@@ -41,7 +42,8 @@ def found_in(where: str, data: bytes | str) -> list[str]:
 def watched(*but: str) -> Iterator[list[str]]:
     """Argument lists and environments of all processes, looked at all the time.
 
-    Those that name ``but`` may hold a secret: the hook whose configured arguments they are, and the test's own client.
+    Those that name ``but`` may hold a secret: the hook whose configured arguments they are, and the
+    test's own client.
     """
     seen: dict[str, None] = {}
     end = threading.Event()
@@ -89,7 +91,7 @@ def ask(port: int, path: str, token: str) -> bytes:
 
 @pytest.mark.fault("K2")
 def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path, tmp_path: Path):
-    """Real broker, real network camera, every sink; a camera that goes and returns, a reload that is refused."""
+    """Real broker and camera, every sink; the camera leaves and returns, reloads are refused."""
     need_mosquitto()
     given, out = tmp_path / "given", tmp_path / "out"
     given.mkdir()
@@ -290,7 +292,8 @@ def test_no_message_about_a_mistake_repeats_a_password(
             str(tiny_bundle),
             *(() if "--labels" in arguments else ("--labels", "colours")),
         ]
-    # Levels that somebody set for another program: OpenCV and FFmpeg would print the address with all of it.
+    # Levels that somebody set for another program: OpenCV and FFmpeg would print the address with
+    # all of it.
     loud = {"OPENCV_LOG_LEVEL": "DEBUG", "OPENCV_FFMPEG_LOGLEVEL": "56", "OPENCV_FFMPEG_DEBUG": "1"}
     done = subprocess.run(
         command,
@@ -324,7 +327,7 @@ def test_a_password_on_the_command_line_is_overwritten_there(tiny_bundle: Path, 
 
 @pytest.mark.fault("K3")
 def test_a_crash_leaves_no_core(tiny_bundle: Path, tmp_path: Path):
-    """Whoever starts it may have asked for cores; here the limit is lifted again from outside, too."""
+    """Whoever starts it may have asked for cores. Here the limit is lifted from outside too."""
     if Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")):
         pytest.skip("cores go elsewhere on this machine")
     address = f"rtsp://u:{SECRET}@127.0.0.1:9/s"

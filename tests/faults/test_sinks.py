@@ -1,4 +1,4 @@
-"""N1, S1: with every sink on, a broker that dies and a spool without room lose no record and stall no frame.
+"""N1, S1: with every sink on, a dead broker and a full spool lose no record and stall no frame.
 
 EDGE_LABEL_SINK_FAULT_SECONDS=60 makes each fault a minute long; the default is short.
 """
@@ -31,8 +31,17 @@ triggers:
   spool: {spool}
   max_mb: {max_mb}
   rules:
-    - {{name: every, when: {{not: {{label: red, min_score: 1, max_score: 1}}}}, edge: level, min_interval_s: 0.2}}
-    - {{name: clip, when: {{not: {{state: stale}}}}, edge: level, save: clip, pre_s: 1, post_s: 1, min_interval_s: 1}}
+    - name: every
+      when: {{not: {{label: red, min_score: 1, max_score: 1}}}}
+      edge: level
+      min_interval_s: 0.2
+    - name: clip
+      when: {{not: {{state: stale}}}}
+      edge: level
+      save: clip
+      pre_s: 1
+      post_s: 1
+      min_interval_s: 1
 """
 
 
@@ -85,7 +94,7 @@ class Run:
                 assert b"edge_label_records_total" in answer.read()
 
     def check(self) -> str:
-        """End it; no gap in the numbers, none in the times that is not the machine's; returns the figures."""
+        """End the run: no number is missing, and no gap is longer than the machine's own."""
         self.daemon.process.terminate()
         assert self.daemon.process.wait(10) == 0
         records = self.records()
@@ -150,9 +159,8 @@ def test_a_spool_at_its_cap_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_
             started(run)
             for _ in range(int(SECONDS)):
                 run.wait(1.0)
-                assert (
-                    min(used(spool) for _ in range(3)) <= 1e6
-                )  # a listing may meet a capture on its way out
+                # A listing may meet a capture that is being deleted.
+                assert min(used(spool) for _ in range(3)) <= 1e6
             print(f"spool at its cap for {SECONDS:g} s: {run.check()}")
             assert run.daemon.log.count("is full: from now on") == 1
 

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, torn or rotated away: labels go on, whole lines stay, the cap holds."""
+"""Disks that are full, read-only, torn or rotated: labelling goes on, lines are whole."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_stdout_on_a_full_device_is_no_crash(tmp_path: Path, tiny_bundle: Path):
 
 @pytest.mark.fault("S2")
 def test_a_short_write_leaves_no_half_line(tmp_path: Path):
-    """RLIMIT_FSIZE lets part of a line through, then refuses: a real short write, in a process of its own."""
+    """RLIMIT_FSIZE lets part of a line through, then refuses: a real short write in a process."""
     path = tmp_path / "run.jsonl"
     pid = os.fork()
     if pid == 0:
@@ -193,7 +193,7 @@ def test_a_tail_that_is_not_ours_is_never_cut(tmp_path: Path):
 
 
 def _write_for_ever(path: Path) -> None:
-    """On a disk that takes 8 bytes at a time, so that many kills meet a line that is half written."""
+    """On a disk that takes 8 bytes at a time, so that many kills meet half a line."""
     whole = os.write
     os.write = lambda fd, data: whole(fd, bytes(data)[:8])
     store = RecordFile(path, Caps(total=60_000, rotate=15_000))
@@ -275,7 +275,8 @@ def test_the_daemon_killed_at_random_loses_at_most_its_last_record(
 class Failing:
     """The n-th call of an os function fails, once; all others are real.
 
-    ``short``, for write: the n-th call stores half of its data and says so, the next one fails, as a full disk does.
+    ``short``, for write: the n-th call stores half of its data and says so, the next one fails, as
+    a full disk does.
     """
 
     def __init__(

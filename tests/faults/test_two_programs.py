@@ -150,7 +150,7 @@ ctypes.CDLL(None).syscall(exit_thread, 0)
 
 @pytest.mark.fault("S12")
 def test_a_killed_process_that_a_driver_keeps_from_ending_keeps_nobody_out(tmp_path: Path):
-    """Its first thread is gone and its files are open: another thread hangs in a camera's driver."""
+    """Its first thread is gone and its files are open: another thread hangs in a driver."""
     path = tmp_path / "run.jsonl"
     command = [sys.executable, "-c", KILLED, path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True) as process:
