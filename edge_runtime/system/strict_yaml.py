@@ -178,12 +178,9 @@ class _Reader:
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         is_optional = len(options) < len(typing.get_args(hint))
         if is_optional and is_scalar(node):
-            switch = yaml_nodes.switch(node)
-            is_section = len(options) == 1 and dataclasses.is_dataclass(options[0])
-            # "preview:" with nothing below it switches the section on, with its defaults.
-            if is_section and (is_null(node) or switch is True):
+            if _is_switched_on(node, options):
                 return self.build(empty_mapping(node), options[0], path)
-            if is_null(node) or (switch is False and bool not in options):
+            if _is_switched_off(node, options):
                 return None
 
         for option in options[:-1]:
@@ -264,6 +261,18 @@ class _Reader:
 
     def _error(self, node: Any, what: str, advice: str = "") -> ConfigError:
         return ConfigError(f"{yaml_nodes.place(node, self._where)}: {what}", advice)
+
+
+def _is_switched_on(node: Any, options: list[Any]) -> bool:
+    """``preview: on``, or ``preview:`` with nothing below it: the section with its defaults."""
+    is_section = len(options) == 1 and dataclasses.is_dataclass(options[0])
+    return is_section and (is_null(node) or yaml_nodes.switch(node) is True)
+
+
+def _is_switched_off(node: Any, options: list[Any]) -> bool:
+    """``limit: off``. Where the value may be false itself, that word is no switch."""
+    switch = yaml_nodes.switch(node)
+    return is_null(node) or (switch is False and bool not in options)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

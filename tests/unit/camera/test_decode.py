@@ -78,7 +78,8 @@ def test_no_bit_flip_can_do_more_than_spoil_the_picture():
 
 def test_yuyv_becomes_bgr():
     yuyv = np.zeros((4, 6, 2), np.uint8)
-    yuyv[..., 0], yuyv[..., 1] = 235, 128
+    yuyv[..., 0] = 235  # white
+    yuyv[..., 1] = 128  # no colour
     assert decode(frame(yuyv, "yuyv"), (2, 2)).min() >= 250
 
 

@@ -50,7 +50,8 @@ def test_a_hidden_folder_that_is_asked_for_is_the_users(tmp_path: Path):
 def test_a_linked_folder_is_followed_once_and_never_in_a_circle(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root = tmp_path / "root"
+    elsewhere = tmp_path / "elsewhere"
     lay(root, "b/own.png")
     lay(elsewhere, "far.png", "deep/farther.png")
     (root / "a-first").symlink_to(root / "b")  # sorts before the folder it leads to

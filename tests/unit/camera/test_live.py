@@ -98,7 +98,8 @@ def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(
 
     monkeypatch.setattr(LiveSource, "_back_off", back_off)
     monkeypatch.setattr(pace, "SILENT_S", 0.0)
-    camera, after = StepCamera(), StepCamera()
+    camera = StepCamera()
+    after = StepCamera()
     opened = iter((None, None, camera, after))
 
     def open_device() -> StepCamera:

@@ -97,7 +97,9 @@ def test_a_busy_camera_names_who_holds_it(
 def test_what_was_asked_and_what_was_got_are_both_logged(
     driver: Driver, caplog: pytest.LogCaptureFixture
 ):
-    driver.takes, driver.now, driver.size = [], "BGR3", (320, 240)
+    driver.takes = []
+    driver.now = "BGR3"
+    driver.size = (320, 240)
     with caplog.at_level(logging.INFO):
         camera(width=1280, height=720)
     assert "asked for MJPG/YUYV 1280x720 at 30 FPS, got BGR3 320x240 at 30 FPS" in caplog.text
@@ -128,7 +130,9 @@ def test_the_format_is_what_the_driver_reads_back(driver: Driver, takes: list[st
 def test_a_camera_of_one_channel_is_read_with_all_its_bits(
     driver: Driver, fourcc: str, delivered: np.ndarray, encoding: str
 ):
-    driver.takes, driver.now, driver.answers = [], fourcc, [(True, delivered)]
+    driver.takes = []
+    driver.now = fourcc
+    driver.answers = [(True, delivered)]
     frame = camera().grab()
     assert (frame.encoding, frame.data.shape) == (encoding, (480, 640))
     assert frame.data[-1, -1] == (480 * 640 - 1) % (65536 if encoding == "y16" else 256)
@@ -169,7 +173,8 @@ def test_a_camera_that_returns_under_another_number_is_followed(
     """The by-id link is remembered even when the configuration says /dev/video0."""
     by_id = tmp_path / "by-id"
     by_id.mkdir()
-    video0, video1 = tmp_path / "video0", tmp_path / "video1"
+    video0 = tmp_path / "video0"
+    video1 = tmp_path / "video1"
     video0.touch()
     (by_id / "usb-cam").symlink_to(video0)
     find = v4l2_ioctl.stable_name

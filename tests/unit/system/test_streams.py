@@ -146,25 +146,34 @@ def test_whatever_the_streams_are_it_is_one_line_or_none(folder: Path, verb: str
 
 
 def outcome(folder: Path, verb: str, streams: str, printed: bytes) -> None:
-    """What was asked for is there, and whole."""
+    """What the verb writes is there, and whole."""
     assert b"\x1b" not in printed
+    prints_to_stdout = ">" not in streams.replace("2>", "")
     if verb == "run --output":
         assert [read["seq"] for read in records_of(folder / "run.jsonl")] == list(range(FRAMES))
     elif verb == "once --output":
-        table = (folder / "once.csv").read_bytes()
-        assert table.count(b"\n") == 3
-        assert table.endswith(b"\n")
-        assert b"\x1b" not in table
-        assert b"\\x1b[31m" in table
-    elif verb == "report" and ">" not in streams.replace("2>", ""):
+        check_table((folder / "once.csv").read_bytes())
+    elif verb == "report" and prints_to_stdout:
         assert (folder / "page.html").read_text().endswith("</html>\n")
-    elif printed and verb in ("run", "once"):
-        records = [json.loads(line) for line in printed.decode().splitlines()]
+    elif printed:
+        check_printed(verb, printed.decode())
+
+
+def check_table(table: bytes) -> None:
+    assert table.count(b"\n") == 3
+    assert table.endswith(b"\n")
+    assert b"\x1b" not in table
+    assert b"\\x1b[31m" in table
+
+
+def check_printed(verb: str, text: str) -> None:
+    if verb in ("run", "once"):
+        records = [json.loads(line) for line in text.splitlines()]
         assert len(records) == (FRAMES if verb == "run" else 1)
         if verb == "once":
             assert records[0]["file"].endswith("ü\x1b[2J.png")
-    elif printed and verb == "bundle":
-        assert json.loads(printed.decode())["name"] == "tiny"
+    elif verb == "bundle":
+        assert json.loads(text)["name"] == "tiny"
 
 
 @pytest.mark.fault("P13")
