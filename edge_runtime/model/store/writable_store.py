@@ -237,7 +237,7 @@ def _names(folder: int) -> list[str]:
 
 
 def extra_files(bundle: Bundle) -> list[str]:
-    """What lies in a bundle's folder and is not of it: every link, and files that are not listed."""
+    """What lies in a bundle's folder and is not of it: every link, and every unlisted file."""
     listed = set(bundle.manifest.files) | BESIDE
     extra = []
     for path in bundle.path.rglob("*"):
@@ -248,6 +248,6 @@ def extra_files(bundle: Bundle) -> list[str]:
 
 
 def bundle_name(bundle: Bundle) -> str:
-    """The name of its folder in a store: name, version, and the beginning of its manifest's hash."""
+    """The name of its folder in a store: name, version, and a part of its manifest's hash."""
     digest = sha256_hex((bundle.path / "manifest.json").read_bytes())
     return f"{bundle.manifest.id}-{digest[:_DIGITS]}"

@@ -1,4 +1,4 @@
-"""Infrared and depth become 8-bit pictures, whatever a sensor delivers; what cannot be right is said in one line."""
+"""Infrared and depth become 8-bit pictures, or one line says what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing is the geometry that a reference library would give, in uint8, in buffers that are made once."""
+"""Preprocessing is the geometry of a reference library, in uint8, in buffers that are reused."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def test_it_matches_pillow_on_a_real_photograph(size: tuple[int, int]):
     bgr = np.ascontiguousarray(np.asarray(picture)[..., ::-1])
     got = Preprocessor(spec())(bgr)[0].astype(np.float32)
     error = np.abs(got - reference)
-    # Pillow's bilinear is a wide antialiasing filter, ours is 2x2 means and one linear step: the same picture,
-    # not the same arithmetic. A wrong channel order, half-pixel shift or missing low-pass fails this by far.
+    # Pillow's bilinear is a wide antialiasing filter, ours is 2x2 means and one linear step: the
+    # same picture, not the same arithmetic. A wrong channel order, half-pixel shift or missing
+    # low-pass fails this by far.
     assert error.mean() < 3.0
     assert np.corrcoef(got.ravel(), reference.ravel())[0, 1] > 0.995
 

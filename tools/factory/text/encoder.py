@@ -13,7 +13,8 @@ from edge_runtime.errors import DataError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.preprocess import Preprocessor
-from edge_runtime.model.text.encoder import SCHEMA, onnx_tower
+from edge_runtime.model.text.child import SCHEMA
+from edge_runtime.model.text.towers import onnx_tower
 from edge_runtime.system.opencv import cv2
 from tools.factory.text.sentence_map import (
     Features,

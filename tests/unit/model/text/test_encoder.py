@@ -1,37 +1,47 @@
-"""The child that embeds phrases answers with one JSON line and an array, whatever else happens in it."""
+"""The caller's side of a text encoder: what is asked, and what a child that fails becomes."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import textwrap
+from pathlib import Path
 
-import numpy as np
+import pytest
 
-from edge_runtime.model.npy import read_embeddings
-from tests.daemon import REPOSITORY
-
-NOISY = """
-    import sys
-    import numpy as np
-    from edge_runtime.model.text import encoder as text_encoder
-
-    def noisy(encoder):
-        print("loading, please wait")
-        return lambda phrases: np.ones((len(phrases), 4), np.float32), "a tower", False
-
-    text_encoder._open = noisy
-    sys.exit(text_encoder.main())
-"""
+from edge_runtime.errors import DataError
+from edge_runtime.model.text.encoder import encode_phrases, encoder_hash
 
 
-def test_what_a_library_prints_is_no_part_of_the_answer():
-    command = [sys.executable, "-c", textwrap.dedent(NOISY), "an encoder"]
-    done = subprocess.run(
-        command, input=b'["a", "b"]', capture_output=True, check=True, cwd=REPOSITORY
-    )
-    head, _, array = done.stdout.partition(b"\n")
-    assert json.loads(head) == {"encoder": "a tower", "approximate": False}
-    assert np.allclose(read_embeddings(array, "answer"), 0.5)
-    assert b"please wait" in done.stderr
+def instead_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """The child does this instead."""
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("echo noise >&2; echo 'no such tower' >&2; exit 1", "no such tower"),
+        ("exit 3", "ended with 3"),
+        ("kill -SEGV $$", "ended with -11"),
+    ],
+)
+def test_a_child_that_fails_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
+):
+    instead_of_python(tmp_path, monkeypatch, body)
+
+    with pytest.raises(DataError) as error:
+        encode_phrases(["a"], "mine")
+    assert str(error.value) == f"text encoder mine: {reason}"
+
+
+def test_the_hash_changes_with_the_files_of_an_encoder(tmp_path: Path):
+    (tmp_path / "model.onnx").write_bytes(b"one")
+    first = encoder_hash(str(tmp_path))
+    (tmp_path / "model.onnx").write_bytes(b"other")
+    second = encoder_hash(str(tmp_path))
+    (tmp_path / "manifest.json").write_bytes(b"{}")
+
+    assert len({first, second, encoder_hash(str(tmp_path)), encoder_hash("openai/clip")}) == 4
