@@ -132,7 +132,12 @@ def write_tiny_bundle(folder: Path, manifest: dict[str, Any] | None = None, **fi
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
-    raw = {
+    (folder / "manifest.json").write_text(json.dumps({**_manifest(contents), **(manifest or {})}))
+    return folder
+
+
+def _manifest(contents: dict[str, bytes]) -> dict[str, Any]:
+    return {
         "schema": "edge-label-bundle/1",
         "name": "tiny",
         "version": "1.0.0",
@@ -156,5 +161,3 @@ def write_tiny_bundle(folder: Path, manifest: dict[str, Any] | None = None, **fi
         "templates": ["a photo of a {}"],
         "minimum_runtime": "0.1.0",
     }
-    (folder / "manifest.json").write_text(json.dumps({**raw, **(manifest or {})}))
-    return folder

@@ -43,6 +43,7 @@ def test_a_looped_file_keeps_its_byte_cap(tmp_path: Path, tiny_bundle: Path):
         camera=looped,
         output={"file": str(output), "max_mb": 2, "rotate_mb": 1},
     )
+
     with Daemon(tmp_path, "--config", file) as daemon:
         wait_until(lambda: [path for path in family(output) if ".000003." in path.name])
         for _ in range(20):
@@ -50,6 +51,7 @@ def test_a_looped_file_keeps_its_byte_cap(tmp_path: Path, tiny_bundle: Path):
             assert min(bytes_in(output.parent) for _ in range(3)) <= 2e6
             time.sleep(0.01)
         assert daemon.stop() == 0
+
     assert records_of(output)[-1]["deleted"] > 0
 
 
@@ -67,6 +69,7 @@ def test_only_a_file_or_folder_that_is_read_once_goes_without_a_cap(tmp_path: Pa
         "stream": run_kind(camera, CameraConfig(source="rtsp://camera/1")),
         "device": run_kind(camera, CameraConfig(source=str(regular))),
     }
+
     assert [name for name, (_, ends) in finite.items() if ends] == ["file", "folder"]
 
 
@@ -78,12 +81,14 @@ def test_a_reload_from_a_file_to_a_loop_sets_the_cap(tmp_path: Path, tiny_bundle
     once = {"source": clip, "realtime": True}  # it must not end before the reload
     small = {"file": str(output), "max_mb": 2, "rotate_mb": 1}
     file = write_config(tmp_path / "c.yaml", tiny_bundle, camera=once, output=small)
+
     with Daemon(tmp_path, "--config", file) as daemon:
         wait_until(lambda: records_of(output))
         write_config(file, tiny_bundle, camera={"source": clip, "loop": True}, output=small)
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: len(family(output)) > 1, what="rotation")
         assert daemon.stop() == 0
+
     assert "writes there already" not in daemon.log
 
 
@@ -110,6 +115,7 @@ def test_a_finite_run_that_fills_the_disk_ends_in_one_line_with_what_was_written
                 timeout=60,
             )
         whole = records_of(output)
+
     assert done.returncode == 65
     said = [text for text in done.stderr.splitlines() if "No space left" in text]
     name = output if where == "file" else "stdout"
@@ -147,6 +153,7 @@ def test_a_finite_run_whose_last_record_does_not_fit_is_no_success(
     )
     sizes = [len(text) for text in (tmp_path / "all.jsonl").read_bytes().splitlines(keepends=True)]
     fitting = 4096 // (max(sizes) + 10)  # times differ by a few digits from run to run
+
     with small_disk(tmp_path / "disk", "256k") as disk:
         fill(disk / "others")
         os.truncate(disk / "others", (disk / "others").stat().st_size - 4096)
@@ -161,6 +168,7 @@ def test_a_finite_run_whose_last_record_does_not_fit_is_no_success(
             )
             codes.append((done.returncode, len(records_of(output)) == frames))
             output.unlink()
+
     assert codes[0] == (0, True)
     assert set(codes[1:]) <= {(0, True), (65, False)}
     assert codes[-1] == (65, False)
@@ -179,6 +187,7 @@ def test_a_disk_of_one_megabyte_keeps_the_newest_of_749_records(tmp_path: Path):
             assert n < 394 or bytes_in(disk) > 0.75 * (1 << 20)  # never everything at once
         store.close()
         kept = numbers(disk / "run.jsonl")
+
     assert kept == list(range(kept[0], 749))
     assert len(kept) > 0.8 * 394
     assert store.deleted > 0
@@ -195,6 +204,7 @@ def test_the_live_file_is_given_up_when_others_fill_the_disk(tmp_path: Path):
             store.append(line(n))
         store.close()
         kept = numbers(disk / "run.jsonl")
+
     assert kept == list(range(kept[0], 300))
     assert store.deleted > 0
 
@@ -216,6 +226,7 @@ def test_a_cap_holds_and_the_newest_stays_where_the_file_cannot_be_rotated(
         assert path.stat().st_size <= 10_000
     store.close()
     kept = numbers(path)
+
     assert kept == list(range(kept[0], 500))
 
 
@@ -241,6 +252,7 @@ def test_a_spool_on_a_full_disk_gives_its_oldest_for_the_newest(
         kept = [int(capture.media.name[:8]) for capture in spool.captures()]
         assert spool.bytes == bytes_in(disk / "spool")
         spool.close()
+
     assert kept == list(range(kept[0], 101))
     assert len(kept) > 20
     assert spool.deleted == 100 - len(kept)
@@ -275,6 +287,7 @@ def test_records_and_captures_on_one_small_disk_go_back_equally_far(tmp_path: Pa
         captures = [int(capture.media.name.split("-")[1][1:]) for capture in spool.captures()]
         store.close()
         spool.close()
+
     assert records == list(range(records[0], 461))
     assert captures == list(range(captures[0], 461))
     assert len(captures) > 20
@@ -327,6 +340,7 @@ def test_a_daemon_on_a_small_disk_says_in_its_records_what_it_gave_up(
             wait_until(lambda: any(r.get("deleted", 0) > 3 for r in records_of(stdout)[-5:]))
             assert daemon.stop() == 0
         kept, made = numbers(output), records_of(stdout)
+
     assert kept == list(range(kept[0], len(made)))
     assert "lost" not in made[-1]
     assert (

@@ -50,6 +50,7 @@ def test_a_tail_of_zeros_of_any_length_is_cut_off_in_little_memory(
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     store.close()
+
     assert numbers(path) == [0, 1, 2]
     assert path.read_bytes() == line(0) + line(1) + line(2)
     assert peak < 1 << 20
@@ -75,6 +76,7 @@ def test_records_of_a_disk_that_lost_its_power_are_whole_up_to_the_last_sync(tmp
                 store.append(line(n, 700))
             shutil.copyfile(tmp_path / "image", tmp_path / f"after{cut}")
         store.close()
+
     for cut in range(3):
         with mounted_image(tmp_path / f"after{cut}", tmp_path / f"again{cut}") as disk:
             again = RecordFile(disk / "run.jsonl", DEFAULT)
@@ -118,6 +120,7 @@ def test_a_clip_counts_only_with_its_header_and_size(tmp_path: Path):
     folder = tmp_path / "spool"
     spool = opened(folder, 100_000)
     captures = [put(spool, whole, suffix=".avi") for _ in range(4)]
+
     assert spool.captures() == captures
     spool.close()
     captures[0].media.write_bytes(bytes(len(whole)))
@@ -141,6 +144,7 @@ def test_files_that_are_not_ours_are_neither_counted_nor_deleted(tmp_path: Path)
     for _ in range(20):
         put(spool, jpeg(2000))
     spool.close()
+
     assert {name: (tmp_path / name).stat().st_size for name in theirs} == theirs
     assert spool.deleted > 10
 
@@ -165,6 +169,7 @@ def test_after_a_power_cut_the_hook_gets_whole_captures_only(tmp_path: Path):
     sink.write(Task(record(), None))
     wait_until(lambda: not captures[2].media.exists())
     sink.close()
+
     assert got.read_text().split() == [str(captures[2].media)]
 
 
@@ -178,10 +183,12 @@ def test_a_capture_that_was_announced_survives_a_power_cut(tmp_path: Path):
         captures = [put(spool, jpeg(50_000)) for _ in range(3)]
         shutil.copyfile(tmp_path / "image", tmp_path / "after")
         spool.close()
+
     with mounted_image(tmp_path / "after", tmp_path / "again") as disk:
         survivors = opened(disk / "spool", 10_000_000)
         names = [capture.media.name for capture in survivors.captures()]
         survivors.close()
+
     assert names == [capture.media.name for capture in captures]
 
 
@@ -192,6 +199,7 @@ def test_what_triggers_write_is_recognised_as_ours(tmp_path: Path):
     sink = TriggerSink(config, JpegEncoder())
     made, frame = record(), Frame(np.zeros((48, 64, 3), np.uint8), "bgr", 1.0, 0.0)
     item = Rules(config, ()).choose(LabelledFrame(made, frame))
+
     assert item is not None
     sink.write(*item)
     sink.close()

@@ -40,6 +40,7 @@ def test_every_kind_of_frame_is_masked_and_its_original_is_gone(encoding: str):
     frame = Frame(original, encoding, 0.0, 0.0)  # type: ignore[arg-type]
     seen = Privacy(PrivacyConfig(masks=LEFT))(frame)
     width = seen.data.shape[1]
+
     assert seen.encoding in ("bgr", "grey", "y16", "f32")
     assert seen.data[:, : width // 2].max() == 0
     assert seen.data[:, width // 2 + 2 :].mean() > 1
@@ -83,6 +84,7 @@ def test_the_encoder_sees_the_mask(tiny_bundle: Path):
     open_eyes = Pipeline(engine, camera="x").process(Frame(picture.copy(), "bgr", 0.0, 0.0)).record
     masked = Pipeline(engine, camera="x", privacy=Privacy(PrivacyConfig(masks=LEFT)))
     labelled = masked.process(Frame(picture, "bgr", 0.0, 0.0))
+
     assert open_eyes.labels[0].name == "red"
     assert labelled.record.labels[0].name == "blue"
     assert labelled.frame is not None
@@ -98,6 +100,7 @@ def test_a_frame_that_does_not_decode_is_blanked(tiny_bundle: Path):
     labelled = Pipeline(engine, camera="x", privacy=Privacy(PrivacyConfig(masks=LEFT))).process(
         frame
     )
+
     assert labelled.record.state == "invalid"
     assert labelled.frame is not None
     assert labelled.frame.data.max() == 0
@@ -113,6 +116,7 @@ def test_a_snapshot_of_the_daemon_holds_the_mask_and_a_run_without_triggers_hold
     home.mkdir()
     rule = {"name": "red", "when": {"label": "red"}, "save": "snapshot"}
     sections = {"privacy": {"masks": [[list(corner) for corner in LEFT[0]]]}}
+
     with MjpegCamera() as camera:
         source = {"source": camera.url}
         output = tmp_path / "out.jsonl"
@@ -129,6 +133,7 @@ def test_a_snapshot_of_the_daemon_holds_the_mask_and_a_run_without_triggers_hold
         with Daemon(tmp_path, "--config", with_spool, "--output", output) as daemon:
             wait_until(lambda: list(spool.glob("*.jpg")))
             assert daemon.stop() == 0
+
     assert list(home.rglob("*")) == []
     for path in spool.glob("*.jpg"):
         picture = cv2.imread(str(path))
@@ -178,6 +183,7 @@ def test_hostile_label_text_is_escaped_in_records_log_and_terminal(
     with Daemon(tmp_path, "--config", file, "--output", output) as daemon:
         wait_until(lambda: len(records_of(output)) > 3)
         assert daemon.stop() == 0
+
     assert {label["name"] for r in records_of(output) for label in r["labels"]} == {HOSTILE}
     assert all(line.isprintable() for line in daemon.log.splitlines())
     assert live_line(record()).isprintable()

@@ -131,6 +131,7 @@ def bad_sections(place: Path, taken: int) -> Iterator[tuple[str, dict[str, Any]]
         yield f"textfile {kind}", {"prometheus": {"textfile": f"{path}.prom"}}
         yield f"spool {kind}", {"triggers": {"spool": path}}
         yield f"token {kind}", {"preview": {"token_file": path}}
+
     yield "bundle half a letter", {"model": {"bundle": "\ud800"}}
     yield "bundle damaged", {"model": {"bundle": str(place / "damaged")}}
     yield "bundle a file", {"model": {"bundle": str(place / "token")}}
@@ -159,6 +160,7 @@ def bad_files(config: Path) -> Iterator[tuple[str, Any]]:
         b"[" * 5000,
     ):
         yield repr(text[:20]), lambda text=text: config.write_bytes(text)
+
     yield "9 MB", lambda: config.write_bytes(b"#" * 9_000_000)
     yield "absent", lambda: None
     yield "a folder", config.mkdir
@@ -199,6 +201,7 @@ def test_no_bad_file_ends_the_daemon_or_costs_it_a_sink(place: Path):
         test.works()
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log
+
     records = records_of(test.output)
     assert [record["seq"] for record in records] == list(range(len(records)))
     assert not any("lost" in record for record in records)
@@ -223,6 +226,7 @@ def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: P
     """An absent live source is no mistake, so it is accepted. No name of one ends a thread."""
     output = tmp_path / "run.jsonl"
     config = write_config(tmp_path / "c.yaml", tiny_bundle)
+
     with Daemon(tmp_path, "--config", config, "--output", output) as daemon:
         daemon.wait_for("WATCHDOG=1")
         write_config(config, tiny_bundle, camera={"source": source})
@@ -261,6 +265,7 @@ def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
     for i in range(2):
         (broken / f"{i}.jpg").write_bytes(b"not a picture")
         cv2.imwrite(str(colour / f"{i}.png"), np.zeros((40, 40, 3), np.uint8))
+
     with Daemon(tmp_path, "--config", config, "--output", output) as daemon:
         daemon.wait_for("WATCHDOG=1")
         for folder, modality in ((broken, "auto"), (colour, "depth")):
@@ -286,6 +291,7 @@ def test_a_signal_before_the_libraries_are_loaded_is_remembered(
 ):
     output = tmp_path / "run.jsonl"
     config = write_config(tmp_path / "c.yaml", tiny_bundle)
+
     with Daemon(tmp_path, "--config", config, "--output", output) as daemon:
         process = Path(f"/proc/{daemon.process.pid}")
         while True:
@@ -331,5 +337,6 @@ def test_a_thread_that_dies_ends_the_process_with_a_reason_never_in_silence(
     with Daemon(tmp_path, "--config", config, program=(EDGE_LABEL[0], "-c", _DEADLY)) as daemon:
         assert daemon.process.wait(60) == 70
         last = daemon.log.splitlines()[-1]
+
     assert "thread http-preview died of ValueError: of ours; only a new process can help" in last
     assert "Traceback" not in daemon.log

@@ -43,6 +43,7 @@ def test_without_a_descriptor_to_spare_labelling_goes_on_and_the_rest_comes_back
         },
     }
     config = write_config(tmp_path / "c.yaml", tiny_bundle, **sections)
+
     with Daemon(tmp_path, "--config", config) as daemon:
         wait_until(metrics.exists)
         before = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
@@ -61,6 +62,7 @@ def test_without_a_descriptor_to_spare_labelling_goes_on_and_the_rest_comes_back
         )
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log
+
     numbers = [read["seq"] for read in records_of(output)]
     assert numbers == list(range(len(numbers)))
 
@@ -79,6 +81,7 @@ def test_a_start_without_descriptors_is_one_line(tiny_bundle: Path, verb: list[s
         for count in range(4, 16, 2)
         if limited(python, resource.RLIMIT_NOFILE, count).returncode == 0
     ]
+
     assert tried
     for count in tried[:3]:
         result = limited(command, resource.RLIMIT_NOFILE, count)
@@ -105,6 +108,7 @@ def test_too_little_memory_is_one_line(tiny_bundle: Path, megabytes: int):
     camera = ["--camera", "demo", "--frames", "2"]
     command = [*EDGE_LABEL, *camera, "--bundle", str(tiny_bundle), "--labels", "colours"]
     result = limited(command, resource.RLIMIT_AS, megabytes * 1_024_000)
+
     assert "Traceback" not in result.stderr
     if result.returncode > 0:
         assert len(result.stderr.splitlines()) == 1, result.stderr
@@ -163,6 +167,7 @@ def test_what_is_no_file_is_one_line_and_soon(
         timeout=30,
         stdin=subprocess.DEVNULL,
     )
+
     assert result.returncode in (65, 66, 78), result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "mistake" not in result.stderr
@@ -184,6 +189,7 @@ def test_a_pipe_among_pictures_is_passed_over(tmp_path: Path, tiny_bundle: Path)
         "colours",
     ]
     result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
+
     assert result.returncode == 0, result.stderr
     assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == ["b.png"]
     assert "a.jpg" in result.stderr
@@ -196,6 +202,7 @@ def test_a_shells_substitution_is_read_like_a_file(tmp_path: Path, tiny_bundle: 
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
     )
+
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 2
 
@@ -259,6 +266,7 @@ def test_verbose_shows_where_it_comes_from(tmp_path: Path, place: str):
     result = subprocess.run(
         [*EDGE_LABEL, *command], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
     )
+
     assert result.returncode == 78
     assert "Traceback" in result.stderr
     assert "FileNotFoundError" in result.stderr, "also what lay behind the line"
@@ -280,6 +288,7 @@ def test_a_record_of_impossible_numbers_costs_a_line_and_no_time(key: str, value
     start = time.monotonic()
     run = read_run([*good[:10], odd, *good[11:]], "x")
     page = to_html(run)
+
     assert time.monotonic() - start < 10
     assert len(run.t) in (19, 20)
     assert page.endswith("</html>\n")

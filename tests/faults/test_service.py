@@ -51,6 +51,7 @@ def test_a_signal_stops_it_in_order_within_five_seconds(
         assert daemon.stop(number) == 0
         daemon.drain()
         assert any("STOPPING=1" in message for message in daemon.heard)
+
     assert output.read_text().endswith("\n")
     assert [r["seq"] for r in records_of(output)] == list(range(len(records_of(output))))
 
@@ -73,6 +74,7 @@ print(signals.stop)
     result = subprocess.run(
         [EDGE_LABEL[0], "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=30
     )
+
     assert result.stdout == "True\n"
 
 
@@ -96,6 +98,7 @@ def test_reload_takes_new_labels_between_two_frames(
     output = tmp_path / "out.jsonl"
     labels = tmp_path / "mine.yaml"
     labels.write_text("labels: [{name: dark red}]\nbackground: [a photo of nothing]\n")
+
     with Daemon(tmp_path, "--config", demo_config, "--output", output) as daemon:
         daemon.wait_for("WATCHDOG=1")
         write_config(demo_config, tiny_bundle, model={"labels": str(labels)})
@@ -104,6 +107,7 @@ def test_reload_takes_new_labels_between_two_frames(
         daemon.wait_for("READY=1\nSTATUS=reloaded")
         wait_until(lambda: records_of(output)[-1]["labels"][0]["name"] == "dark red")
         assert daemon.stop() == 0
+
     records = records_of(output)
     assert [r["seq"] for r in records] == list(range(len(records)))
     sets = {tuple(sorted(label["name"] for label in r["labels"])) for r in records}
@@ -136,6 +140,7 @@ def test_a_broken_reload_keeps_the_last_good_one(tmp_path: Path, demo_config: Pa
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("STATUS=reloaded")
         assert daemon.stop() == 0
+
     assert len({r["labels_id"] for r in records_of(output)}) == 1
 
 
@@ -144,12 +149,14 @@ def test_reload_can_move_to_another_camera_and_another_file(
 ):
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
     write_config(demo_config, tiny_bundle, output={"file": str(first)})
+
     with Daemon(tmp_path, "--config", demo_config) as daemon:
         wait_until(lambda: records_of(first))
         write_config(demo_config, tiny_bundle, camera={"width": 320}, output={"file": str(second)})
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: records_of(second))
         assert daemon.stop() == 0
+
     numbers = [r["seq"] for r in records_of(first) + records_of(second)]
     assert numbers == list(range(len(numbers)))
 
@@ -165,6 +172,7 @@ def test_a_storm_of_reloads_loses_no_record(tmp_path: Path, demo_config: Path):
         before = len(records_of(output))
         wait_until(lambda: len(records_of(output)) > before + 5)
         assert daemon.stop() == 0
+
     records = records_of(output)
     assert [r["seq"] for r in records] == list(range(len(records)))
 
@@ -189,5 +197,6 @@ def test_what_a_restart_cannot_help_ends_with_its_own_code(
         *([] if "bundle" in text else ["--bundle", str(tiny_bundle)]),
     ]
     result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
+
     assert result.returncode == code
     assert len(result.stderr.splitlines()) == 1

@@ -77,6 +77,7 @@ def test_a_second_program_on_the_same_file_or_spool_is_refused_with_78_and_the_o
     else:
         sections = {"output": {"file": str(path)}}
     file = write_config(tmp_path / "c.yaml", tiny_bundle, **sections)
+
     with holder(path) as pid:
         done = subprocess.run(
             [*EDGE_LABEL, "--config", file, "--frames", "3"],
@@ -91,6 +92,7 @@ def test_a_second_program_on_the_same_file_or_spool_is_refused_with_78_and_the_o
             f"edge-label: {path}: process {pid} ({name}) writes there already; "
             f"stop that, or give another {what}\n"
         )
+
     done = subprocess.run(
         [*EDGE_LABEL, "--config", file, "--frames", "3"],
         capture_output=True,
@@ -112,6 +114,7 @@ def test_of_two_programs_that_append_and_rotate_one_loses_nothing_and_the_other_
         for _ in range(200):  # whatever moment of its rotation this meets
             with pytest.raises((ConfigError, OSError), match="writes there already"):
                 RecordFile(path, DEFAULT).append(line(0))
+
     stored = [json.loads(text) for file in family(path) for text in file.read_text().splitlines()]
     assert [r["seq"] for r in stored] == list(range(1, len(stored) + 1))
     assert {r["by"] for r in stored} == {"holder"}
@@ -132,6 +135,7 @@ def test_a_file_that_was_rotated_between_opening_and_claiming_is_not_taken_for_t
 
     monkeypatch.setattr("edge_runtime.sinks.files.claimed.claim", late)
     store = RecordFile(path, DEFAULT)
+
     assert os.path.samestat(os.fstat(store._fd), path.stat())
     store.close()
 
@@ -153,6 +157,7 @@ def test_a_killed_process_that_a_driver_keeps_from_ending_keeps_nobody_out(tmp_p
     """Its first thread is gone and its files are open: another thread hangs in a driver."""
     path = tmp_path / "run.jsonl"
     command = [sys.executable, "-c", KILLED, path]
+
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "holding\n"
@@ -163,6 +168,7 @@ def test_a_killed_process_that_a_driver_keeps_from_ending_keeps_nobody_out(tmp_p
             store.close()
         finally:
             process.kill()
+
     assert numbers(path) == [0]
 
 
@@ -172,6 +178,7 @@ def test_a_reload_may_hand_the_file_from_one_sink_to_the_next(tmp_path: Path):
     old = RecordFile(path, DEFAULT)
     old.append(line(0))
     new = RecordFile(path, DEFAULT)
+
     with pytest.raises(BlockingIOError):
         new.append(line(1))  # while the old one still has it
     old.append(line(1))
@@ -182,6 +189,7 @@ def test_a_reload_may_hand_the_file_from_one_sink_to_the_next(tmp_path: Path):
 
     spool = opened(tmp_path / "spool")
     another = Spool(tmp_path / "spool", 10_000)
+
     with pytest.raises(BlockingIOError):
         another.open()
     spool.close()

@@ -97,6 +97,7 @@ def test_a_mistake_is_one_line_and_its_exit_code(
             else arguments
         )
     result = run(*(a.format(folder=tmp_path, **places) for a in arguments))
+
     assert result.returncode == code, result.stderr
     assert says in result.stderr
     assert "Traceback" not in result.stderr
@@ -136,10 +137,12 @@ def test_a_full_standard_output_is_one_line_and_65(
         "--bundle",
         str(tiny_bundle),
     ]
+
     with Path("/dev/full").open("wb") as full:
         result = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=60
         )
+
     assert result.returncode == 65
     assert "standard output: No space left on device" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -169,6 +172,7 @@ def test_once_labels_pictures_with_their_names(tiny_bundle: Path, tmp_path: Path
         "colours",
     )
     records = [json.loads(line) for line in result.stdout.splitlines()]
+
     assert [r["file"] for r in records] == [str(tmp_path / "r.png")] * 2
     assert [r["labels"][0]["name"] for r in records] == ["red", "red"]
     assert [r["seq"] for r in records] == [0, 1]
@@ -180,6 +184,7 @@ def test_a_depth_picture_and_an_rgb_bundle_are_one_line_and_78(tiny_bundle: Path
 
     cv2.imwrite(str(tmp_path / "d.png"), np.full((40, 40), 1234, np.uint16))
     model = ("--bundle", str(tiny_bundle), "--labels", "colours")
+
     for result in (
         run("once", str(tmp_path / "d.png"), *model, "--modality", "depth"),
         run("--camera", str(tmp_path), *model, "--modality", "ir"),
@@ -239,6 +244,7 @@ def test_an_archive_is_installed_and_is_then_the_bundle_that_runs(
     archive, store = tmp_path / "tiny.tar", tmp_path / "store"
     subprocess.run(["tar", "cf", archive, "-C", tiny_bundle.parent, tiny_bundle.name], check=True)
     result = run("bundle", "install", str(archive), "--store", str(store))
+
     assert (result.returncode, "tiny-1.0.0 installed" in result.stdout) == (0, True), result.stderr
     assert (
         json.loads(run("bundle", "info", "--json", str(store / "current")).stdout)["name"] == "tiny"

@@ -22,10 +22,12 @@ def run(consensus, sequence, fps=25, start=0):
     """What is on after each frame, and all events with their times."""
     on = []
     events = []
+
     for i, labels in enumerate(sequence, start):
         now_on, changes = consensus(votes(*labels), i / fps)
         on.append({NAMES[k] for k in np.flatnonzero(now_on)})
         events += [(i / fps, event) for event in changes]
+
     return on, events
 
 

@@ -80,6 +80,7 @@ def test_a_live_camera_is_an_iterator_of_frames():
 def test_what_is_no_picture_is_refused_in_one_line(labeller: edge.Labeller, tmp_path: Path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
+
     with pytest.raises(edge.DataError, match=r"broken\.jpg"):
         labeller(broken)
     with pytest.raises(edge.NoInputError, match=r"missing\.jpg: no such file"):

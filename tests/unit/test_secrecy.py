@@ -199,10 +199,12 @@ def test_the_log_masks_what_a_library_says_also_in_a_traceback():
         raise ValueError("cannot open rtsp://admin:hunter2@10.0.0.7/s")
     except ValueError as error:
         caught = (ValueError, error, error.__traceback__)
+
     line = logging.LogRecord(
         "x", logging.ERROR, "x.py", 1, "no %s", ("http://H/?pwd=hunter2",), caught
     )
     text = cli._LogLine().format(line)
+
     assert "no http://H/?pwd=***\n" in text
     assert text.endswith("ValueError: cannot open rtsp://***@10.0.0.7/s")
 

@@ -75,6 +75,7 @@ def test_a_new_source_is_closed_again_where_the_sinks_cannot_be_opened(
     config = replace(
         old.config, camera=CameraConfig("demo", width=320), output=OutputConfig(stdout=True)
     )
+
     with pytest.raises(ConfigError, match="cannot write there"):
         build_beside(old, config, sinks)
     assert opened == []

@@ -48,4 +48,5 @@ signal.raise_signal(signal.{name})
 signals.forget()
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60)
+
     assert result.returncode == -getattr(signal, name)

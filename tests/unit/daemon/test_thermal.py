@@ -22,6 +22,7 @@ def test_heat_is_shed_one_step_at_a_time_and_taken_back_when_it_is_cooler():
         (51, 74, 4),
     ]
     readings += [(52, 74, 4), (62, 74, 2), (73, 60, 1), (99, 20, 1)]
+
     assert [governor(temp, now) for now, temp, _ in readings] == [factor for *_, factor in readings]
 
 

@@ -22,6 +22,7 @@ def die(name: str, error: Exception) -> None:
 def test_the_first_thread_that_died_is_named():
     hook = threading.excepthook
     deaths = ThreadDeaths()
+
     try:
         deaths.check()
         die("sink-mqtt", ValueError("bad packet\nsecond line"))
@@ -30,4 +31,5 @@ def test_the_first_thread_that_died_is_named():
             deaths.check()
     finally:
         deaths.close()
+
     assert threading.excepthook is hook
