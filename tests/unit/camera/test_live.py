@@ -103,10 +103,10 @@ def test_a_camera_that_delivered_and_fell_silent_is_first_looked_for_soon(
     opened = iter((None, None, camera, after))
 
     def open_device() -> StepCamera:
-        found = next(opened)
-        if found is None:
+        device = next(opened)
+        if device is None:
             raise DeviceError("no such camera", state="no_device")
-        return found
+        return device
 
     source = LiveSource("x", open_device, CameraConfig())
     source.start()

@@ -40,8 +40,9 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def shades(found: list[Frame]) -> list[int]:
-    return [round(float(f.data.mean()) / 20) for f in found]
+def shades(delivered: list[Frame]) -> list[int]:
+    """Which of the twelve frames these are."""
+    return [round(float(f.data.mean()) / 20) for f in delivered]
 
 
 def test_every_frame_of_a_video_comes_once_in_order(video: Path):
@@ -63,9 +64,9 @@ def test_a_video_that_is_cut_off_says_how_much_of_it_was_there(
     assert len(frames(VideoFile(path, CameraConfig()))) == 12
     assert caplog.text == ""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    found = len(frames(VideoFile(path, CameraConfig())))
-    assert 0 < found < 10
-    assert f"ended after {found} of about 12 frames; is it cut off?" in caplog.text
+    count = len(frames(VideoFile(path, CameraConfig())))
+    assert 0 < count < 10
+    assert f"ended after {count} of about 12 frames; is it cut off?" in caplog.text
 
 
 def test_half_a_jpeg_is_passed_over_and_what_stands_around_a_whole_one_does_not_matter(
@@ -171,19 +172,19 @@ def test_frames_have_the_times_that_the_recording_gives_them(
 ):
     path = uneven(tmp_path / "v.mkv")
     assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == 1000
-    found = frames(VideoFile(path, CameraConfig()))
-    assert shades(found) == list(range(12))
-    assert [round(1e3 * f.video_s) for f in found] == UNEVEN
+    delivered = frames(VideoFile(path, CameraConfig()))
+    assert shades(delivered) == list(range(12))
+    assert [round(1e3 * f.video_s) for f in delivered] == UNEVEN
     assert caplog.text == "", "a recording without a rate is not cut off"
 
 
 @pytest.mark.fault("C13")
 def test_realtime_takes_as_long_as_the_recording(tmp_path: Path):
     start = time.monotonic()
-    found = frames(VideoFile(uneven(tmp_path / "v.mkv"), CameraConfig(realtime=True)))
-    shown_s = [f.captured_s - start for f in found]
+    delivered = frames(VideoFile(uneven(tmp_path / "v.mkv"), CameraConfig(realtime=True)))
+    shown_s = [f.captured_s - start for f in delivered]
     assert shown_s[-1] >= 1.5
-    assert all(shown >= f.video_s for shown, f in zip(shown_s, found, strict=True))
+    assert all(at_s >= f.video_s for at_s, f in zip(shown_s, delivered, strict=True))
 
 
 @pytest.mark.fault("C13")
@@ -204,10 +205,10 @@ def test_a_wait_for_the_next_frame_is_no_longer_than_asked(tmp_path: Path):
 def test_times_that_go_back_or_leap_are_replaced_by_the_rate(tmp_path: Path):
     """The camera's clock was set while it recorded: nobody waits, and time never goes back."""
     leaps = [500, 533, 100, 133, 5_000_000, 5_000_033, 5_000_033, 5_000_066, 5_000_100, 0, 33, 66]
-    found = frames(VideoFile(uneven(tmp_path / "v.mkv", leaps), CameraConfig(fps=30)))
-    steps = np.diff([f.video_s for f in found])
-    assert found[0].video_s == 0
-    assert len(found) == 12
+    delivered = frames(VideoFile(uneven(tmp_path / "v.mkv", leaps), CameraConfig(fps=30)))
+    steps = np.diff([f.video_s for f in delivered])
+    assert delivered[0].video_s == 0
+    assert len(delivered) == 12
     assert ((steps > 0.03) & (steps < 0.04)).all(), steps
 
 
@@ -218,10 +219,10 @@ def test_a_loop_goes_on_in_time_also_where_a_recording_has_no_index(
 ):
     path = video if kind == "even" else uneven(tmp_path / "v.mkv")
     source = VideoFile(path, CameraConfig(loop=True))
-    found = [source.read(0) for _ in range(26)]
+    delivered = [source.read(0) for _ in range(26)]
     source.close()
-    assert shades(found) == [*range(12), *range(12), 0, 1]
-    times = [f.video_s for f in found]
+    assert shades(delivered) == [*range(12), *range(12), 0, 1]
+    times = [f.video_s for f in delivered]
     assert (np.diff(times) > 0).all()
     assert times[12] - times[11] == pytest.approx(1 / 24 if kind == "even" else 1 / 30)
 
@@ -245,9 +246,9 @@ def test_a_webm_that_really_has_no_even_rate_keeps_its_times(tmp_path: Path):
     subprocess.run(
         [ffmpeg, "-v", "error", *clip, "-c:v", "libvpx", str(path)], check=True, timeout=60
     )
-    found = frames(VideoFile(path, CameraConfig()))
+    delivered = frames(VideoFile(path, CameraConfig()))
     expected = [n / 30 for n in range(120) if n % 30 < 6 or n % 30 == 20]
-    assert [f.video_s for f in found] == pytest.approx(expected, abs=0.002)
+    assert [f.video_s for f in delivered] == pytest.approx(expected, abs=0.002)
 
 
 def test_realtime_keeps_the_frame_rate(video: Path):
