@@ -93,7 +93,7 @@ def test_every_message_that_troubleshooting_explains_is_one_that_the_program_pri
 
 
 def test_every_file_of_the_newcomers_walk_is_there():
-    """The first name of a cell is a whole path; the others stand beside it, or in the same package."""
+    """The first name of a cell is a whole path; the others are beside it or in its package."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text()
     cells = re.findall(r"^\| (`(?:edge_runtime|tools)/[^|]+) \|", text, re.MULTILINE)
     assert len(cells) > 20
