@@ -222,12 +222,6 @@ def test_a_snapshot_camera_that_leaves_is_missed_and_found_again(
     assert source.state == "no_device"
 
 
-def test_a_snapshot_address_is_fetched_as_seldom_as_asked():
-    assert Stream("http://h/x", CameraConfig()).interval_s == 1
-    assert Stream("http://h/x", CameraConfig(fps=0.1)).interval_s == 10
-    assert Stream("http://h/x", CameraConfig(max_fps=2)).interval_s == 1
-
-
 def slow(every_s: float) -> Server:
     """Multipart pictures, one every so many seconds."""
 
@@ -303,23 +297,6 @@ def test_a_camera_that_often_pauses_is_frozen_twice_and_then_slow(
     assert source.patience_s >= 0.5, "no record may say in between that the picture is missing"
     assert any("sends a picture every" in r.message for r in caplog.records)
     source.close()
-
-
-def test_a_connection_that_brings_little_in_time_gives_the_next_one_twice_the_time():
-    way = Stream("http://h/x", CameraConfig())
-    steps = [
-        (0, 4.0, 4.0, 8.0),  # nothing at all within the limit
-        (1, 9.0, 8.0, 16.0),  # one picture, then silence
-        (0, 16.0, 16.0, 24.0),  # never as long as the thread may be stuck
-        (0, 24.0, 24.0, 24.0),
-        (0, 0.1, 0.1, 24.0),  # refused at once: says nothing of its pace
-        (600, 3600.0, 24.0, 24.0),  # slow all the time
-        (300, 10.0, 24.0, 4.0),  # fast, and then stalled: noticed soon
-        (300, 10.0, 4.0, 4.0),
-    ]
-    for pictures, lasted_s, silent_s, limit_s in steps:
-        way.ended(pictures, lasted_s, silent_s)
-        assert way.limit_s == limit_s
 
 
 @pytest.mark.fault("P1")
