@@ -219,6 +219,17 @@ def test_more_than_a_gigabyte_is_refused_before_it_is_written(tmp_path: Path):
         list(_members(stream, archive.stat().st_size, "big.tar"))
 
 
+@pytest.mark.fault("M9")
+def test_one_file_over_half_a_gigabyte_is_refused_before_it_is_written(tmp_path: Path):
+    archive = tmp_path / "big.tar"
+    archive.write_bytes(header("tiny/encoder.onnx", b"%011o" % ((512 << 20) + 1)))
+    os.truncate(archive, 600 << 20)  # sparse: it costs no disk
+
+    with pytest.raises(BundleError, match="512 MB a file"):
+        unpack(archive, tmp_path / "into")
+    assert not list((tmp_path / "into").iterdir())
+
+
 @pytest.mark.fault("M10")
 def test_a_downgrade_is_refused_unless_insisted_on(tmp_path: Path, store: Path):
     older = bundle_tar(tmp_path, "older", manifest={"version": "0.9.9"})
