@@ -89,65 +89,84 @@ def ask(port: int, path: str, token: str) -> bytes:
         return str(answer.headers).encode() + answer.read()
 
 
+def _everything_on(
+    bundle: Path, given: Path, out: Path, address: str, ports: tuple[int, int, int]
+) -> Path:
+    """A configuration with every sink on; ``ports`` are those of broker, metrics and page."""
+    broker, metrics, preview = ports
+    return write_config(
+        given / "all.yaml",
+        bundle,
+        camera={"source": address},
+        output={"file": str(out / "records.jsonl"), "stdout": True},
+        mqtt={
+            "host": "127.0.0.1",
+            "port": broker,
+            "device": "porch",
+            "every_s": 0.5,
+            "credentials_file": str(private(given / "credentials", f"pi:{secret('mqtt')}\n")),
+        },
+        prometheus={
+            "listen": f"127.0.0.1:{metrics}",
+            "token_file": str(private(given / "metrics-token", secret("metrics"))),
+            "textfile": str(out / "edge.prom"),
+            "every_s": 1,
+        },
+        triggers={
+            "spool": str(out / "spool"),
+            "hook": [str(given / "hook.sh"), "--token", f"--password={secret('hook')}"],
+            "rules": [{"name": "all", "min_distance": 0.001, "min_interval_s": 0}],
+        },
+        preview={
+            "listen": f"127.0.0.1:{preview}",
+            "token_file": str(private(given / "preview-token", secret("preview"))),
+        },
+    )
+
+
+def _wrong_configurations(good: str, given: Path, address: str) -> list[str]:
+    """Each has a secret where none belongs, so the error about it may quote a secret."""
+    return [
+        good.replace('"porch"', f'"{address}"'),
+        good.replace('"preview": {', f'"preview": {{"password": "{secret("key")}", '),
+        good.replace('"every_s": 1', f'"every_s": "{address}"'),
+        good.replace(str(given / "credentials"), secret("instead")),
+        good.replace(str(given / "preview-token"), secret("instead")),
+        good.replace('"127.0.0.1", "port"', f'"mqtt://pi:{secret("host")}@127.0.0.1", "port"'),
+        good.replace(f'"{address}"', f"!{secret('tag')}"),
+    ]
+
+
+def _report(out: Path) -> subprocess.CompletedProcess[bytes]:
+    files = [out / "records.jsonl", "--spool", out / "spool", "--png", out / "run.png"]
+    return subprocess.run(
+        [*EDGE_LABEL, "report", *files], cwd=REPOSITORY, capture_output=True, check=True
+    )
+
+
 @pytest.mark.fault("K2")
 def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path, tmp_path: Path):
     """Real broker and camera, every sink; the camera leaves and returns, reloads are refused."""
     need_mosquitto()
-    given, out = tmp_path / "given", tmp_path / "out"
+    given = tmp_path / "given"
+    out = tmp_path / "out"
     given.mkdir()
     out.mkdir()
-    subprocess.run(
-        [
-            need("mosquitto_passwd", "mosquitto"),
-            "-c",
-            "-b",
-            given / "passwords",
-            "pi",
-            secret("mqtt"),
-        ],
-        check=True,
-    )
+    make_password = [need("mosquitto_passwd", "mosquitto"), "-c", "-b"]
+    subprocess.run([*make_password, given / "passwords", "pi", secret("mqtt")], check=True)
     (given / "passwords").chmod(0o644)
     hook = given / "hook.sh"
     hook.write_text("#!/bin/sh\nsleep 0.3\n")
     hook.chmod(0o755)
-    preview, metrics = free_port(), free_port()
+    preview = free_port()
+    metrics = free_port()
     with (
         Broker(given, "allow_anonymous false", f"password_file {given / 'passwords'}") as broker,
         MjpegCamera() as camera,
     ):
-        address = (
-            camera.url.replace("://", f"://admin:{secret('user')}@")
-            + f"?user=admin&pwd={secret('query')}"
-        )
-        config = write_config(
-            given / "all.yaml",
-            tiny_bundle,
-            camera={"source": address},
-            output={"file": str(out / "records.jsonl"), "stdout": True},
-            mqtt={
-                "host": "127.0.0.1",
-                "port": broker.port,
-                "device": "porch",
-                "every_s": 0.5,
-                "credentials_file": str(private(given / "credentials", f"pi:{secret('mqtt')}\n")),
-            },
-            prometheus={
-                "listen": f"127.0.0.1:{metrics}",
-                "token_file": str(private(given / "metrics-token", secret("metrics"))),
-                "textfile": str(out / "edge.prom"),
-                "every_s": 1,
-            },
-            triggers={
-                "spool": str(out / "spool"),
-                "hook": [str(hook), "--token", f"--password={secret('hook')}"],
-                "rules": [{"name": "all", "min_distance": 0.001, "min_interval_s": 0}],
-            },
-            preview={
-                "listen": f"127.0.0.1:{preview}",
-                "token_file": str(private(given / "preview-token", secret("preview"))),
-            },
-        )
+        address = camera.url.replace("://", f"://admin:{secret('user')}@")
+        address += f"?user=admin&pwd={secret('query')}"
+        config = _everything_on(tiny_bundle, given, out, address, (broker.port, metrics, preview))
         stdout = (out / "stdout").open("wb")
         with (
             watched("hook.sh", "mosquitto_sub") as found,
@@ -166,17 +185,7 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
             camera.plug_in()
             wait_until(lambda: "again, after" in daemon.log, what="the camera again")
             good = config.read_text()
-            for bad in (
-                good.replace('"porch"', f'"{address}"'),
-                good.replace('"preview": {', f'"preview": {{"password": "{secret("key")}", '),
-                good.replace('"every_s": 1', f'"every_s": "{address}"'),
-                good.replace(str(given / "credentials"), secret("instead")),
-                good.replace(str(given / "preview-token"), secret("instead")),
-                good.replace(
-                    '"127.0.0.1", "port"', f'"mqtt://pi:{secret("host")}@127.0.0.1", "port"'
-                ),
-                good.replace(f'"{address}"', f"!{secret('tag')}"),
-            ):
+            for bad in _wrong_configurations(good, given, address):
                 assert bad != good
                 config.write_text(bad)
                 daemon.process.send_signal(signal.SIGHUP)
@@ -211,20 +220,7 @@ def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path
         found += found_in("sd_notify", message)
     found += found_in("configured name", str(records_of(out / "records.jsonl")[0]["camera"]))
 
-    report = subprocess.run(
-        [
-            *EDGE_LABEL,
-            "report",
-            out / "records.jsonl",
-            "--spool",
-            out / "spool",
-            "--png",
-            out / "run.png",
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
+    report = _report(out)
     found += found_in("report", report.stdout + report.stderr)
     files = [path for path in out.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".jsonl", ".json", ".jpg", ".html", ".png"}

@@ -1,7 +1,7 @@
 """The connection to an MQTT broker: made, lost, made again, and what the log says about it.
 
 paho-mqtt runs the network in a thread of its own. Its callbacks are the only code here that runs in
-that thread. What they hear goes to the sink's thread through ``found`` and ``connections``, each
+that thread. What they hear goes to the sink's thread through ``retained`` and ``connections``, each
 written by one side only.
 """
 
@@ -57,7 +57,7 @@ class Link:
 
         # Written by paho's thread, read by the sink's.
         self.connections = 0
-        self.found: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+        self.retained: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
 
         # Used by paho's thread alone.
         self._asked = False
@@ -196,7 +196,7 @@ class Link:
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         if message.retain and message.payload:
-            self.found.put((message.topic, message.payload))
+            self.retained.put((message.topic, message.payload))
 
     def _complain(self, problem: str) -> None:
         """One line for each new problem, not for each attempt."""

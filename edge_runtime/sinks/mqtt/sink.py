@@ -183,8 +183,8 @@ class MqttSink:
     def _hear(self, now_s: float) -> None:
         """Take in what former runs left on the broker."""
         has_unknown_components = False
-        while not self._link.found.empty():
-            topic, payload = self._link.found.get()
+        while not self._link.retained.empty():
+            topic, payload = self._link.retained.get()
             if topic not in self._former_configs:
                 self._retained.add(topic)
                 continue

@@ -256,9 +256,8 @@ def test_two_programs_of_one_name_are_told_once_and_leave_each_other_alone(
         assert count(caplog, "another program uses the same name") >= 1
         assert count(caplog, "give each its own mqtt.device (here it is pi)") >= 1
         wait_until(lambda: any(link.connected for link in links))
-        wait_until(
-            lambda: held_for(3, links), what="a connection that holds"
-        )  # it used to change every second
+        # It used to change every second.
+        wait_until(lambda: held_for(3, links), what="a connection that holds")
         assert count(caplog, "another program uses the same name") <= 2
 
 

@@ -132,13 +132,13 @@ def test_a_broker_that_is_down_costs_nothing_and_is_found_again(
 ):
     caplog.set_level(logging.INFO)
     port = free_port()
-    thread = SinkThread(sink := connect(port), lossless=False, chooser=Everything())
+    sink = connect(port)
+    thread = SinkThread(sink, lossless=False, chooser=Everything())
     start = time.monotonic()
     for seq in range(1000):
         thread.put(LabelledFrame(of("tunnel", seq)))
-    assert (
-        time.monotonic() - start < 3
-    )  # on a busy machine; a connection attempt alone takes longer
+    # On a busy machine; a connection attempt alone takes longer.
+    assert time.monotonic() - start < 3
     wait_until(lambda: "does not answer" in caplog.text)
     with Broker(tmp_path, port=port) as broker:
         wait_until(lambda: connected(sink))

@@ -205,9 +205,8 @@ class Viewer:
 def test_one_viewer_more_gets_503_at_once_and_costs_no_other_its_picture(
     server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        http_module, "PLACE_S", 600.0
-    )  # a busy machine is no reason to lose a place here
+    # A busy machine is no reason to lose a place here.
+    monkeypatch.setattr(http_module, "PLACE_S", 600.0)
     viewers = [Viewer(server) for _ in range(http_module.PLACES)]
     for _ in range(3):
         assert {viewer.ask().status for viewer in viewers} == {200}
