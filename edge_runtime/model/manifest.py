@@ -23,7 +23,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 512 << 20  # a CLIP ViT-B/32 tower in float32 is 350 MB
 MIN_SIDE = 16  # pixels of the encoder's input
 MAX_SIDE = 1024
-DEFAULT_THRESHOLD = 0.35  # for bundles made before the factory calibrated one
+DEFAULT_THRESHOLD = 0.35  # of a manifest that gives none
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Archives that want out, want everything, or want to be something else: refused in one line, nothing written."""
+"""Archives that reach out of their folder, unpack to too much, or are no archive: refused."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_installing_again_mends_a_damaged_bundle_and_keeps_the_previous_one(
 
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Callable[[Path], None]]:
-    """A public key in PEM, and a function that signs a bundle directory with openssl's own format."""
+    """A public key in PEM, and a function that signs a bundle directory as openssl does."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

@@ -40,16 +40,7 @@ def onnx_tower(model: bytes, tokenizer_json: bytes, where: str, max_tokens: int)
     output = _embedding_output(session, types, where)
 
     def run(token_ids: list[list[int]]) -> Rows:
-        width = max(1, *(len(ids) for ids in token_ids))
-        tokens = np.array([ids + [pad] * (width - len(ids)) for ids in token_ids])
-        mask = np.array([[1] * len(ids) + [0] * (width - len(ids)) for ids in token_ids])
-
-        # A tower takes some of these.
-        feeds = {
-            "input_ids": tokens,
-            "attention_mask": mask,
-            "token_type_ids": np.zeros_like(tokens),
-        }
+        feeds = _feeds(token_ids, pad)
         inputs = {name: feeds[name].astype(kind) for name, kind in types.items()}
         rows: Rows = session.run([output], inputs)[0]
         return rows
@@ -63,6 +54,24 @@ def onnx_tower(model: bytes, tokenizer_json: bytes, where: str, max_tokens: int)
         return np.stack([parts[i] for i in range(len(token_ids))]).astype(np.float32)
 
     return encode
+
+
+def _feeds(token_ids: list[list[int]], pad: int) -> dict[str, NDArray[np.int64]]:
+    """Every input that a text tower may take, by its usual name, padded to the longest phrase."""
+    longest = max(len(ids) for ids in token_ids)
+    shape = (len(token_ids), max(1, longest))
+
+    tokens = np.full(shape, pad, np.int64)
+    mask = np.zeros(shape, np.int64)
+    for row, ids in enumerate(token_ids):
+        tokens[row, : len(ids)] = ids
+        mask[row, : len(ids)] = 1
+
+    return {
+        "input_ids": tokens,
+        "attention_mask": mask,
+        "token_type_ids": np.zeros(shape, np.int64),
+    }
 
 
 def _tokenizer(tokenizer_json: bytes, max_tokens: int) -> Any:
