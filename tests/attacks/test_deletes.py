@@ -94,7 +94,7 @@ def test_a_new_bundle_replaces_no_folder_that_is_none(tmp_path: Path):
     (tmp_path / "new").mkdir()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(DataError, match="is no bundle"):
+    with pytest.raises(DataError, match="is not a bundle"):
         replace_folder(tmp_path / "new", tmp_path / "photos")
     assert (tmp_path / "photos" / "a.jpg").exists()
     (tmp_path / "empty").mkdir()

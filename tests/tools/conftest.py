@@ -1,4 +1,5 @@
-"""Fixtures of the model factory: a tiny CLIP on disk, a few coloured pictures, and a recipe that uses both."""
+"""Fixtures of the model factory: a tiny CLIP on disk, a few coloured pictures, and a recipe that
+uses both."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# What the tests here ask for with importorskip: a user may lack it, CI may not, or all of them would skip in silence.
+# What the tests here ask for with importorskip: a user may lack it, CI may not, or all of them
+# would skip in silence.
 NEEDED = (
     "torch",
     "transformers",
@@ -89,7 +91,8 @@ def colour_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe_text(tiny_clip: Path, tmp_path: Path) -> str:
-    """A recipe over `colour_pictures`: two steps an epoch, dropout on, conditions on, every loss on."""
+    """A recipe over `colour_pictures`: two steps an epoch, dropout on, conditions on, every loss
+    on."""
     (tmp_path / "bank.txt").write_text("\n".join([*COLOURS, "a dog", "a pig", "a mill", "ice"]))
     return f"""
 name: tiny

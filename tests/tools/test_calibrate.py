@@ -1,4 +1,5 @@
-"""Calibration learns from what the pictures show, says what it changed, and writes what the runtime reads."""
+"""Calibration learns from what the pictures show, says what it changed, and writes what the runtime
+reads."""
 
 import re
 

@@ -1,4 +1,5 @@
-"""Distillation: the same bits after a resume, in one process or two, and bad input that stops with one line."""
+"""Distillation: the same bits after a resume, in one process or two, and bad input that stops with
+one line."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def test_stored_views_and_stems_train_and_resume(
 def test_two_processes_share_the_batches_and_one_can_go_on_alone(
     recipe_text: str, colour_pictures: Path, tmp_path: Path
 ) -> None:
-    """torchrun on gloo: two processes of batch 4 take as many steps as one of batch 8, validate and save once."""
+    """torchrun on gloo: two processes of batch 4 take as many steps as one of batch 8, validate and
+    save once."""
     path = tmp_path / "two.yaml"
     path.write_text(recipe_text.replace("batch: 8", "batch: 4"))
     with socket.socket() as free:
@@ -229,7 +231,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 def test_a_full_disk_leaves_the_old_checkpoint(
     recipe_text: str, colour_pictures: Path, tmp_path: Path
 ) -> None:
-    """The kernel refuses files of more than a megabyte from here on, as a full disk refuses the next block."""
+    """The kernel refuses files of more than a megabyte from here on, as a full disk refuses the
+    next block."""
     assert run(recipe_text, colour_pictures, tmp_path / "out", "--steps", "2") == 0
     before = (tmp_path / "out" / "checkpoint.pt").read_bytes()
     command = [

@@ -1,4 +1,5 @@
-"""All of EdgeVL, small: curated pairs, two stages, an int8 encoder, a table, a bundle that knows its modalities."""
+"""All of EdgeVL, small: curated pairs, two stages, an int8 encoder, a table, a bundle that knows
+its modalities."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ COLOURS = {
 
 @pytest.fixture(scope="module")
 def start_run(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A colour student as tools.distill leaves it: random weights, settled BatchNorm, told apart by colour."""
+    """A colour student as tools.distill leaves it: random weights, settled BatchNorm, told apart by
+    colour."""
     folder = tmp_path_factory.mktemp("start")
     (folder / "bank.txt").write_text("\n".join(COLOURS))
     (folder / "recipe.yaml").write_text(f"""
@@ -104,7 +106,10 @@ def pair_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe_of(data: Path, folder: Path) -> Path:
-    stage = "losses: {{contrastive: 0, condition: 0, relational: 0, alignment: 1, alignment_kind: l1{extra}}}\n"
+    stage = (
+        "losses: {{contrastive: 0, condition: 0, relational: 0, "
+        "alignment: 1, alignment_kind: l1{extra}}}\n"
+    )
     train = (
         "    train: {batch: 8, warmup: 1, norm_batches: 0, lr: 1.0e-3, backbone_lr: 1.0e-3, "
         "stages: [{epochs: 2}]}\n"
@@ -112,10 +117,13 @@ def recipe_of(data: Path, folder: Path) -> Path:
     path = folder / "edgevl.yaml"
     path.write_text(
         "name: multi\nversion: 1.2.0\nfrozen: 1\nviews: 2\nsoup: 2\ncalibration: 8\n"
-        f"pairs:\n  - {{name: a, rgb: a/rgb, partner: a/depth, modality: depth, labels: {data / 'words.yaml'}}}\n"
-        f"evaluation: {{name: t, rgb: t/rgb, partner: t/ir, modality: ir, labels: {data / 'words.yaml'}}}\n"
+        "pairs:\n  - {name: a, rgb: a/rgb, partner: a/depth, modality: depth, "
+        f"labels: {data / 'words.yaml'}}}\n"
+        "evaluation: {name: t, rgb: t/rgb, partner: t/ir, modality: ir, "
+        f"labels: {data / 'words.yaml'}}}\n"
         f"colour: [{{name: c, path: a/rgb, limit: 8}}]\ncolour_labels: {data / 'words.yaml'}\n"
-        f"stage1:\n    {stage.format(extra='')}{train}stage2:\n    {stage.format(extra=', triplet: 1')}{train}"
+        f"stage1:\n    {stage.format(extra='')}{train}"
+        f"stage2:\n    {stage.format(extra=', triplet: 1')}{train}"
     )
     return path
 
@@ -137,7 +145,8 @@ def finished(start_run: Path, pair_data: Path, tmp_path_factory: pytest.TempPath
         "--quiet",
     ]
     arguments += ["--eval", str(pair_data), "--output", str(folder / "out"), "--ablation"]
-    # The tiny text tower says the same of every word; four directions of the space tell the labels apart.
+    # The tiny text tower says the same of every word; four directions of the space tell the labels
+    # apart.
     words = Superset(list(COLOURS), np.eye(4, 16, dtype=np.float32))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setting, "load_superset", lambda *_: words)
@@ -169,7 +178,8 @@ def test_a_soup_is_the_mean_of_trainings_that_saw_things_in_different_orders(fin
 
 
 def test_the_interval_of_a_gain_is_that_of_pairs_and_not_of_their_views():
-    """Every second pair is answered better, in all its views: half of 100 points, give or take what 16 pairs allow."""
+    """Every second pair is answered better, in all its views: half of 100 points, give or take what
+    16 pairs allow."""
     pairs = 16
     target = np.tile(np.eye(2, dtype=np.float32)[0], (pairs * VIEWS, 1))
     pictures = np.zeros((len(target), 1, 1, 3), np.uint8)
@@ -230,7 +240,8 @@ def test_a_colour_picture_gets_a_grey_partner_made_of_itself(finished: Path):
 
 
 def test_stage_2_learns_from_triplets_and_leaves_the_frozen_layers_alone(finished: Path):
-    """Stage 2 and the QAT row start alike and see the same batches; only the triplets tell them apart."""
+    """Stage 2 and the QAT row start alike and see the same batches; only the triplets tell them
+    apart."""
     names = FakeQuantised((finished / "out" / "encoder.onnx").read_bytes()).backbone.names
     states = [
         next((finished / "out").glob(f"cache-*/{stage}-*/checkpoint.pt"))

@@ -1,4 +1,5 @@
-"""The whole factory on a thimble of data: recipe -> distil -> export -> int8 -> bundle -> labels in the runtime."""
+"""The whole factory on a few pictures: recipe -> distil -> export -> int8 -> bundle -> labels in
+the runtime."""
 
 from __future__ import annotations
 
@@ -100,7 +101,8 @@ def test_int8_says_what_float32_says_and_both_what_torch_says(made: Path, worksh
 
 
 def test_the_int8_graph_reads_pixels_without_arithmetic(made: Path) -> None:
-    """Nothing stands between the uint8 pixels and the first integer convolution: zero point 114 is the offset."""
+    """Nothing stands between the uint8 pixels and the first integer convolution: zero point 114 is
+    the offset."""
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(made / "encoder.onnx").graph
     by_input = {name: node for node in graph.node for name in node.input}

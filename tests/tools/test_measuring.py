@@ -1,4 +1,5 @@
-"""Tools that measure say in one line what they cannot measure, and give no verdict that their figures do not carry."""
+"""Tools that measure report in one line what they cannot measure, and give a verdict only where
+their figures allow one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Pairs of colour and infrared or depth share crop, flip and target; curated lists hold no surprise."""
+"""Pairs of colour and infrared or depth share crop, flip and target; curated lists are read as
+written."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ class MeanColour:
 
 @pytest.fixture
 def pair_folders(tmp_path: Path) -> Path:
-    """24 colour pictures and depth frames of the same stems; a left half that is nearer and redder."""
+    """24 colour pictures and depth frames of the same stems; a left half that is nearer and
+    redder."""
     (tmp_path / "rgb").mkdir()
     (tmp_path / "depth").mkdir()
     rng = np.random.default_rng(0)

@@ -1,4 +1,5 @@
-"""The text bank: exact rows win, phrases of the label sets are in it, the same inputs give the same bytes."""
+"""The text bank: exact rows win, phrases of the label sets are in it, the same inputs give the same
+bytes."""
 
 import json
 

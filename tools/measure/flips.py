@@ -2,10 +2,10 @@
 
     python -m tools.measure.flips ../shared/data/videos --labels road
 
-Every frame is labelled once, without consensus; the same votes then go through it at the clip's own
-times. A flip is one label going on or off. The added delay is the shift at which the result agrees
-best with a filter that may look
-into the future and so has none: the majority of the frames within half a second on either side.
+Every frame is labelled once without consensus. The same votes then go through consensus at the
+clip's own times. A flip is one label going on or off. The added delay is the shift at which the
+result agrees best with a filter without delay, which looks into the future: the majority of the
+frames within half a second on either side.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ SUFFIXES = {".avi", ".mp4", ".mkv", ".mov"}
 
 @dataclass(frozen=True)
 class Clip:
-    """What every frame of a clip said.
+    """The labels of every frame of a clip.
 
-    votes: bool (frames, labels). times: seconds (frames,).
+    Attributes:
+        votes: bool (frames, labels).
+        times: seconds (frames,).
     """
 
     name: str
@@ -86,16 +88,21 @@ def flips(on: np.ndarray) -> int:
 
 
 def added_delay(clip: Clip, on: np.ndarray) -> float | None:
-    """Seconds by which ``on`` lags behind the centred majority of the votes; None when nothing ever
-    came on."""
+    """Seconds by which ``on`` lags behind the centred majority of the votes.
+
+    None when no label was ever on.
+    """
     ever = on.any(axis=0)
     if not ever.any():
         return None
+
     fps = (len(clip.times) - 1) / (clip.times[-1] - clip.times[0])
     half = max(1, round(LOOK_S * fps))
     window = np.ones(2 * half + 1) / (2 * half + 1)
     votes = clip.votes[:, ever].astype(float)
     ideal = np.stack([np.convolve(column, window, "same") for column in votes.T], axis=1) > 0.5
+
+    # Delays up to three seconds are tried.
     shifts = range(min(round(3 * fps), len(on) - 1))
     agreement = [float((ideal[: len(on) - d] == on[d:, ever]).mean()) for d in shifts]
     return int(np.argmax(agreement)) / fps
@@ -144,9 +151,8 @@ def _row(clip: Clip, engine: Engine, config: ConsensusConfig) -> dict[str, Any]:
 
 def as_text(result: dict) -> str:
     """For a person."""
-    lines = [
-        f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}{'fewer':>8}{'added delay':>14}"
-    ]
+    head = f"{'clip':<52}{'min':>6}{'flips/min':>11}{'with consensus':>16}"
+    lines = [f"{head}{'fewer':>8}{'added delay':>14}"]
     for row in result["clips"]:
         before = row["flips_before"]
         after = row["flips_after"]
@@ -154,10 +160,9 @@ def as_text(result: dict) -> str:
         late = "-" if row["delay_s"] is None else f"{row['delay_s']:.2f} s"
         rates = f"{before / row['minutes']:>11.0f}{after / row['minutes']:>16.0f}"
         lines.append(f"{row['clip'][:51]:<52}{row['minutes']:>6.2f}{rates}{fewer:>8}{late:>14}")
-    lines.append(
-        f"in all: {result['before_per_minute']} -> {result['after_per_minute']} flips a minute; a clean change "
-        f"is on after {result['clean_change_delay_s']} s"
-    )
+    rates = f"{result['before_per_minute']} -> {result['after_per_minute']} flips a minute"
+    delay = result["clean_change_delay_s"]
+    lines.append(f"in all: {rates}; a clean change is on after {delay} s")
     return "\n".join(lines)
 
 

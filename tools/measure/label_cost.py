@@ -1,9 +1,9 @@
 """What a label set costs: `python -m tools.measure.label_cost 20 10000`.
 
-Writes a set of so many labels outside the text bank, builds it with the text encoder that ships,
-and runs the daemon with it. Memory is what a command's processes take together (proportional set
-size, so that a page they share counts once), at its highest of a look every 10 ms. Processor
-seconds hold on a busy machine, seconds only on a quiet one.
+Writes a set of that many labels outside the text bank, builds it with the text encoder that ships,
+and runs the daemon with it. Memory is the sum over a command's processes, the highest of a reading
+every 10 ms; it is the proportional set size, so a page that they share counts once. Processor
+seconds are right on a busy machine too, seconds only on a quiet one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from edge_runtime.model.labels.text_bank import TextBank
 from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
 
+# A word for a look and a name of the bank make a phrase that the bank is unlikely to hold.
 LOOKS = ("broken", "dented", "dusty", "frozen", "melted", "mossy", "painted", "rusty", "torn")
 FRAMES = 30
 HEAD = (
@@ -49,10 +50,13 @@ class Cost:
 
 
 def phrases_outside(bank: TextBank, count: int) -> list[str]:
-    """Phrases such as "rusty abacus" that the bank does not hold. Raises UsageError when there are
-    not so many."""
-    made = (f"{look} {name}" for name in bank.names for look in LOOKS)
-    phrases = list(itertools.islice((p for p in made if bank.find(p) is None), count))
+    """Phrases such as "rusty abacus" that the bank does not hold.
+
+    Raises UsageError when there are fewer than `count`.
+    """
+    candidates = (f"{look} {name}" for name in bank.names for look in LOOKS)
+    outside = (phrase for phrase in candidates if bank.find(phrase) is None)
+    phrases = list(itertools.islice(outside, count))
     if len(phrases) < count:
         raise UsageError(
             f"the bank's names give {len(phrases)} phrases, not {count}", "ask for fewer"
@@ -61,22 +65,25 @@ def phrases_outside(bank: TextBank, count: int) -> list[str]:
 
 
 def cost_of(command: list[str]) -> Cost:
-    """Run a command to its end and watch its processes. Raises DataError with its last line when it
-    fails."""
+    """Run a command to its end and watch its processes.
+
+    Raises DataError with its last line when it fails.
+    """
     started = time.monotonic()
     peak = 0.0
-    with tempfile.TemporaryFile() as stderr:  # not a pipe: nobody reads while it runs
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+    # Not a pipe: nobody reads while the command runs, and a full pipe would stop it.
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
         before = os.times()
-        while running.poll() is None:
-            peak = max(peak, sum(_pss_mb(pid) for pid in _family(running.pid)))
+        while process.poll() is None:
+            peak = max(peak, sum(_pss_mb(pid) for pid in _family(process.pid)))
             time.sleep(0.01)
         stderr.seek(0)
-        said = stderr.read().decode(errors="replace").strip().splitlines()
-    if running.returncode:
-        raise DataError(
-            f"{' '.join(command)}: ended with {running.returncode}: {said[-1] if said else ''}"
-        )
+        lines = stderr.read().decode(errors="replace").strip().splitlines()
+    if process.returncode:
+        reason = lines[-1] if lines else ""
+        raise DataError(f"{' '.join(command)}: ended with {process.returncode}: {reason}")
+
     after = os.times()
     processor = (
         after.children_user + after.children_system - before.children_user - before.children_system
@@ -85,10 +92,12 @@ def cost_of(command: list[str]) -> Cost:
 
 
 def _family(pid: int) -> Iterator[int]:
+    """A process and all its descendants."""
     yield pid
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:  # it ended just now
+    except OSError:
+        # It ended a moment ago.
         return
     for child in children.split():
         yield from _family(int(child))
@@ -105,7 +114,7 @@ def _pss_mb(pid: int) -> float:
 
 
 def cost_row(count: int, bank: TextBank, bundle: str) -> str:
-    """Build and run a set of `count` labels; the row that says what it took."""
+    """Build and run a set of `count` labels; returns a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         label_set = Path(folder) / "my.yaml"
         records = Path(folder) / "records.jsonl"
@@ -142,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _label_cost(args: argparse.Namespace) -> None:
     bank = TextBank.from_bundle(load_bundle(Path(args.bundle)))
-    # Each row takes a minute or more, so it is printed when it is there.
+    # Each row takes a minute or more, so it is printed at once.
     print(markdown.table(HEAD, []))
     for count in args.counts:
         print(cost_row(count, bank, args.bundle), flush=True)

@@ -1,4 +1,4 @@
-"""Measure the sentence map on 400 names that were held out: `python -m tools.measure.sentence_map`."""
+"""Measure the sentence map on 400 held-out names: `python -m tools.measure.sentence_map`."""
 
 from __future__ import annotations
 

@@ -1,20 +1,19 @@
 """What the sinks cost: ``python -m tools.measure.sink_cost CLIP``.
 
-One real clip is labelled with none of them and with all of them.
+One real clip is labelled without sinks and with all of them.
 
-Time is measured inside one process. It labels the clip as fast as it goes and switches all sinks on
-and off every
-hundred frames: MQTT to a real Mosquitto with a listener, metrics scraped every second, three
-trigger rules (one makes clips), and the preview page with nobody looking. Two blocks side by side
-make a pair, and a pair gives a ratio; what else the machine does changes slowly and falls out. The
-verdict is on the median ratio, and there is one only where its 95 % confidence interval lies on one
-side of the budget. Beside it stands the sinks' own CPU time, by the clocks of their threads and
-around every hand-over: no other program is in it, but neither is what they take from the caches.
-Memory is the difference between the peaks of two processes that do the same work, one of which
-never had a sink.
+Time is measured inside one process. It labels the clip as fast as it can and switches all sinks on
+and off every hundred frames: MQTT to a real Mosquitto with a listener, metrics scraped every
+second, three trigger rules (one saves clips), and the preview page without a viewer. Two
+neighbouring blocks are a pair, and a pair gives a ratio. The other load of the machine changes
+slowly, so it cancels in the ratio. The verdict is about the median ratio, and there is one only
+where its 95 % confidence interval lies on one side of the budget. The report also shows the sinks'
+own CPU time, measured by the clocks of their threads and around every hand-over. It contains no
+other program, but not the sinks' effect on the caches either. Memory is the difference between the
+peaks of two processes that do the same work, one of them without sinks.
 
-The clip is labelled twice: as an MJPG camera would send it (its JPEGs go into the clips as they
-are), and as the video file it is (each picture for a clip is encoded here, as for a network
+The clip is labelled twice: as an MJPG camera would send it (its JPEGs go into the saved clips
+unchanged), and as a video file (each picture of a saved clip is encoded here, as for a network
 stream).
 """
 
@@ -45,8 +44,8 @@ BUDGET_RSS_MB = 25.0
 BUDGET_TIME = 0.03
 BLOCK = 100  # frames
 WARM_UP = 4  # blocks
-FEWEST_PAIRS = 6  # of which lowest and highest enclose the median with 95 %
-SETTLE = 10  # frames after a switch, for what was queued before it
+FEWEST_PAIRS = 6  # the lowest and the highest of six enclose the median with 95 %
+SETTLE = 10  # frames after a switch that are not timed: the queues still hold older ones
 FORMS = {"camera": "as an MJPG camera sends it", "file": "as a video file"}
 CONFIG = """\
 camera: {{source: {clip}, loop: true}}
@@ -62,15 +61,28 @@ triggers:
   max_mb: 20
   rules:
     - {{name: unknown, when: {{state: unknown}}, min_interval_s: 5}}
-    - {{name: sure, when: {{state: ok}}, edge: level, save: clip, pre_s: 3, post_s: 3, min_interval_s: 6}}
+    - name: sure
+      when: {{state: ok}}
+      edge: level
+      save: clip
+      pre_s: 3
+      post_s: 3
+      min_interval_s: 6
     - {{name: different, min_distance: 0.2, min_interval_s: 1}}
 """
 
 
 @dataclass(frozen=True)
 class Block:
-    """Milliseconds a frame by the clock, of CPU in all threads, in the pipeline's, and in what only
-    the sinks do."""
+    """Milliseconds for each frame of a block.
+
+    Attributes:
+        on: whether the sinks were on.
+        wall_ms: by the clock.
+        cpu_ms: of CPU in all threads.
+        thread_ms: of CPU in the pipeline's thread.
+        own_ms: of CPU in the sinks alone.
+    """
 
     on: bool
     wall_ms: float
@@ -81,8 +93,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Added:
-    """Added share of time per frame: median of the pairs' ratios, its 95 % confidence interval,
-    lowest and highest."""
+    """Added share of time for each frame: median of the pairs' ratios, its 95 % confidence
+    interval, lowest and highest."""
 
     median: float
     low: float
@@ -92,8 +104,11 @@ class Added:
 
     @classmethod
     def of(cls, ratios: list[float]) -> Added:
-        """The interval is the sign test's: order statistics, so nothing is assumed of the noise
-        but that pairs do not hang together. Fewer than six values cannot give 95 %."""
+        """The median and its interval by the sign test.
+
+        The test uses only the order of the values. It assumes nothing about the noise except that
+        pairs are independent. Fewer than six values cannot give 95 %.
+        """
         ordered = sorted(ratios)
         k = _sign_test_rank(len(ordered))
         return cls(statistics.median(ordered), ordered[k], ordered[-1 - k], ordered[0], ordered[-1])
@@ -106,21 +121,24 @@ class Added:
 
 
 def _sign_test_rank(n: int) -> int:
-    """The largest k for which the k-th lowest and highest of n values enclose the median with at
-    least 95 %."""
+    """The largest k for which the k-th lowest and the k-th highest of n values, from 0, enclose the
+    median with at least 95 %."""
+    # The chance that at most k of n values lie below the median must not exceed 2.5 %.
     below = 0.0
-    k = 0
-    while k < n // 2 and (below := below + math.comb(n, k) / 2**n) <= 0.025:
-        k += 1
-    return max(0, k - 1)
+    for k in range(n // 2):
+        below += math.comb(n, k) / 2**n
+        if below > 0.025:
+            return max(0, k - 1)
+    return max(0, n // 2 - 1)
 
 
 # Long because its functions share the daemon, its sinks and their clocks: passed around, each call
 # would add to the time that is measured.
 def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
-    """In a process of its own: pairs of blocks, sinks off and on; every other pair begins with on.
+    """Time pairs of blocks with the sinks off and on, in a process of their own.
 
-    ``pairs`` 0: eight blocks with the sinks that the configuration has, for the memory alone.
+    Every other pair begins with on, so that a drift of the machine favours neither. ``pairs`` 0
+    runs eight blocks with the sinks of the configuration, to measure the memory alone.
     """
     from edge_runtime.config import load_config
     from edge_runtime.daemon.notify import Notifier
@@ -172,8 +190,7 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
 
 
 def _clock_puts(runners: list[Any]) -> Callable[[], float]:
-    """CPU seconds that handing records to these sinks took so far, in the thread that hands them
-    over."""
+    """A function that returns the CPU seconds of all hand-overs to these sinks so far."""
     total_s = 0.0
 
     def clocked(put: Callable[..., None]) -> Callable[..., None]:
@@ -191,8 +208,7 @@ def _clock_puts(runners: list[Any]) -> Callable[[], float]:
 
 
 class JpegClip:
-    """A clip as an MJPG camera would send it: the same frames as JPEG bytes, over and over, never
-    waiting. A Source."""
+    """A Source that gives a clip as an MJPG camera would: JPEG bytes, in a loop, without pause."""
 
     name = "camera"
     live = False
@@ -206,8 +222,10 @@ class JpegClip:
 
         capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
         self._jpegs = []
-        while (read := capture.read())[0]:
-            self._jpegs.append(cv2.imencode(".jpg", read[1])[1])
+        is_read, picture = capture.read()
+        while is_read:
+            self._jpegs.append(cv2.imencode(".jpg", picture)[1])
+            is_read, picture = capture.read()
         capture.release()
         self._next = 0
 
@@ -226,8 +244,11 @@ class JpegClip:
 
 @contextmanager
 def _world(folder: Path, clip: Path) -> Iterator[tuple[Path, Path, Callable[[str], None]]]:
-    """A broker with a subscriber and a scraper. Yields a configuration without and one with all
-    sinks, and what is to be told whether they are on, because nobody scrapes what is off."""
+    """A broker with a subscriber, and a scraper.
+
+    Yields a configuration without sinks, one with all sinks, and a function that is called with
+    "on" or "off": metrics are scraped only while the sinks are on.
+    """
     ports = {"metrics": free_port(), "preview": free_port()}
     off = folder / "off.yaml"
     on = folder / "on.yaml"
@@ -259,19 +280,13 @@ def _get(url: str) -> None:
         with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
             answer.read()
     except OSError:
-        pass  # it is just starting or ending
+        # The exporter is starting or ending.
+        pass
 
 
 def _child(config: Path, form: str, pairs: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "tools.measure.sink_cost",
-        "--child",
-        str(config),
-        form,
-        str(pairs),
-    ]
+    own = [sys.executable, "-m", "tools.measure.sink_cost"]
+    command = [*own, "--child", str(config), form, str(pairs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = ""
         for line in process.stdout or ():
@@ -295,14 +310,16 @@ def measure(clip: Path, form: str, pairs: int) -> dict[str, Any]:
             timed = _child(on, form, pairs, tell)
         captures = len(list((folder / "spool").glob("*.json")))
     blocks = [Block(**b) for b in timed["blocks"]]
-    plain, full = ([b for b in blocks if b.on == on] for on in (False, True))
-    added = {
-        key: Added.of(
-            [getattr(b, key) / getattr(a, key) - 1 for a, b in zip(plain, full, strict=True)]
-        )
-        for key in ("wall_ms", "cpu_ms", "thread_ms")
-    }
-    added["own_ms"] = Added.of([b.own_ms / a.cpu_ms for a, b in zip(plain, full, strict=True)])
+    plain = [block for block in blocks if not block.on]
+    full = [block for block in blocks if block.on]
+    pairs_of_blocks = list(zip(plain, full, strict=True))
+
+    added = {}
+    for key in ("wall_ms", "cpu_ms", "thread_ms"):
+        ratios = [getattr(b, key) / getattr(a, key) - 1 for a, b in pairs_of_blocks]
+        added[key] = Added.of(ratios)
+    added["own_ms"] = Added.of([b.own_ms / a.cpu_ms for a, b in pairs_of_blocks])
+
     low = added["wall_ms"].low
     high = added["wall_ms"].high
     mb = with_all["peak_mb"] - without["peak_mb"]
@@ -319,8 +336,10 @@ def measure(clip: Path, form: str, pairs: int) -> dict[str, Any]:
 
 
 def _verdict(low: float, high: float, mb: float) -> bool | None:
-    """Within the budget, by the interval of added time and the added MB; None where the time leaves
-    it open."""
+    """Whether the interval of added time and the added MB are within the budget.
+
+    None where the interval holds the budget, so that it stays open.
+    """
     if mb > BUDGET_RSS_MB or low > BUDGET_TIME:
         return False
     return True if high <= BUDGET_TIME else None
@@ -335,26 +354,25 @@ ROWS = {
 
 
 def _text(result: dict[str, Any], clip: Path) -> str:
-    added = result["added"]
-    (mb, mb_on) = result["peak_mb"]
+    mb, mb_on = result["peak_mb"]
     verdict = {
         True: "within",
         False: "OVER",
         None: "the machine is too busy to say whether it is within",
-    }
-    return "\n".join(
-        [
-            f"{clip.name}, {FORMS[result['form']]}: {result['frames']} frames in {result['pairs']} pairs, "
-            f"{result['captures']} captures kept",
-            *(
-                f"  {text:22} {result['off'][key]:6.2f} ms {added[key]}"
-                for key, text in ROWS.items()
-            ),
-            f"  {'peak RSS':22} {mb:6.1f} MB {mb_on - mb:+.1f} MB",
-            f"  {verdict[result['within_budget']]} the budget of {BUDGET_RSS_MB:.0f} MB and "
-            f"{100 * BUDGET_TIME:.0f} % of a frame's time",
-        ]
-    )
+    }[result["within_budget"]]
+
+    lines = [
+        f"{clip.name}, {FORMS[result['form']]}: {result['frames']} frames in {result['pairs']} "
+        f"pairs, {result['captures']} captures kept"
+    ]
+    for key, text in ROWS.items():
+        lines.append(f"  {text:22} {result['off'][key]:6.2f} ms {result['added'][key]}")
+    lines += [
+        f"  {'peak RSS':22} {mb:6.1f} MB {mb_on - mb:+.1f} MB",
+        f"  {verdict} the budget of {BUDGET_RSS_MB:.0f} MB and "
+        f"{100 * BUDGET_TIME:.0f} % of a frame's time",
+    ]
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:

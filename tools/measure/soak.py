@@ -1,10 +1,9 @@
-"""Leave the daemon alone with a bad camera, and watch it: ``python -m tools.measure.soak --minutes
-60``.
+"""Run the daemon with a bad camera for a long time: ``python -m tools.measure.soak --minutes 60``.
 
-A network camera on loopback is unplugged, stalls, freezes, goes dark and sends rubbish, over and
-over. Meanwhile RSS, threads and descriptors of the process are read from /proc once a second, and
-the latency from its records. At the end come the figures, and with ``--check`` a verdict: memory,
-threads and descriptors flat, no second without a record.
+A network camera on loopback is unplugged, stalls, freezes, goes dark and sends damaged data, again
+and again. RSS, threads and descriptors of the process are read from /proc once a second, and the
+latency from its records. At the end it prints the figures. With ``--check`` it also exits with 1
+if memory, threads or descriptors grew, or if records were missing.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from tests.doubles.mjpeg_camera import MjpegCamera
 from tools.lib.command import run_verb, verb_parser
 
 SLOPE_MB_PER_H = 1.0
-WARM_UP = 0.25  # of the time: the allocator finds its size
-GAP_S = 2.0  # a record a second, and a second for a busy machine
+WARM_UP = 0.25  # share of the time in which the heap still grows to its size
+GAP_S = 2.0  # one second for a record, and one for a busy machine
 # What the camera does, and for how many seconds. "away" pulls the plug.
 SCRIPT = (
     *(("ok", 6.0), ("away", 1.0), ("ok", 4.0), ("stall", 5.5), ("ok", 4.0)),
@@ -39,7 +38,7 @@ SCRIPT = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the process."""
+    """One reading of the process."""
 
     s: float
     rss_mb: float
@@ -49,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the soak found. The slope is of RSS after warm-up, by least squares."""
+    """The result. The slope is that of RSS after warm-up, by least squares."""
 
     minutes: float
     records: int
@@ -61,24 +60,23 @@ class Verdict:
     descriptors: tuple[int, int]
     latency_ms: dict[str, float]
     longest_gap_s: float
-    machine_gap_s: (
-        float  # the longest that this watcher was kept waiting beyond its second: nobody ran then
-    )
+    # The longest time by which this watcher woke late: the machine ran no process at all then.
+    machine_gap_s: float
     exit_code: int
 
     def complaints(self, *, slope: bool) -> list[str]:
-        """What breaks a promise; ``slope`` only makes sense over half an hour and more."""
+        """One line for each broken promise; ``slope`` needs half an hour or more."""
         wrong = []
         if self.exit_code:
             wrong.append(f"it ended with {self.exit_code}")
         if self.threads[1] > self.threads[0]:
             wrong.append(f"threads grew from {self.threads[0]} to {self.threads[1]}")
-        if self.descriptors[1] > self.descriptors[0] + 2:  # a connection may be half way
+        # A connection may be opening at the moment of a sample.
+        if self.descriptors[1] > self.descriptors[0] + 2:
             wrong.append(f"descriptors grew from {self.descriptors[0]} to {self.descriptors[1]}")
         if self.longest_gap_s > GAP_S + self.machine_gap_s:
-            wrong.append(
-                f"{self.longest_gap_s:.1f} s without a record (the machine stood {self.machine_gap_s:.1f} s)"
-            )
+            stood = f"the machine stood still for {self.machine_gap_s:.1f} s"
+            wrong.append(f"{self.longest_gap_s:.1f} s without a record ({stood})")
         if slope and self.slope_mb_per_h > SLOPE_MB_PER_H:
             wrong.append(f"RSS grew by {self.slope_mb_per_h:.2f} MB an hour")
         if not slope and self.rss_mb[1] - self.rss_mb[0] > 5:
@@ -89,8 +87,10 @@ class Verdict:
 def soak(
     minutes: float, bundle: str | None, labels: str
 ) -> tuple[Verdict, list[Sample], list[dict]]:
-    """Run it; returns the verdict, the samples and the records. Raises DataError when there was too
-    little to judge."""
+    """Run the service; returns the verdict, the samples and the records.
+
+    Raises DataError when there was too little to judge.
+    """
     with tempfile.TemporaryDirectory() as folder, MjpegCamera() as camera:
         output = Path(folder) / "run.jsonl"
         config = Path(folder) / "soak.yaml"
@@ -98,16 +98,8 @@ def soak(
         config.write_text(
             json.dumps({"camera": source, "model": {"bundle": bundle, "labels": labels}})
         )
-        command = [
-            sys.executable,
-            "-m",
-            "edge_runtime",
-            "run",
-            "--config",
-            str(config),
-            "--output",
-            str(output),
-        ]
+        run = [sys.executable, "-m", "edge_runtime", "run"]
+        command = [*run, "--config", str(config), "--output", str(output)]
         log = Path(folder) / "log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(command, stderr=stderr)
@@ -116,17 +108,16 @@ def soak(
         finally:
             process.terminate()
             code = process.wait(10)
+
+        # Rotated files first: they hold the older records.
         files = [*sorted(Path(folder).glob("run.0*.jsonl")), output]
-        records = [
-            json.loads(line)
-            for file in files
-            if file.exists()
-            for line in file.read_text().splitlines()
-        ]
+        lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
+        records = [json.loads(line) for line in lines]
         if len(samples) < 4 or all(record["state"] == "stale" for record in records):
-            said = next(reversed(log.read_text(errors="replace").strip().splitlines()), "nothing")
+            messages = log.read_text(errors="replace").strip().splitlines()
+            last = messages[-1] if messages else "nothing"
             raise DataError(
-                "no frames or too short to judge", f"edge-label ended with {code} and said: {said}"
+                "no frames or too short to judge", f"edge-label ended with {code} and wrote: {last}"
             )
     return _judge(samples, records, absences, code), samples, records
 
@@ -196,9 +187,8 @@ def _longest_gap(times: list[float]) -> float:
 
 def _most(what: str, first_half: list[Sample], second_half: list[Sample]) -> tuple[int, int]:
     """The highest count of each half: a leak shows as a difference between them."""
-    first, second = (
-        max(getattr(sample, what) for sample in half) for half in (first_half, second_half)
-    )
+    first = max(getattr(sample, what) for sample in first_half)
+    second = max(getattr(sample, what) for sample in second_half)
     return first, second
 
 

@@ -171,10 +171,9 @@ def measure_session(bundle: str) -> None:
             json.dumps(options),
         ]
         got = _answer(command)
-        print(
-            f"| {name} | {got['rss']:.1f} | {got['peak']:.1f} | {got['ms']:.2f} | {got['cpu']:.2f} |",
-            flush=True,
-        )
+        megabytes = [f"{got[key]:.1f}" for key in ("rss", "peak")]
+        times = [f"{got[key]:.2f}" for key in ("ms", "cpu")]
+        print(markdown.row([name, *megabytes, *times]), flush=True)
 
 
 def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
@@ -187,12 +186,12 @@ def _session_child(bundle_path: str, variant: dict[str, bool]) -> None:
     chosen = encoder.session_options
 
     def options(threads: int) -> object:
-        made = chosen(threads)
-        made.enable_cpu_mem_arena = variant["arena"]
-        made.enable_mem_pattern = variant["pattern"]
+        changed = chosen(threads)
+        changed.enable_cpu_mem_arena = variant["arena"]
+        changed.enable_mem_pattern = variant["pattern"]
         if variant.get("spin"):
-            made.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        return made
+            changed.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        return changed
 
     encoder.session_options = options
     bundle = load_bundle(Path(bundle_path))

@@ -50,7 +50,8 @@ def configuration_reference() -> str:
 
     parts = [_MADE_BY, "# Configuration\n"]
     parts.append(
-        "Every key, its type and its default. What each one is for stands in the file itself, below.\n"
+        "Every key, its type and its default. What each one is for stands in the file itself, "
+        "below.\n"
     )
     hints = typing.get_type_hints(Config)
     for section in dataclasses.fields(Config):

@@ -19,14 +19,18 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK = REPOSITORY / "requirements.lock"
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-# A CPU build has the release of the CUDA build and another hash. The index lists only the CUDA builds, so the hash
-# of a CPU wheel (2.13.0+cpu, Python 3.11, x86-64) stands here. See docs/decisions/016-lock.md.
+# A CPU build has the release of the CUDA build and another hash. The index lists only the CUDA
+# builds, so the hash of a CPU wheel (2.13.0+cpu, Python 3.11, x86-64) is written here. See
+# docs/decisions/016-lock.md.
 CPU_TORCH = ("torch==2.13.0", "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b")
 
 HEADER = """\
-# Written by `make lock`. For Linux on x86-64 and aarch64, Python 3.11 to 3.13. Use it as a constraint:
-#   pip install --constraint requirements.lock --build-constraint requirements.lock --no-require-hashes '.[mqtt]'
-# --no-require-hashes lets in this project itself, which has no hash. All that is named below is checked by its hash.
+# Written by `make lock`. For Linux on x86-64 and aarch64, Python 3.11 to 3.13. Use it as a \
+constraint:
+#   pip install --constraint requirements.lock --build-constraint requirements.lock \
+--no-require-hashes '.[mqtt]'
+# --no-require-hashes lets in this project itself, which has no hash. All that is named below is \
+checked by its hash.
 """
 
 
@@ -86,7 +90,7 @@ def requirements(names: list[str], python_version: str = THIS_PYTHON) -> str:
 
 def main() -> int:
     """Ask uv for the newest releases that fit pyproject.toml, and write the lock."""
-    done = subprocess.run(
+    process = subprocess.run(
         [
             "uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes",
             "--no-header", "--no-annotate", "--no-emit-index-url", "--python-version", "3.11",
@@ -94,13 +98,13 @@ def main() -> int:
         ],
         cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
-    if done.returncode:
+    if process.returncode:
         print(
-            "tools.upkeep.lock: uv found no set of releases that fits pyproject.toml; it says why above",
+            "tools.upkeep.lock: uv found no releases that fit pyproject.toml; its reason is above",
             file=sys.stderr,
         )
         return 1
-    pins = [for_this_project(pin) for pin in read(done.stdout)]
+    pins = [for_this_project(pin) for pin in read(process.stdout)]
     LOCK.write_text(HEADER + "".join(pin.text() for pin in pins))
     print(f"{LOCK.name}: {len(pins)} pins")
     return 0

@@ -85,36 +85,32 @@ def main() -> int:
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = (ROOT / "dist").glob("*.whl")
     (sdist,) = (ROOT / "dist").glob("*.tar.gz")
-    print(
-        f"built {wheel.name} ({wheel.stat().st_size} bytes) and {sdist.name} ({sdist.stat().st_size} bytes)"
-    )
-    if found := strangers(wheel):
-        raise SystemExit(f"release-check: not for the wheel: {', '.join(found)}")
+    built = [f"{path.name} ({path.stat().st_size} bytes)" for path in (wheel, sdist)]
+    print(f"built {' and '.join(built)}")
+    foreign = strangers(wheel)
+    if foreign:
+        raise SystemExit(f"release-check: not for the wheel: {', '.join(foreign)}")
 
+    # Without the optional parts, each missing thing must be one line and a failure.
     alone = environment("alone", str(wheel))
     for missing, arguments in (
         ("a bundle", ()),
         ("the demo's photographs", ("--bundle", str(BUNDLE))),
     ):
-        done = demo(alone, *arguments)
-        if done.returncode == 0 or len(done.stderr.splitlines()) != 1:
-            raise SystemExit(
-                f"release-check: without {missing}: exit {done.returncode}, not one line:\n{done.stderr}"
-            )
-        print(f"without {missing}: exit {done.returncode}: {done.stderr.strip()}")
+        process = demo(alone, *arguments)
+        result = f"without {missing}: exit {process.returncode}"
+        if process.returncode == 0 or len(process.stderr.splitlines()) != 1:
+            raise SystemExit(f"release-check: {result}, not one line:\n{process.stderr}")
+        print(f"{result}: {process.stderr.strip()}")
 
     locked_install(alone, f"{wheel}[demo]")
-    done = demo(alone, "--bundle", str(BUNDLE))
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    if (
-        done.returncode
-        or len(records) < DEMO_SECONDS
-        or not any(record["state"] == "ok" for record in records)
-    ):
-        raise SystemExit(
-            f"release-check: the demo: exit {done.returncode}, {len(records)} records:\n{done.stderr}"
-        )
-    print(f"demo from the wheel: {len(records)} records; {done.stderr.splitlines()[-1]}")
+    process = demo(alone, "--bundle", str(BUNDLE))
+    records = [json.loads(line) for line in process.stdout.splitlines()]
+    labelled = any(record["state"] == "ok" for record in records)
+    if process.returncode or len(records) < DEMO_SECONDS or not labelled:
+        result = f"exit {process.returncode}, {len(records)} records"
+        raise SystemExit(f"release-check: the demo: {result}:\n{process.stderr}")
+    print(f"demo from the wheel: {len(records)} records; {process.stderr.splitlines()[-1]}")
     return 0
 
 

@@ -115,28 +115,23 @@ def differences(old: Path, new: Path) -> list[str]:
 
 
 def compare(old: Path, new: Path) -> int:
-    """Print what differs between two folders of records; the number of differences.
+    """Print what differs between two folders of records; returns the number of differences.
 
     Raises NoInputError where `old` holds no records.
     """
     files = sorted(old.glob("*.jsonl"))
-
     if not files:
         raise NoInputError(f"{old}: no records in it", "write them with: same_records make")
 
     total = 0
-
     for before in files:
-        found = differences(before, new / before.name)
+        changed = differences(before, new / before.name)
         count = len(before.read_text().splitlines())
-        verdict = f"{len(found)} of them differ" if found else "all the same"
+        verdict = f"{len(changed)} of them differ" if changed else "all the same"
         print(f"{before.name}: {count} records, {verdict}")
-
-        for text in found[:SHOWN]:
+        for text in changed[:SHOWN]:
             print(text)
-
-        total += len(found)
-
+        total += len(changed)
     return total
 
 

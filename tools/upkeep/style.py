@@ -36,7 +36,8 @@ HEAD = (
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-# What adds a way through a function (McCabe, "A complexity measure", 1976); a condition with `and` adds one a part.
+# What adds a path through a function (McCabe, "A complexity measure", 1976). Each part of a
+# condition with `and` or `or` adds one more.
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case)
 
 
@@ -196,11 +197,12 @@ def outliers(figures: Figures) -> list[str]:
 def report(trees: list[Path]) -> str:
     """The table, and below it what is long or tangled in each tree."""
     figures = {tree: measure(tree) for tree in trees}
-    parts = [markdown.table(HEAD, [row(tree, found) for tree, found in figures.items()])]
+    parts = [markdown.table(HEAD, [row(tree, own) for tree, own in figures.items()])]
 
-    limits = f"files over {LONG_FILE} lines, functions over {LONG_FUNCTION} lines or complexity {HIGH_COMPLEXITY}"
-    for tree, found in figures.items():
-        lines = [f"- {line}" for line in outliers(found)]
+    functions = f"functions over {LONG_FUNCTION} lines or complexity {HIGH_COMPLEXITY}"
+    limits = f"files over {LONG_FILE} lines, {functions}"
+    for tree, own in figures.items():
+        lines = [f"- {line}" for line in outliers(own)]
         parts += ["", f"{tree}: {limits}:", "", *(lines or ["- none"])]
     return "\n".join(parts)
 

@@ -1,4 +1,5 @@
-"""The model's arithmetic, and what its tools say when something is missing. Nothing here runs an emulator."""
+"""The model's arithmetic, and the errors of its tools when something is missing. No test here runs
+an emulator."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def test_every_modelled_figure_carries_its_sentence() -> None:
 
 @pytest.mark.parametrize("name", list(networks.BOARD))
 def test_network_files_connect(name: str) -> None:
-    """Every input of a layer is an output of one before it, used once, and the counts in the header are right."""
+    """Every input of a layer is an output of one before it, used once, and the counts in the header
+    are right."""
     lines = networks.parameters(name).splitlines()
     layers, blobs = (int(n) for n in lines[1].split())
     assert layers == len(lines) - 2
@@ -223,7 +225,8 @@ def test_a_program_that_is_not_there_is_said_before_the_image_is_built(
 
 
 def test_the_performance_page_says_what_is_kept() -> None:
-    """docs/performance.md is generated; a figure edited by hand, or a figure not written again, fails here."""
+    """docs/performance.md is generated; a figure edited by hand, or a figure not written again,
+    fails here."""
     assert performance.PAGE.read_text() == performance.render(), (
         "run `python -m tools.a72.performance`"
     )
@@ -235,7 +238,8 @@ def test_decision_003_says_what_is_kept() -> None:
 
 
 def test_the_default_bundle_keeps_the_promise_of_30_fps_and_100_mb() -> None:
-    """Modelled, pessimistic, four threads, end to end; guest RSS. CI measures both figures anew (tests/arm64)."""
+    """Modelled, pessimistic, four threads, end to end; guest RSS. CI measures both figures again
+    (tests/arm64)."""
     figures = keep.load_kept()
     frame = FrameModel(figures.stages, fit.load_validation().coefficients)
     assert frame.instructions == figures.instructions

@@ -33,7 +33,8 @@ def test_twenty_phrases_are_built_within_ten_seconds_of_processor_and_250_mb(
 def test_every_process_of_a_command_is_counted() -> None:
     one = "x = bytearray(60_000_000)"
     alone = label_cost.cost_of([sys.executable, "-c", f"{one}; import time; time.sleep(0.3)"])
-    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{one}; import time; time.sleep(0.3)'])"
+    grandchild = f"{one}; import time; time.sleep(0.3)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{grandchild}'])"
     both = label_cost.cost_of([sys.executable, "-c", f"{one}; {child}"])
     assert 60 < alone.peak_mb < 90
     assert 120 < both.peak_mb < 180

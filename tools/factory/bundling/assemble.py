@@ -34,7 +34,10 @@ MINIMUM_RUNTIME = "0.1.0"
 def make_bundle(
     run: Path, bank: Path, labels: list[Path], output: Path, logit_scale: float, data: Path | None
 ) -> None:
-    """Assemble, check, score, describe, and only then replace `output`."""
+    """Assemble, check, score and describe the bundle in a scratch folder, then replace `output`.
+
+    Raises DataError where `output` is a folder but not a bundle.
+    """
     refuse_other_folder(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as parent:
@@ -50,9 +53,9 @@ def make_bundle(
 
 
 def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_scale: float) -> None:
-    """All files of the bundle but MODEL_CARD.md into `scratch`.
+    """Write all files of the bundle except MODEL_CARD.md into `scratch`.
 
-    Raises NoInputError where a step before is missing, ConfigError when text spaces differ.
+    Raises NoInputError when an earlier step has not run, ConfigError when text spaces differ.
     """
     _, _, text_space = load_run(run)
     quantise_first = f"python -m tools.quantize {run}"
@@ -78,6 +81,7 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
 
 def _manifest(run: Path, parity: dict[str, Any], logit_scale: float) -> dict[str, Any]:
     recipe, student, text_space = load_run(run)
+    # The last parameter of the head is the bias of its last layer: one number for each dimension.
     dim = next(reversed(list(student.head.parameters()))).shape[0]
     pictures = f"{parity['calibration_pictures']} training pictures"
     a72 = run / "a72.json"
@@ -119,7 +123,10 @@ def _manifest(run: Path, parity: dict[str, Any], logit_scale: float) -> dict[str
 
 
 def _score(run: Path, scratch: Path, data: Path) -> str:
-    """Score the bundle on labelled pictures; the report goes into its manifest, Markdown returns."""
+    """Score the bundle on labelled pictures and put the report into its manifest.
+
+    Returns the section of the model card.
+    """
     subject = load_subject(scratch, run / "encoder.fp32.onnx")
     pairs = PAIRS if PAIRS.is_file() and subject.text_space == CLIP_B32 else None
     with open_data(data) as root:

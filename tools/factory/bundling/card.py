@@ -13,15 +13,17 @@ from tools.factory.recipe import Recipe
 from tools.factory.training.run_folder import load_run
 from tools.lib import markdown
 
-# Written once for every bundle; what is special to one stands in its recipe's description.
+# The same for every bundle; a recipe's description says what is special to one.
 NOT_FOR = """\
-- Anything where a wrong label can hurt somebody: it is a coarse filter for frames, not a safety function.
+- Anything where a wrong label can hurt somebody: it is a coarse filter for frames, not a safety \
+function.
 - People: faces, identities, age, health, mood. Nothing here was made or measured for it.
-- Fine distinctions (breeds, makes, species): the text space knows the words, the small encoder does not see them.
-- A promise about pictures unlike its training data: measure on your own with `python -m tools.evaluate`."""
+- Fine distinctions (breeds, makes, species): the text space knows the words, the small encoder \
+does not see them.
+- A promise about pictures unlike its training data: measure on your own with \
+`python -m tools.evaluate`."""
 
 
-# The lines stand as they stand in the card, one line a row or a sentence.
 CARD = """\
 # {name} {version}
 
@@ -41,7 +43,8 @@ CARD = """\
 
 ## What it scores
 
-Printed by `python -m tools.evaluate`; no checkpoint, threshold or setting may be chosen on these pictures.{disclosure}
+Printed by `python -m tools.evaluate`; no checkpoint, threshold or setting may be chosen on these \
+pictures.{disclosure}
 
 {scores}
 
@@ -62,7 +65,7 @@ Recipe (also in manifest.json): seed {seed}, digest {digest}.
 {licences}
 """
 LOSSES = ("contrastive", "condition", "alignment", "relational", "posterior", "triplet")
-SHOWN_VALIDATIONS = 8  # rows of the table, about
+SHOWN_VALIDATIONS = 8  # rows of the table, approximately; a long run has hundreds
 
 
 def model_card(folder: Path, run: Path, scores: str) -> str:
@@ -147,7 +150,7 @@ def _losses(recipe: Recipe) -> str:
 
 
 def _validations_table(validations: list[dict[str, Any]]) -> str:
-    """About eight of them, evenly spread, the last one always."""
+    """About SHOWN_VALIDATIONS of them, evenly spread, and always the last one."""
     shown = validations[:: max(1, len(validations) // SHOWN_VALIDATIONS)]
     if shown[-1] is not validations[-1]:
         shown.append(validations[-1])

@@ -29,7 +29,7 @@ def read_json(path: Path, needed_by: str) -> Any:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """manifest.json with size and sha256 of every other file but the card."""
+    """Write manifest.json with size and sha256 of every other file except the card."""
     manifest["files"] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
@@ -43,8 +43,10 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def check_bundle(folder: Path) -> None:
-    """Open the bundle as the runtime does: hashes, session, bank, every label set. Raises
-    EdgeLabelError."""
+    """Open the bundle as the runtime does: hashes, session, bank, every label set.
+
+    Raises EdgeLabelError for what the runtime would refuse.
+    """
     bundle = load_bundle(folder)
     bundle.verify()
     Encoder(bundle)
@@ -54,20 +56,21 @@ def check_bundle(folder: Path) -> None:
 
 
 def refuse_other_folder(output: Path) -> None:
-    """Raises DataError for what is there and is no bundle: it would be replaced with all that it holds."""
+    """Raises DataError for a folder that is not a bundle: its files would be lost."""
     empty = output.is_dir() and not any(output.iterdir())
     if output.exists() and not empty and not (output / "manifest.json").is_file():
         raise DataError(
-            f"{output}: is there and is no bundle", "give --output a bundle or a new folder"
+            f"{output}: exists and is not a bundle", "give --output a bundle or a new folder"
         )
 
 
 def replace_folder(new: Path, output: Path) -> None:
-    """Put `new` (beside it on the same disk) in the place of `output`.
+    """Replace `output` by `new`, which is beside it on the same disk.
 
-    What was there goes only when all is well. Raises DataError where `output` is no bundle.
+    The old folder is deleted last. Raises DataError where `output` is not a bundle.
     """
     refuse_other_folder(output)
+    # Two renames, because a folder cannot be renamed onto one that is not empty.
     old = output.with_name(f".{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():

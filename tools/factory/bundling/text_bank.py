@@ -1,5 +1,4 @@
-"""The text bank of a bundle: genuine rows where a text tower made them, approximate rows for the
-rest."""
+"""The text bank of a bundle: genuine rows of a text tower, and estimated rows for the rest."""
 
 from __future__ import annotations
 
@@ -28,8 +27,13 @@ TEMPLATES = ("a photo of a {}",)
 
 @dataclass(frozen=True)
 class Bank:
-    """Text embeddings by name. ``rows``: float16 (N, dim), unit norm; ``approximate``: indices of
-    estimated rows."""
+    """Text embeddings by name.
+
+    Attributes:
+        rows: float16 (N, dim), unit norm.
+        approximate: indices of the estimated rows.
+        sources: where exact and approximate rows come from.
+    """
 
     names: tuple[str, ...]
     rows: np.ndarray
@@ -53,8 +57,10 @@ class Bank:
 
 
 def wanted_phrases(label_sets: Iterable[Path], phrase_lists: Iterable[Path] = ()) -> dict[str, str]:
-    """Bare phrase -> as first written: every prompt and background of the sets, every line of the
-    lists."""
+    """Bare phrase -> as first written.
+
+    They are every prompt and background of the sets, and every line of the lists.
+    """
     written: list[str] = []
     for path in label_sets:
         labels = parse_label_set(read_text(path, "label set"), str(path))
@@ -79,27 +85,31 @@ def offline_bank(phrases: dict[str, str], weights: Path = DEFAULT_WEIGHTS) -> Ba
     known = PhraseIndex(list(exact))
     missing = sorted(phrase for phrase in phrases if known.find(phrase) is None)
     estimated = SentenceMap(text_rows)([phrases[name] for name in missing])
-    moved = set(exact) - {
-        n for n, kind in zip(text_rows.names, text_rows.kinds, strict=True) if kind == "plain"
-    }
+
+    spellings = zip(text_rows.names, text_rows.kinds, strict=True)
+    plain = {name for name, kind in spellings if kind == "plain"}
+    moved = set(exact) - plain
     return Bank(
         names=(*exact, *missing),
         rows=np.concatenate([np.stack(list(exact.values())), estimated]).astype(np.float16),
         approximate=tuple(range(len(exact), len(exact) + len(missing))),
         text_space=CLIP_B32,
         sources={
-            "exact": "OpenAI CLIP ViT-B/32 text embeddings of LVIS, ImageNet, Objects365 and OpenImages names, "
-            "from facebookresearch/Detic, rotem154154/clip_lt and others (Apache-2.0, MIT); "
-            f"{len(moved)} names that were encoded in another spelling are moved by the mean step between spellings",
-            "approximate": "kernel ridge regression from all-MiniLM-L6-v2 (Apache-2.0) onto the exact rows; "
-            "python -m tools.measure.sentence_map prints its quality",
+            "exact": "OpenAI CLIP ViT-B/32 text embeddings of LVIS, ImageNet, Objects365 and "
+            "OpenImages names, from facebookresearch/Detic, rotem154154/clip_lt and others "
+            f"(Apache-2.0, MIT); {len(moved)} names that were encoded in another spelling are "
+            "moved by the mean step between spellings",
+            "approximate": "kernel ridge regression from all-MiniLM-L6-v2 (Apache-2.0) onto the "
+            "exact rows; python -m tools.measure.sentence_map prints its quality",
         },
     )
 
 
 def teacher_bank(teacher: Teacher, phrases: dict[str, str], names: Sequence[str] = ()) -> Bank:
-    """Every row from the teacher's own text tower: ``names`` in the first template, phrases as
-    written."""
+    """Every row from the teacher's own text tower.
+
+    ``names`` go into the first template; phrases stay as they are written.
+    """
     texts = {name: TEMPLATES[0].format(name) for name in names} | phrases
     order = sorted(texts)
     rows = unit(teacher.text_embeddings([texts[name] for name in order]))

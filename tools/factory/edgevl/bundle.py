@@ -16,13 +16,15 @@ from tools.factory.edgevl.report import Figure, edgevl_table
 
 CARD = """# {id}
 
-The encoder of {base}, taught infrared and depth by EdgeVL (`python -m tools.edgevl`): one encoder, int8, for all three.
+The encoder of {base}, taught infrared and depth by EdgeVL (`python -m tools.edgevl`): one \
+encoder, int8, for all three.
 Text bank, label sets, licences and what it is not for are those of {base}: see that bundle's card.
 
 - Pairs it was trained on: {seen}.
 - Colour pictures made to look infrared: {colour}.
 
-That is little. A sensor or scenes unlike these may be worse served than by a colour bundle: measure on your own. Labels
+That is little. A sensor or scenes unlike these may be worse served than by a colour bundle: \
+measure on your own. Labels
 about light, weather and the lens mean nothing in infrared and depth.
 
 ## What it scores
@@ -36,7 +38,7 @@ about light, weather and the lens mean nothing in infrared and depth.
 def ship(base: Path, target: Path, output: Path, recipe: EdgeVLRecipe) -> None:
     """Write a bundle with the text side of `base` and the encoder in `output`.
 
-    It is checked before it is put in place.
+    It is checked before it replaces the folder `target`.
     """
     report = json.loads((output / "edgevl.json").read_text())
     base_bundle = load_bundle(base)

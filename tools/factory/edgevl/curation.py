@@ -1,8 +1,8 @@
-"""Pairs of pictures without labels: found, labelled by the teacher, split, and the confident ones
-kept.
+"""Curation of unlabelled pairs of pictures, EdgeVL's first step.
 
-EdgeVL's first step: the teacher labels every colour picture zero-shot over a broad superset of
-labels."""
+Pairs are found and split. The teacher labels every colour picture zero-shot over a broad superset
+of labels, and only confident pairs are kept for training.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from tools.factory.data.samples import SUFFIXES
 from tools.factory.teachers.teacher import Teacher, unit
 
 TEMPLATES = ("a photo of a {}",)
-LOGIT_SCALE = 100.0
+LOGIT_SCALE = 100.0  # CLIP's own
 BATCH = 64
-# neighbours in the file order look alike: they go into the same part, RUNS parts of a source
+# Neighbours in the file order look alike, so the pairs of a source are cut into RUNS runs, and a
+# whole run goes into one part. Otherwise the test pairs would be almost the training pairs.
 RUNS = 24
-# run by run, in turn
+# The parts of successive runs, over and over.
 SPLIT = (
     "train",
     "test",
@@ -67,7 +68,10 @@ class Pair:
 
 
 def load_superset(path: Path, teacher: Teacher) -> Superset:
-    """Embed a label set file: a label is the normalised mean of its prompts. Groups do not count."""
+    """Embed a label set file: a label is the normalised mean of its prompts.
+
+    The groups of the file are ignored.
+    """
     label_set = parse_label_set(read_text(path, "label superset"), str(path))
     labels = label_set.labels
     prompts = [label_set.prompts(label, TEMPLATES) for label in labels]
@@ -80,9 +84,9 @@ def load_superset(path: Path, teacher: Teacher) -> Superset:
 
 
 def find_pairs(rgb: Path, partner: Path | None, modality: str) -> list[Pair]:
-    """Pictures of a folder in name order, with those of the same stem in `partner`, and a split.
+    """Pictures of a folder in name order, with the picture of the same stem in `partner`.
 
-    Raises NoInputError for a missing folder, DataError when nothing is left.
+    Raises NoInputError for a missing folder, DataError when there is no pair.
     """
     colour = _by_stem(rgb)
     if partner is None:
@@ -123,10 +127,10 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 def pseudo_label(
     pairs: list[Pair], teacher: Teacher, superset: Superset, *, quiet: bool = False
 ) -> list[Pair]:
-    """Label every colour picture: the best of softmax(100 cos), and how sure that is.
+    """Label every colour picture with the best of softmax(LOGIT_SCALE * cosine) and its value.
 
-    Pictures that cannot be read are named on standard error and left out. Raises DataError when
-    none can be read.
+    Pictures that cannot be read are named on standard error and skipped. Raises DataError when none
+    can be read.
     """
     labelled = []
     for start in tqdm(range(0, len(pairs), BATCH), desc="label", unit="batch", disable=quiet):
@@ -136,7 +140,7 @@ def pseudo_label(
             try:
                 picture = decode(pair.file.read_bytes())
             except (OSError, ValueError) as error:
-                print(f"curate: {pair.file}: left out ({error})", file=sys.stderr)
+                print(f"curate: {pair.file}: skipped ({error})", file=sys.stderr)
                 continue
             pictures.append(np.ascontiguousarray(picture[..., ::-1]))
             readable.append(pair)
@@ -156,7 +160,10 @@ def pseudo_label(
 
 
 def keep_confident(pairs: list[Pair], share: float) -> list[Pair]:
-    """Drop the least confident training pictures; all validation and test pictures stay."""
+    """Drop the least confident training pictures; all validation and test pictures stay.
+
+    Dropping those too would make the task look easier than it is.
+    """
     confidences = sorted((pair.confidence for pair in pairs if pair.split == "train"), reverse=True)
     if not confidences:
         return pairs

@@ -1,4 +1,4 @@
-"""What the stages train on: pictures, targets, pseudo-labels, and the frozen layers' activations."""
+"""What the stages train on: pictures, targets, pseudo-labels, activations of the frozen layers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def stage1_materials(setting: Setting, cache: Path) -> Materials:
     materials = replace(materials, texts=_pseudo_labels(setting, materials))
     views = materials.targets.views
     if views is None:
-        raise ConfigError("views: at least 1", "what the frozen layers make of each is kept")
+        raise ConfigError(
+            "views: must be at least 1", "the frozen layers' output of each is stored"
+        )
 
     stems = cache_stems(
         setting.student, recipe, materials.cache, views, cache, CPU, quiet=setting.quiet
@@ -42,7 +44,9 @@ def stage1_materials(setting: Setting, cache: Path) -> Materials:
 
 
 def _pseudo_labels(setting: Setting, materials: Materials) -> Texts:
-    """What the teacher calls every picture, of the labels of its source; both halves of a pair alike.
+    """The teacher's best label of every picture, among the labels of its source.
+
+    Both halves of a pair get the same label, because their targets are the same.
 
     The triplets of stage 2 need several pictures of a label in a batch, so colour pictures without
     a partner are labelled as well.
@@ -78,7 +82,7 @@ def _pseudo_labels(setting: Setting, materials: Materials) -> Texts:
 def calibration_pictures(
     setting: Setting, materials: Materials, *, held_out: bool
 ) -> list[NDArray[np.uint8]]:
-    """Pictures of all modalities, as many of each, (1, S, S, 3)."""
+    """The same number of pictures of each modality, each (1, S, S, 3) uint8."""
     pictures = materials.cache
     rng = np.random.default_rng((setting.recipe.seed, 8, held_out))
     by_modality: dict[Modality, list[int]] = {}
@@ -94,9 +98,10 @@ def calibration_pictures(
 
 
 def int8_stems(setting: Setting, materials: Materials, module: FakeQuantised, cache: Path) -> Stems:
-    """What the frozen layers of the int8 graph make of every stored view, to the very same bits.
+    """Activations of the frozen layers of the int8 graph for every stored view.
 
-    ONNX Runtime computes it. It is kept for the second training from the same int8 graph.
+    ONNX Runtime computes them, so they have the same bits as on the device. They are saved for the
+    second training from the same int8 graph.
     """
     after = setting.recipe.frozen
     tensor = module.stem_of(after)
@@ -130,6 +135,6 @@ def _run_frozen_layers(setting: Setting, materials: Materials, model: bytes, sto
                 # The shape of an activation is known only now.
                 shape = (len(views), len(samples), *activation.shape)
                 values = np.lib.format.open_memmap(partial, "w+", np.int8, shape)
-            # ONNX holds uint8, the stems are int8: 128 less, and `offset` of Stems gives it back.
+            # ONNX holds uint8 and the stems are int8; `offset` of Stems adds the 128 again.
             values[plane, row] = (activation.astype(np.int16) - 128).astype(np.int8)
     partial.replace(stored)

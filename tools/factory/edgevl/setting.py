@@ -1,4 +1,4 @@
-"""What every step of EdgeVL reads: the recipe, the start student, its own teacher, the label words."""
+"""What every step of EdgeVL reads: recipe, start student, its own teacher, label words."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Labelled pictures to score on: a folder or .zip with a classes.json, or one sub-folder a
-class."""
+"""Labelled pictures to score on: a folder or .zip with a classes.json, or with one sub-folder for
+each class."""
 
 from __future__ import annotations
 
@@ -46,15 +46,18 @@ def open_data(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
-                archive.extractall(folder)  # zipfile takes ".." and absolute names apart itself
+                # Safe: zipfile itself drops ".." and the root from the names in an archive.
+                archive.extractall(folder)
         except FileNotFoundError as error:
             raise NoInputError(
                 f"{path}: no such folder or .zip", "give labelled pictures with --data"
             ) from error
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{path}: cannot unpack ({error})") from error
-        found = next(iter(sorted(Path(folder).rglob("classes.json"))), None)
-        yield found.parent if found else Path(folder)
+
+        # An archive often holds one folder with everything in it.
+        index = next(iter(sorted(Path(folder).rglob("classes.json"))), None)
+        yield index.parent if index else Path(folder)
 
 
 def labelled_sets(root: Path, prompt: str, only: Sequence[str]) -> list[LabelledSet]:
@@ -92,15 +95,15 @@ def _labelled_set(root: Path, name: str, entry: dict[str, Any]) -> LabelledSet:
     files: list[Path] = []
     truth: list[int] = []
     for number, label in enumerate(entry["classes"]):
-        found = sorted(p for p in (root / label).glob("*") if p.suffix.lower() in SUFFIXES)
-        if not found:
+        pictures = sorted(p for p in (root / label).glob("*") if p.suffix.lower() in SUFFIXES)
+        if not pictures:
             raise DataError(
                 f"{root / label}: no pictures of class '{label}'", "remove the class or add some"
             )
-        files += found
-        truth += [number] * len(found)
+        files += pictures
+        truth += [number] * len(pictures)
     if not files:
-        raise DataError(f"{root}: no folder with pictures", "expected one a class")
+        raise DataError(f"{root}: no folder with pictures", "make one folder for each class")
     phrases = [
         texts.get(label) or prompt.format(label.replace("_", " ")) for label in entry["classes"]
     ]

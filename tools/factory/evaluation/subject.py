@@ -25,11 +25,13 @@ PictureEncoder = Callable[[Picture], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored. encoders: column name -> one picture to its unit embedding (dim,), the first
-    one is judged.
+    """What is scored.
 
-    find: a phrase to its unit row and whether a genuine text tower made it; None where its own bank
-    does not hold it.
+    Attributes:
+        encoders: column name -> a function from a picture to its unit embedding (dim,). Scores are
+            of the first; the others are compared with it.
+        find: a function from a phrase to its unit row and whether that row is genuine; it returns
+            None where the bank does not hold the phrase.
     """
 
     name: str
@@ -62,11 +64,9 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
 
     def find(phrase: str) -> tuple[NDArray[np.float32], bool] | None:
         row = bank.find(phrase)
-        return (
-            None
-            if row is None
-            else (bank.rows[row].astype(np.float32), row not in bank.approximate)
-        )
+        if row is None:
+            return None
+        return bank.rows[row].astype(np.float32), row not in bank.approximate
 
     return Subject(
         bundle.manifest.id, bundle.manifest.text_space, bundle.manifest.logit_scale, encoders, find
@@ -98,16 +98,16 @@ class TextRows:
         self._map: SentenceMap | None = None
 
     def __call__(self, phrases: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """(rows (N, dim) of unit norm, which of them a genuine text tower made (N,))."""
+        """(rows (N, dim) of unit norm, whether each of them is genuine (N,))."""
         rows = {phrase: self._subject.find(phrase) for phrase in phrases}
         missing = [phrase for phrase, row in rows.items() if row is None]
         if missing:
             estimated = self._estimate(missing)
             rows |= {phrase: (row, False) for phrase, row in zip(missing, estimated, strict=True)}
 
-        found = [rows[phrase] for phrase in phrases]
-        vectors = np.stack([row for row, _ in found])
-        return unit(vectors), np.array([genuine for _, genuine in found])
+        ordered = [rows[phrase] for phrase in phrases]
+        vectors = np.stack([row for row, _ in ordered])
+        return unit(vectors), np.array([genuine for _, genuine in ordered])
 
     def _estimate(self, phrases: list[str]) -> NDArray[np.float32]:
         subject = self._subject

@@ -1,7 +1,8 @@
 """The backbones a recipe can name.
 
 MobileNetV2 (mobilenet.py), EfficientNet-Lite (efficientnet_lite.py), EfficientNet-B3 (Tan & Le
-2019), MobileNetV4-conv-small (Qin et al. 2024, table 11). Layers are named as in timm's checkpoints.
+2019), MobileNetV4-conv-small (Qin et al. 2024, table 11). The last two name their layers as timm's
+checkpoints do.
 """
 
 from __future__ import annotations

@@ -170,9 +170,9 @@ def _start_from_scratch(convolutions: list[Conv]) -> None:
 def fold_normalisation(backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     """Make a backbone trained on (x / 255 - mean) / std take (x - 114) / 57, in place.
 
-    With u = (x - 114) / 57, the old input is scale * u + shift: the scale goes into the weights, the
-    shift into the bias, or into the BatchNorm that follows. Exact except at the padded border, which
-    now shows grey 114 instead of the mean colour.
+    With u = (x - 114) / 57, the old input is scale * u + shift: the scale goes into the weights,
+    the shift into the bias, or into the BatchNorm that follows. Exact except at the padded border,
+    which now shows grey 114 instead of the mean colour.
     """
     conv, norm = backbone.first()
     mean_ = torch.tensor(mean)

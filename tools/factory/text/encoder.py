@@ -106,7 +106,8 @@ def manifest(files: dict[str, bytes], figures: dict[str, float]) -> dict:
         "held_out_names": {name: round(value, 4) for name, value in figures.items()},
         "licences": [
             "sentence encoder: all-MiniLM-L6-v2, Apache-2.0",
-            "text embeddings the map was fitted on: OpenAI CLIP, MIT; facebookresearch/Detic, Apache-2.0",
+            "text embeddings the map was fitted on: OpenAI CLIP, MIT; "
+            "facebookresearch/Detic, Apache-2.0",
         ],
     }
 
@@ -114,17 +115,21 @@ def manifest(files: dict[str, bytes], figures: dict[str, float]) -> dict:
 CARD = """\
 # Text encoder {version}
 
-Any English phrase -> an approximation of its OpenAI CLIP ViT-B/32 text embedding, on the device and offline.
+Any English phrase -> an approximation of its OpenAI CLIP ViT-B/32 text embedding, on the device \
+and offline.
 `edge-label labels build` runs it in a process of its own; the daemon never loads it.
 
-- **Sentence encoder:** all-MiniLM-L6-v2 (Apache-2.0), vocabulary cut to ASCII, int8 weights, {onnx:.1f} MB of ONNX.
-- **Map:** kernel ridge regression on its features and on letter n-grams, fitted on {support} genuine CLIP text
+- **Sentence encoder:** all-MiniLM-L6-v2 (Apache-2.0), vocabulary cut to ASCII, int8 weights, \
+{onnx:.1f} MB of ONNX.
+- **Map:** kernel ridge regression on its features and on letter n-grams, fitted on {support} \
+genuine CLIP text
   embeddings (CLIP: MIT; names and rows from facebookresearch/Detic, Apache-2.0, and others).
 - **Size:** {total:.1f} MB in all.
 
 ## How good it is
 
-`python -m tools.text_encoder` prints these figures. 400 names of the bank, a fixed draw, were held out in every
+`python -m tools.text_encoder` prints these figures. 400 names of the bank, a fixed draw, were \
+held out in every
 spelling; the shipped map is then fitted on all names.
 
 | measure | value | plain kernel ridge on the sentence features |
@@ -133,13 +138,16 @@ spelling; the shipped map is then fitted on all names.
 | the right name is among the first five | {first_five:.1%} | {plain_first_five:.1%} |
 | mean cosine to the genuine embedding | {cosine:.3f} | {plain_cosine:.3f} |
 {scenes}
-A row made by a genuine CLIP text tower has cosine 1. Where the bank holds a phrase exactly, the bank's row is used,
+A row made by a genuine CLIP text tower has cosine 1. Where the bank holds a phrase exactly, the \
+bank's row is used,
 never this estimate; `edge-label labels check` says which is which.
 
 ## What it is not for
 
-It reads English. Words of other scripts become one unknown token. It knows objects best, because the names it was
-fitted on are objects; long sentences, negations ("no cars") and counts are guesses. For exact embeddings give
+It reads English. Words of other scripts become one unknown token. It knows objects best, because \
+the names it was
+fitted on are objects; long sentences, negations ("no cars") and counts are guesses. For exact \
+embeddings give
 `edge-label labels build --text-encoder` a real CLIP text tower.
 """
 
@@ -190,9 +198,12 @@ def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features: Fea
     labels = np.array(classes)
     exact = np.stack([truth[name] for name in names])
     estimated = SentenceMap(without(rows, names), features)(names)
-    with_exact, with_estimated = (
-        float(((images @ text.T).argmax(1) == labels).mean()) for text in (exact, estimated)
-    )
+
+    def top_1(text: np.ndarray) -> float:
+        return float(((images @ text.T).argmax(1) == labels).mean())
+
+    with_exact = top_1(exact)
+    with_estimated = top_1(estimated)
     return (
         f"| {len(labels)} pictures of {len(names)} scenes, top-1 through {bundle.manifest.id} "
         f"| {with_estimated:.1%} "

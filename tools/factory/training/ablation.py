@@ -1,4 +1,4 @@
-"""A recipe with each of its parts taken away in turn."""
+"""A recipe without each of its parts in turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ TERMS = ("contrastive", "condition", "alignment", "relational", "posterior")
 
 
 def variants(recipe: Recipe) -> dict[str, Recipe]:
-    """The recipe whole, then without each term it has, then with one member of its teacher."""
+    """The whole recipe, the recipe without each of its terms, and with one member of its
+    teacher."""
     present = [term for term in TERMS if getattr(recipe.losses, term, 0)]
     out = {"all terms": recipe}
     for term in present:
@@ -29,25 +30,27 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
 
 
 def shortened(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe with its first stage only, so many epochs long: the schedule is then a whole
-    one."""
-    train: TrainRecipe = replace(
-        recipe.train, stages=(replace(recipe.train.stages[0], epochs=epochs),)
-    )
+    """The recipe with its first stage alone, `epochs` long.
+
+    The learning rate then falls to its end, which stopping early would not do.
+    """
+    stage = replace(recipe.train.stages[0], epochs=epochs)
+    train: TrainRecipe = replace(recipe.train, stages=(stage,))
     return replace(recipe, train=train)
 
 
 def last_validation(run: Path) -> dict[str, Any]:
     """The held-out scores at the end of a run. Raises DataError when nothing was held out."""
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [entry["validation"] for entry in map(json.loads, lines) if "validation" in entry]
-    if not found:
+    entries = [json.loads(line) for line in lines]
+    validations = [entry["validation"] for entry in entries if "validation" in entry]
+    if not validations:
         raise DataError(f"{run}: nothing was held out", "give a source 'validation' above 0")
-    return found[-1]
+    return validations[-1]
 
 
 def variants_table(scores: dict[str, dict[str, Any]]) -> str:
-    """One row a variant: mean top-1, conditions told apart, cosine, and top-1 of each source."""
+    """A row for each variant: mean top-1, conditions recognised, cosine, top-1 of each source."""
     entries = scores.values()
     sources = sorted({name for entry in entries for name in entry.get("top1", {})})
     rows = []

@@ -1,6 +1,8 @@
-"""The batch of any step: which pictures, which views of them, and what they are to match.
+"""The batch of any step: which pictures, which views of them, and which targets.
 
-Everything random is keyed by (seed, epoch, position), so a batch depends on its step alone."""
+Everything random is keyed by (seed, epoch, position), so a batch depends on its step alone. That is
+what lets a run resume to the same bits, with any number of threads.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,15 @@ from tools.factory.training.plan import Plan
 
 @dataclass(frozen=True)
 class Batch:
-    """pixels (B, size, size, 3) uint8 RGB, or stem (B, C, h, w) int8; target (B, D); text and
-    condition rows (B,), -1 for none; posterior (B, K) where the teacher is a classifier."""
+    """The inputs and targets of one step.
+
+    Attributes:
+        pixels: (B, size, size, 3) uint8 RGB, or None where there is a stem.
+        stem: (B, C, h, w) int8 activations of the frozen layers.
+        target: (B, D), unit norm.
+        text, condition: (B,) rows of texts and conditions, -1 for none.
+        posterior: (B, K) where the teacher is a classifier.
+    """
 
     pixels: NDArray[np.uint8] | None
     stem: NDArray[np.int8] | None
@@ -40,12 +49,10 @@ class Batches:
         self.rank = rank
         self.world = world
         recipe = materials.recipe
-        weights = np.array(
-            [
-                0.0 if sample.held_out else recipe.data[sample.source].weight
-                for sample in materials.cache.samples
-            ]
-        )
+        samples = materials.cache.samples
+        source_weights = [recipe.data[sample.source].weight for sample in samples]
+        held_out = [sample.held_out for sample in samples]
+        weights = np.where(held_out, 0.0, source_weights)
         if not weights.any():
             raise DataError(
                 "no picture is left to train on", "lower 'validation' or raise 'weight' of a source"
@@ -58,8 +65,8 @@ class Batches:
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Rows of one epoch: each picture as often as its source's weight says, shuffled.
 
-        Systematic sampling: `length` points at equal distances, shifted by one random number, fall
-        on a line where each picture takes up its weight.
+        Systematic sampling: on a line, each picture covers a stretch as long as its weight, and
+        `length` points at equal distances, shifted by one random number, pick the pictures.
         """
         rng = np.random.default_rng((self.materials.recipe.seed, 2, epoch))
         points = (np.arange(self.length) + rng.random()) * (self._ends[-1] / self.length)
@@ -83,7 +90,10 @@ class Batches:
         return self._assemble(rows, views, planes, size, stem=stem)
 
     def _cached_order(self, epoch: int) -> NDArray[np.int64]:
-        """Threads share it. They may compute it twice, but never see half of it."""
+        """The order, computed once for an epoch.
+
+        Threads share it without a lock: two may compute it, but none sees half of it.
+        """
         order = self._order
         if order is None or order[0] != epoch:
             order = (epoch, self.order(epoch))
@@ -102,7 +112,7 @@ class Batches:
         plane = int(np.random.default_rng((*key, 4)).integers(len(stored)))
         if stem or recipe.targets.teacher_sees == "all":
             return stored[plane, row], plane
-        # The teacher saw this crop, so the student must; but colours may be fresh.
+        # The target belongs to this crop, so the student must see it too. Colours may be new.
         view = np.array(draw_view(key, recipe, self.materials.cache, row, size), VIEW)
         view["box"] = stored[plane, row]["box"]
         view["flip"] = stored[plane, row]["flip"]
@@ -146,7 +156,8 @@ class Batches:
     ) -> None:
         """Where a condition was drawn, mix its text into the target, in place.
 
-        A teacher that did not see the condition says nothing of it. One that saw all did.
+        The target of a teacher that did not see the condition says nothing about it. A teacher that
+        "sees all" has seen it.
         """
         targets = self.materials.recipe.targets
         mix = targets.condition_mix
@@ -158,9 +169,9 @@ class Batches:
 
 
 def known_condition(materials: Materials, row: int) -> int:
-    """Row of the condition a picture shows by itself.
+    """Row of the condition that a picture shows without any synthetic one.
 
-    Its own; "clear" where its source promises it; else -1.
+    It is the picture's own; "clear" where its source allows synthetic conditions; else -1.
     """
     sample = materials.cache.samples[row]
     if sample.condition:

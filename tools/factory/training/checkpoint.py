@@ -1,4 +1,4 @@
-"""The file that a training goes on from."""
+"""The file from which a training continues."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Raises NoInputError when it is missing, DataError when it is no checkpoint of ours."""
+    """Read a checkpoint.
+
+    Raises NoInputError when it is missing, DataError when it is not a checkpoint of this factory.
+    """
     if not path.is_file():
         raise NoInputError(f"{path}: no checkpoint to continue from", "start without --resume")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling rubbish may raise anything
+    except Exception as error:
+        # Damaged data makes the unpickler raise exceptions of any kind.
         raise DataError(f"{path}: not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise DataError(f"{path}: not a checkpoint of this version")

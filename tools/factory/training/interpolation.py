@@ -1,5 +1,4 @@
-"""Weights part of the way from the start to the trained ones (WiSE-FT, Wortsman et al., CVPR
-2022)."""
+"""Weights between those before and those after training (WiSE-FT, Wortsman et al., CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -29,13 +28,15 @@ def between(start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> d
 def start_and_end(run: Path) -> tuple[Student, dict[str, Tensor], dict[str, Tensor]]:
     """(the run's student, its weights before training, its averaged weights after).
 
-    Raises ConfigError when the start cannot be known from the recipe.
+    The start is built again from the recipe, so nothing in it may be random or measured. Raises
+    ConfigError where something is.
     """
     recipe, student, _ = load_run(run)
     head = recipe.student.head
     if head.kind != "classifier" or head.rank or recipe.train.norm_batches:
         raise ConfigError(
-            f"{run}: needs student.head.kind classifier, whole, and train.norm_batches 0 to know its start"
+            f"{run}: its weights before training are unknown",
+            "this needs student.head.kind classifier with rank 0, and train.norm_batches 0",
         )
     end = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     outputs = end["head.names.weight"].shape[0]
@@ -66,7 +67,7 @@ def compare_shares(run: Path, data: Path, cache: Path, shares: list[float]) -> N
             by_source = {}
         names = [*by_source, "mean_top1", "small_top1", "conditions"]
         if not number:
-            # The sources are known only now. A row takes a while, so each is printed when it is there.
+            # The sources are known only now. A row takes a while, so each is printed at once.
             print(markdown.table(["share", *names], [], "r"))
 
         flat: dict[str, Any] = {**by_source, **scores}

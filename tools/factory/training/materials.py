@@ -21,8 +21,10 @@ from tools.factory.training.stems import Stems
 
 @dataclass(frozen=True)
 class Materials:
-    """All that a run reads. `bank` is (N, D) float32; `stems`, where there are any, stand in for
-    pixels."""
+    """All that a run reads.
+
+    `bank` is (N, D) float32. Where there are `stems`, training reads them instead of pixels.
+    """
 
     recipe: Recipe
     cache: PictureCache
@@ -43,7 +45,7 @@ def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet:
 
 
 def report_pictures(materials: Materials, output: Path, *, quiet: bool) -> None:
-    """Say how many pictures there are and list the broken ones in OUTPUT/broken.csv."""
+    """Print how many pictures there are, and list the unreadable ones in OUTPUT/broken.csv."""
     cache = materials.cache
     broken_list = output / "broken.csv"
     write_broken_list(cache.broken, broken_list)

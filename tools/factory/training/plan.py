@@ -1,5 +1,4 @@
-"""Stages of a recipe turned into steps: input size, frozen layers and learning rate of every
-step."""
+"""The stages of a recipe as steps: input size, frozen layers and learning rate of every step."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from tools.factory.recipe import Recipe, StageRecipe
 
 
 class Plan:
-    """Stages turned into steps: the stage, size and learning-rate factor of every step."""
+    """What is done at every step, without any state: a resumed run asks it the same way."""
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
         self.recipe = recipe
@@ -33,10 +32,11 @@ class Plan:
     def rate(self, step: int, peak: float) -> float:
         """Linear warm-up, then cosine decay to final_lr."""
         train = self.recipe.train
+        # A short run still spends three quarters of its steps at useful rates.
         warm = min(train.warmup, self.steps // 4)
         if step < warm:
             return peak * (step + 1) / warm
+
         progress = (step - warm) / max(1, self.steps - warm)
-        return train.final_lr + (peak - train.final_lr) * 0.5 * (
-            1 + float(np.cos(np.pi * progress))
-        )
+        cosine = float(np.cos(np.pi * progress))
+        return train.final_lr + (peak - train.final_lr) * 0.5 * (1 + cosine)

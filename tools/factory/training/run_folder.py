@@ -1,5 +1,4 @@
-"""A run folder, as distill leaves it: the recipe it was made with and the student its checkpoint
-holds."""
+"""A run folder as tools.distill leaves it: the recipe, and the student in the checkpoint."""
 
 from __future__ import annotations
 
@@ -29,12 +28,16 @@ def load_run(folder: Path) -> tuple[Recipe, Student, str]:
     recipe = load_recipe(folder / "recipe.yaml")
     state = read_checkpoint(folder / "checkpoint.pt")
     weights = state["average"]
+
+    # The last tensor of the head is the bias of its last layer, one number for each dimension.
     dim = next(reversed([t for name, t in weights.items() if name.startswith("head.")])).shape[0]
     student = build_student(recipe.student, dim, load=False)
+    # Training may have inserted BatchNorm; the names in the checkpoint tell where.
     for name, module in student.backbone.named_modules():
         if isinstance(module, Conv):
             has_norm = f"backbone.{name}.norm.weight" in weights
             module.norm = nn.BatchNorm2d(module.conv.out_channels) if has_norm else nn.Identity()
+
     try:
         student.load_state_dict(weights)
     except RuntimeError as error:
@@ -54,10 +57,14 @@ def derive_run(
     facts: dict[str, Any],
     recipe: bytes = b"",
 ) -> None:
-    """Copy a run to `output` with other averaged weights, and another recipe where one is given;
-    the checkpoint last.
+    """Copy a run to `output` with other averaged weights.
 
-    `facts` say in `note`.json how the weights came about.
+    Args:
+        average: the new averaged weights.
+        note, facts: `note`.json gets the facts, which say how the weights were computed.
+        recipe: bytes of another recipe.yaml; the run's own where it is empty.
+
+    The checkpoint is written last, so an interrupted copy is never taken for a run.
     """
     state = read_checkpoint(run / "checkpoint.pt") | {"average": average}
     output.mkdir(parents=True, exist_ok=True)

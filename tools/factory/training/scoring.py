@@ -29,7 +29,7 @@ def embed_pictures(
     size: int,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """(len(rows), D): what `model` makes of the given views of cached pictures.
+    """Embeddings (len(rows), D) of views of cached pictures.
 
     The model takes RGB values (B, 3, size, size).
     """
@@ -46,9 +46,10 @@ def score_held_out(
 ) -> dict[str, float | dict[str, float]]:
     """Scores on held-out pictures of the training sources.
 
-    cosine: mean to the teacher's target. top1: per source, among that source's own texts; mean_top1
-    over sources; small_top1: the same mean with every picture scaled down to 32 pixels first.
-    conditions: share of synthetic conditions (fixed draws) told apart.
+    cosine: mean to the teacher's target.
+    top1: by source, among that source's own texts; mean_top1: its mean over the sources.
+    small_top1: the same mean, with every picture scaled down to 32 pixels first.
+    conditions: share of synthetic conditions (fixed draws) that are recognised.
     """
     cache = materials.cache
     size = materials.recipe.input.size

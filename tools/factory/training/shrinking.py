@@ -19,14 +19,15 @@ from tools.factory.students.student import PIXEL_OFFSET, PIXEL_SCALE
 from tools.factory.training.run_folder import derive_run, load_run
 from tools.factory.training.scoring import embed_pictures
 
-RIDGE = 1e-4  # of the mean second moment: keeps directions that no picture showed
+# Share of the mean second moment. Without it, directions that no picture showed would be lost.
+RIDGE = 1e-4
 
 
 def shrink(run: Path, rank: int, data: Path, cache: Path, output: Path, pictures: int) -> Tensor:
-    """Write the run with a head of that rank; cosines (N,) between before and after.
+    """Write the run with a head of that rank.
 
-    The cosines are of held-out pictures. Raises ConfigError when the head has nothing to factor,
-    UsageError when `rank` would make it larger.
+    Returns the cosines (N,) between the embeddings of held-out pictures before and after. Raises
+    ConfigError when the head has nothing to factor, UsageError when `rank` would make it larger.
     """
     recipe, student, _ = load_run(run)
     head = student.head

@@ -1,8 +1,8 @@
-"""Activations of the frozen layers, kept on disk: on two cores a step that starts there costs a
-third.
+"""Activations of the frozen layers, stored on disk.
 
-Early layers hold most of the pixels and least of the meaning. When they stay frozen, what they make
-of a stored view never changes, so it is computed once and kept as int8 with one scale a channel.
+On two cores, a step that starts from them takes a third of the time. The early layers work on the
+largest maps, and so take most of it. When they are frozen, their output for a stored view never
+changes, so it is computed once and stored as int8 with one scale for each channel.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ SAVED_EVERY = 32  # chunks; an interrupted pass loses no more
 
 @dataclass(frozen=True)
 class Stems:
-    """values: (views, N, C, h, w) int8; scale: (C,) float32, so that activation = (value + offset)
-    * scale."""
+    """Stored activations: activation = (value + offset) * scale.
+
+    Attributes:
+        values: (views, N, C, h, w) int8.
+        scale: (C,) float32.
+        offset: what brings int8 back to the uint8 of an int8 graph.
+    """
 
     values: NDArray[np.int8]
     scale: NDArray[np.float32]
@@ -101,7 +106,7 @@ def cache_stems(
 def _channel_scale(activations: NDArray[np.float32]) -> NDArray[np.float32]:
     """(C,): the step of int8 for each channel of (N, C, h, w).
 
-    The largest 2 in 10,000 activations are clipped: a rare peak would coarsen all the others.
+    The largest 2 in 10,000 activations are clipped: a rare peak would make all other steps coarse.
     """
     largest = np.quantile(np.abs(activations), 0.9998, axis=(0, 2, 3))
     return np.maximum(largest / 127, 1e-8).astype(np.float32)

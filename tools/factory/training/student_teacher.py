@@ -1,4 +1,4 @@
-"""The teacher of a recipe, who may be the student of an earlier run."""
+"""The teacher of a recipe, which may be the student of an earlier run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from tools.factory.training.run_folder import load_run
 
 
 class StudentTeacher:
-    """The student of an earlier run as the teacher of the next: EdgeVL teaches infrared what colour
-    already knows."""
+    """The student of an earlier run as a teacher.
+
+    EdgeVL uses it: the student that knows colour pictures teaches itself infrared ones.
+    """
 
     def __init__(
         self, folder: Path, text: Callable[[TeacherRecipe], Teacher], *, batch: int = 64
@@ -37,10 +39,11 @@ class StudentTeacher:
         """As `Teacher.image_embeddings`."""
         parts = []
         for start in range(0, len(pictures), self._batch):
-            shown = [
-                self._prepare(p[..., ::-1])[0].copy() for p in pictures[start : start + self._batch]
-            ]
-            parts.append(self._student(to_pixels(np.stack(shown), torch.device("cpu"))).numpy())
+            batch = pictures[start : start + self._batch]
+            # The runtime's preprocessing takes BGR; copied, because it overwrites its result.
+            views = [self._prepare(picture[..., ::-1])[0].copy() for picture in batch]
+            pixels = to_pixels(np.stack(views), torch.device("cpu"))
+            parts.append(self._student(pixels).numpy())
         return np.concatenate(parts)
 
     def text_embeddings(self, phrases: Sequence[str]) -> NDArray[np.float32]:

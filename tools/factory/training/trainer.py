@@ -1,7 +1,8 @@
 """The training loop: steps, log, checkpoints, exact resume, validation on held-out pictures.
 
 A batch depends on its step alone; the checkpoint holds the rest (weights, averaged weights,
-optimiser, torch's generators). A resumed run ends in the same bits."""
+optimiser, torch's generators). So a resumed run ends in the same bits.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +31,10 @@ from tools.factory.training.materials import Materials
 from tools.factory.training.plan import Plan
 from tools.factory.training.scoring import score_held_out
 
-LOG_EVERY = 20
-VOCABULARY_LIMIT = 4096  # beyond it the contrastive term compares with the texts of the batch only
-# Not --resume: it takes the same recipe and would come to the same step again.
-_LOWER = "lower train.lr and start anew with another --output"
+LOG_EVERY = 20  # steps
+VOCABULARY_LIMIT = 4096  # above it, the contrastive term compares only with texts of the batch
+# Not --resume: it needs the same recipe, and would come to the same step again.
+_LOWER = "lower train.lr and start again with another --output"
 
 
 class Trainer:
@@ -130,11 +131,10 @@ class Trainer:
     def run(
         self, *, stop_after_s: float = float("inf"), stop_at_step: int = 1 << 62, workers: int = 1
     ) -> bool:
-        """Train to the end of the plan, or until told to stop; True when the plan is finished.
+        """Train to the end of the plan, or to the stop; True when the plan is finished.
 
         Saves a checkpoint at the end of every epoch, every few minutes, on SIGINT and SIGTERM, and
-        at the end. Raises StuckError when the loss is not a number; the last good checkpoint then
-        stands.
+        at the end. Raises StuckError when the loss is not a number; the last good checkpoint stays.
         """
         begin = time.monotonic()
         saved = begin
@@ -276,14 +276,17 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """Exponential moving average of the weights; it starts short, so that the start fades."""
+        """Exponential moving average of the weights.
+
+        It averages over few steps at first. Otherwise the random start would stay in it for long.
+        """
         decay = min(self.recipe.train.ema, (self.step + 1) / (self.step + 10))
         averages = self.average.state_dict().values()
         currents = self.student.state_dict().values()
         pairs = list(zip(averages, currents, strict=True))
 
         floats = [(average, current) for average, current in pairs if average.is_floating_point()]
-        # All tensors in one call: one by one, the calls cost more than the arithmetic.
+        # All tensors in one call, because single calls cost more than the arithmetic.
         torch._foreach_lerp_(
             [average for average, _ in floats], [current for _, current in floats], 1 - decay
         )

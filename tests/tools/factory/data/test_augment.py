@@ -1,4 +1,5 @@
-"""Augmentation: one key, one view; every condition works on every size; stored parameters show the same view."""
+"""Augmentation: a key gives one view; every condition works at every size; stored parameters give
+the same view."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def test_the_same_key_gives_the_same_view_and_another_key_another() -> None:
 
 
 def test_a_view_survives_storage(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What the teacher was shown is what the student is shown, bit for bit, after a round trip to disk."""
+    """The student sees the same view as the teacher, bit for bit, after a round trip to disk."""
     views = np.array([draw((7, i), AugmentRecipe(), 32, conditions=True) for i in range(50)], VIEW)
     path = tmp_path_factory.mktemp("views") / "v.npy"
     np.save(path, views)

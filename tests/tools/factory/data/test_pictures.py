@@ -1,4 +1,5 @@
-"""Pictures: folders, lists and shards give the same samples; what is broken is listed, what is a bomb refused."""
+"""Pictures: folders, lists and shards give the same samples; unreadable pictures are listed, and
+decompression bombs are refused."""
 
 from __future__ import annotations
 

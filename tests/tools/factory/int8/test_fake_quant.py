@@ -1,4 +1,5 @@
-"""The fake-quantised student computes what ONNX Runtime computes, learns, and goes back into the same int8 graph."""
+"""The fake-quantised student computes what ONNX Runtime computes, learns, and goes back into the
+same int8 graph."""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ def test_trained_weights_reach_the_onnx_file(graphs: tuple[bytes, bytes]):
 def test_the_frozen_layers_are_onnx_runtimes_own_and_the_rest_goes_on_from_them(
     graphs: tuple[bytes, bytes],
 ):
-    """Stage 2 starts at what the int8 graph itself makes of a picture; only later layers get a gradient."""
+    """Stage 2 starts at what the int8 graph itself makes of a picture; only later layers get a
+    gradient."""
     _, int8 = graphs
     module, pictures = FakeQuantised(int8), smooth_pictures(8, 94)
     tensor = module.stem_of(4)

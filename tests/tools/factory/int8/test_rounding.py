@@ -1,4 +1,5 @@
-"""Rounding with carried errors: the layer's output moves less than when each weight is rounded by itself."""
+"""Rounding with carried errors: the layer's output moves less than when each weight is rounded by
+itself."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from tools.factory.int8.rounding import carry_errors
 
 @pytest.mark.parametrize("own_matrix", [False, True])
 def test_carried_errors_disturb_the_output_less(own_matrix: bool) -> None:
-    """Edge filters on bright, smooth inputs: what is left of nine rounded weights is multiplied by the brightness."""
+    """Edge filters on bright, smooth inputs: what is left of nine rounded weights is multiplied by
+    the brightness."""
     rng = np.random.default_rng(0)
     inputs = rng.uniform(3, 6, (2000, 1)) + rng.normal(0, 0.2, (2000, 9))
     weights = rng.normal(0, 1, (64, 9))
@@ -34,7 +36,7 @@ def test_carried_errors_disturb_the_output_less(own_matrix: bool) -> None:
 def test_a_layer_wider_than_a_block_is_rounded_as_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Carrying the errors of many weights at once is a matter of speed: the integers stay the same."""
+    """Carrying the errors of many weights at once is only faster: the integers stay the same."""
     rng = np.random.default_rng(1)
     inputs = rng.normal(1, 1, (900, 300)) @ rng.normal(0, 1, (300, 300))
     weights = rng.normal(0, 1, (16, 300))

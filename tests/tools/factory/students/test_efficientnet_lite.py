@@ -1,4 +1,5 @@
-"""EfficientNet-Lite: checkpoints are read in order, BatchNorm folds away, the published network knows a cat."""
+"""EfficientNet-Lite: checkpoints are read in order, BatchNorm folds away, the published network
+recognises a cat."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def convolutions(layers: list[torch.nn.Module]) -> list[Conv]:
 
 
 def checkpoint(variant: str) -> dict[str, torch.Tensor]:
-    """Random tensors under names of our own, BatchNorm not folded, in the order in which both publishers keep them."""
+    """Random tensors under names of our own, BatchNorm not folded, in the order in which both
+    publishers keep them."""
     torch.manual_seed(0)
     state = {}
     for i, conv in enumerate(convolutions(lite_layers(variant))):
@@ -90,7 +92,8 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy() -> None:
     reason="needs edge-label[train]",
 )
 def test_the_published_network_names_a_cat_as_classifier_and_as_student() -> None:
-    """scikit-image carries a photograph of a cat (ImageNet 281-285); the student takes plain RGB values."""
+    """scikit-image carries a photograph of a cat (ImageNet 281-285); the student takes plain RGB
+    values."""
     data = pytest.importorskip("skimage.data", reason="needs scikit-image")
     source = lite_weights("efficientnet_lite0")
     layers = lite_layers("efficientnet_lite0")

@@ -1,4 +1,5 @@
-"""A factored head answers as the whole one did, where pictures are; and what cannot be factored is refused."""
+"""A factored head gives almost the embeddings of the whole head, and a head that cannot be factored
+is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def test_a_factored_head_is_smaller_and_exact_where_features_span_no_more_than_i
 
 
 def test_moments_choose_what_is_kept() -> None:
-    """At the same rank, a head factored for the features at hand changes them less than one factored blindly."""
+    """At the same rank, a head factored for the features at hand changes them less than one
+    factored blindly."""
     features = torch.randn(300, 40) * torch.linspace(3, 0.1, 40)
     lost = []
     for moments in (None, features.T @ features / 300):

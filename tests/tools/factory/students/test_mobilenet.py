@@ -1,4 +1,5 @@
-"""MobileNetV2 in plain torch: the checkpoints work, and BatchNorm goes in and out without a trace."""
+"""MobileNetV2 in plain torch: the checkpoints work, and BatchNorm goes in and out without any
+change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Students: sizes as published, input normalisation folded without a trace, timm weights by their names."""
+"""Students: sizes as published, input normalisation folded exactly, timm's weights by their
+names."""
 
 from __future__ import annotations
 

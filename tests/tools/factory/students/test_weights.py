@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: files, packages, the hub; and what is said when none is there."""
+"""Pretrained weights from files, packages and the hub, and the errors where there are none."""
 
 from pathlib import Path
 

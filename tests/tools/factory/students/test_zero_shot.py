@@ -1,4 +1,5 @@
-"""The closed-form head tells apart names the classifier never saw; the offline teacher points where CLIP does."""
+"""The closed-form head recognises names that the classifier never saw; the offline teacher agrees
+with CLIP."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ WEIGHTS = SHARED / "weights"
 
 
 def _world(seed: int = 0) -> tuple[np.ndarray, torch.nn.Linear]:
-    """300 names (with CLIP's large common mean) and a classifier whose weights are a linear map of them."""
+    """300 names (with CLIP's large common mean) and a classifier whose weights are a linear map of
+    them."""
     rng = np.random.default_rng(seed)
     names = unit(rng.normal(size=(300, 24)) + 4)
     classifier = torch.nn.Linear(64, 300)
@@ -31,7 +33,8 @@ def _world(seed: int = 0) -> tuple[np.ndarray, torch.nn.Linear]:
 
 
 def test_weights_are_predicted_for_names_that_were_never_classes() -> None:
-    """Learnt from 200 names, asked about the other 100: features of a class must lie nearest to its own name."""
+    """Learnt from 200 names, asked about the other 100: features of a class must lie nearest to its
+    own name."""
     names, classifier = _world()
     known = torch.nn.Linear(64, 200)
     known.weight.data, known.bias.data = classifier.weight.data[:200], classifier.bias.data[:200]
@@ -61,10 +64,11 @@ def test_the_head_names_the_class_the_classifier_is_sure_of() -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not here")
 def test_offline_teacher_points_where_genuine_clip_points() -> None:
-    """On photographs with genuine CLIP embeddings, both centred: its own picture must be found among all by cosine
-    far above chance, and the correlation of scores over the whole text bank must be clear.
+    """On photographs with genuine CLIP embeddings, both centred, a picture finds its own embedding
+    far above chance, and the scores over the whole text bank correlate.
 
-    Measured: correlation 0.43 (chance 0), own picture among the first ten of 143 in 92 % (chance 7 %).
+    Measured: correlation 0.43 (chance 0), own picture among the first ten of 143 in 92 %
+    (chance 7 %).
     """
     import io
     import zipfile
@@ -96,7 +100,8 @@ def test_offline_teacher_points_where_genuine_clip_points() -> None:
     similarity = unit(a - a.mean(0)) @ unit(b - b.mean(0)).T
     rank = (similarity >= np.diag(similarity)[:, None]).sum(1)
     print(
-        f"{len(chosen)} pictures: correlation {correlation:.3f}, own among the first ten {(rank <= 10).mean():.3f}"
+        f"{len(chosen)} pictures: correlation {correlation:.3f}, "
+        f"own among the first ten {(rank <= 10).mean():.3f}"
     )
     assert correlation > 0.38
     assert (rank <= 10).mean() > 0.85

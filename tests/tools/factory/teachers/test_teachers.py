@@ -60,7 +60,8 @@ def test_hugging_face_teacher_gives_the_same_in_any_batch(tiny_clip: Path) -> No
 
 @pytest.mark.parametrize("batch", [2, None])
 def test_onnx_teacher_is_a_tower_and_its_bank(tmp_path: Path, batch: int | None) -> None:
-    """A tower that averages each channel: what it must give is known; a fixed batch of 2 must not show."""
+    """A tower that averages each channel: what it must give is known; a fixed batch of 2 must not
+    show."""
     onnx = pytest.importorskip("onnx", reason="needs edge-label[train]")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(

@@ -1,4 +1,5 @@
-"""Phrases are brought to the spelling of the bank, and every spelling of a held-out name is held out."""
+"""Phrases are brought to the spelling of the bank, and every spelling of a held-out name is held
+out."""
 
 import json
 
@@ -11,7 +12,8 @@ from tools.factory.text import sentence_map
 
 @pytest.fixture
 def weights(tmp_path):
-    """A small bank in which underscores move a row by a constant step, as they do in the real one."""
+    """A small bank in which underscores move a row by a constant step, as they do in the real
+    one."""
     rng = np.random.default_rng(0)
     step = 0.3 * sentence_map._unit(rng.normal(size=512))
     names = [f"thing {i}" for i in range(20)]
@@ -90,7 +92,8 @@ def test_retrieval_counts_a_tie_as_a_miss():
 
 
 def test_estimated_rows_lie_as_far_from_the_mean_as_known_ones(weights):
-    """Ridge regression alone answers close to the mean, where a label loses to every label that is known exactly."""
+    """Ridge regression alone answers close to the mean, where a label loses to every label that is
+    known exactly."""
     rows = sentence_map.load_text_rows(weights[0])
 
     def features(prompts):

@@ -1,4 +1,5 @@
-"""`labels build --text-encoder` with a real CLIP: its own rows, from transformers and from ONNX, each row signed."""
+"""`labels build --text-encoder` with a real CLIP: its own rows, from transformers and from ONNX,
+each row signed."""
 
 from __future__ import annotations
 
@@ -20,13 +21,19 @@ from tests.tiny import encoder_onnx, npy_bytes, write_tiny_bundle  # noqa: E402
 from tools.factory.teachers.hugging_face import HuggingFaceTeacher  # noqa: E402
 from tools.factory.text.tower import export_text_tower  # noqa: E402
 
-SET = "labels:\n  - {name: pond, prompts: [a pond]}\n  - {name: lake, prompts: [a mild lake, lake]}\n  - {name: fog}\n"
+SET = """\
+labels:
+  - {name: pond, prompts: [a pond]}
+  - {name: lake, prompts: [a mild lake, lake]}
+  - {name: fog}
+"""
 KNOWN = ("lake", "cab", "hill")
 
 
 @pytest.fixture
 def bundle(tiny_clip: Path, tmp_path: Path) -> Path:
-    """A bundle in the text space of the tiny CLIP; its bank holds three names exactly and guesses a fourth."""
+    """A bundle in the text space of the tiny CLIP; its bank holds three names exactly and guesses a
+    fourth."""
     rows = HuggingFaceTeacher(str(tiny_clip)).text_embeddings(KNOWN)
     guess = np.eye(1, 16, dtype=np.float32)
     space = str(tiny_clip)
@@ -109,8 +116,8 @@ def test_a_real_clip_makes_exact_rows_and_signs_each(
     assert built.encoder.startswith(name)
     assert f"3 phrases by {built.encoder}, exact" in out
     assert (
-        f"3 phrases: {built.encoder}, exact\n    'a pond'\n    'a mild lake'\n    'a photo of a fog'\n"
-        in out
+        f"3 phrases: {built.encoder}, exact\n"
+        "    'a pond'\n    'a mild lake'\n    'a photo of a fog'\n" in out
     )
     assert "1 phrases: bank, exact" in out
     labels = load_labels(str(path), load_bundle(bundle))  # what the daemon does: no encoder
