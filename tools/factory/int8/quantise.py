@@ -71,19 +71,7 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.onnx"
         source.write_bytes(model)
-        which, options = CALIBRATORS[method]
-        # The calibrators print their progress.
-        with contextlib.redirect_stdout(io.StringIO()):
-            calibrator = create_calibrator(
-                source,
-                OPERATORS,
-                str(Path(scratch) / "augmented.onnx"),
-                which,
-                extra_options=options,
-            )
-            for start in range(0, len(calibration), CHUNK):
-                calibrator.collect_data(_Reader(calibration[start : start + CHUNK]))
-            ranges = calibrator.compute_data()
+        ranges = _activation_ranges(source, calibration, method)
 
         # The range of the pixels is known: 0 ... 255 in steps of 1.
         graph = onnx.load(source)
@@ -114,6 +102,18 @@ def quantise(model: bytes, calibration: Inputs, method: str, layers: Sequence[La
     _leave_out_zeros(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
+
+
+def _activation_ranges(source: Path, calibration: Inputs, method: str) -> Any:
+    """The calibrator's range of every activation of the graph in `source`."""
+    kind, options = CALIBRATORS[method]
+    augmented = str(source.with_name("augmented.onnx"))
+    # The calibrators print their progress.
+    with contextlib.redirect_stdout(io.StringIO()):
+        calibrator = create_calibrator(source, OPERATORS, augmented, kind, extra_options=options)
+        for start in range(0, len(calibration), CHUNK):
+            calibrator.collect_data(_Reader(calibration[start : start + CHUNK]))
+        return calibrator.compute_data()
 
 
 def _leave_out_zeros(graph: onnx.ModelProto) -> None:
