@@ -37,7 +37,7 @@ FIRST_STRENGTHS = (30.0, 300.0)
 TRUSTED = 0.7
 TRUST_SPREAD = 0.5  # of the prior on the logarithm of the words' temperature
 
-CALIBRATION_SPREAD = 0.5  # as TRUST_SPREAD, of the temperature of the scores
+CALIBRATION_SPREAD = 0.25  # as TRUST_SPREAD, of the temperature of the scores
 FOLDS = 4
 AS_GOOD = 0.5  # standard errors of the log loss within which the stronger prior is taken
 CLEARLY_WORSE = 2.0  # standard errors by which the words must be right more often to be taken alone
