@@ -49,17 +49,18 @@ class Lesson:
     def __init__(self, images: Floats, labels: Indices, words: Words) -> None:
         label_count = len(words.rows)
         counts = np.bincount(labels, minlength=label_count)
-        weights = len(labels) / np.count_nonzero(counts) / counts[labels]
+        # A label has the say of an ordinary one: many pictures of one do not raise all others.
+        weights = np.median(counts[counts > 0]) / counts[labels]
 
         self.mean = images.mean(axis=0)
         self._scale = words.scale
-        self._weights = weights[:, None]
+        self.weights = weights[:, None]
         self._taught = np.flatnonzero(counts)
         self._truth = np.eye(label_count)[labels][:, self._taught]
 
         # A correction lies in the span of the pictures; along these axes its curvature is diagonal.
         features = self.features(images)
-        _, lengths, axes = np.linalg.svd(np.sqrt(self._weights) * features, full_matrices=False)
+        _, lengths, axes = np.linalg.svd(np.sqrt(self.weights) * features, full_matrices=False)
         used = lengths > 1e-6 * lengths[0]
         self._axes = axes[used].T
         self._curvature = lengths[used] ** 2
@@ -83,7 +84,7 @@ class Lesson:
 
         if known.shape[1] < base.shape[1]:
             gain = _log_total(known + self._features @ inner) - _log_total(known)
-            mean = np.average(gain, weights=self._weights[:, 0])
+            mean = np.average(gain, weights=self.weights[:, 0])
             correction[-1, self._taught] -= mean / (self._scale * BIAS_FEATURE)
         return correction
 
@@ -99,7 +100,7 @@ class Lesson:
         momentum = 1.0
 
         for _ in range(MAX_STEPS):
-            errors = self._weights * (softmax(base + self._features @ ahead) - self._truth)
+            errors = self.weights * (softmax(base + self._features @ ahead) - self._truth)
             step = (self._features.T @ errors + strength * ahead) / bound
             there = ahead - step
 

@@ -40,7 +40,7 @@ def cost(
     features = SCALE * np.hstack([images - images.mean(axis=0), constant])
     losses = log_losses(words(images) + features @ correction, labels)
     counts = np.bincount(labels)
-    weights = len(labels) / len(counts) / counts[labels]
+    weights = np.median(counts) / counts[labels]
     return float((weights * losses).sum() + strength / 2 * (correction**2).sum())
 
 
@@ -66,6 +66,18 @@ def test_every_label_has_the_same_say_however_many_pictures_it_has(
     same = np.repeat(images.mean(axis=0)[None], len(images), axis=0)
     correction = Lesson(same, labels, silent).correction(silent(same), 10.0)
     assert correction[-1] == pytest.approx(np.zeros(LABELS), abs=1e-6)
+
+
+def test_more_pictures_of_one_label_do_not_make_those_of_the_others_count_more(
+    lesson_material: tuple[Floats, Indices, Words],
+):
+    """25 pictures of 'none' beside one of each label must not weaken the prior of the labels."""
+    images, labels, words = lesson_material
+    first = np.unique(labels, return_index=True)[1]
+    copies = np.append(first, np.full(24, first[0]))
+    once = Lesson(images[first], labels[first], words)
+    often = Lesson(images[copies], labels[copies], words)
+    assert np.array_equal(once.weights, often.weights[: len(first)] * [[25], [1], [1], [1]])
 
 
 def test_an_endless_prior_leaves_the_words(lesson_material: tuple[Floats, Indices, Words]):
