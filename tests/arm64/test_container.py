@@ -1,4 +1,4 @@
-"""What Dockerfile.arm64 starts, started in the arm64 userland from the same wheel: entry point, volume, health."""
+"""Dockerfile.arm64 in the arm64 userland, with the same wheel: entry point, volume, health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installed wheel on an emulated Cortex-A72: it starts, it labels, it gives x86's numbers, and it is small."""
+"""The installed wheel on an emulated Cortex-A72: it starts, labels, agrees with x86, is small."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ print(platform.machine(), len(names))
 
 
 def test_an_instruction_after_armv8_0_kills_the_program(userland: Userland) -> None:
-    """The guard of all other tests here: what would die on a Raspberry Pi 4 dies in the emulator."""
+    """All other tests here rely on it: a wheel that dies on a Pi 4 dies in the emulator too."""
     program = """
 import ctypes, mmap
 code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -96,7 +96,7 @@ def test_int8_embeddings_are_those_of_x86(
 
 
 def test_every_executed_instruction_is_armv8_0(userland: Userland, default_bundle: Path) -> None:
-    """Whole frames, start-up included: each executed word is one that LLVM knows for the Cortex-A72."""
+    """Whole frames and the start: LLVM knows each executed word for the Cortex-A72."""
     try:
         pieces, _ = trace(
             userland, keep.REPOSITORY / "tools/a72/guest_frame.py", default_bundle, "everyday"
@@ -133,7 +133,8 @@ def test_no_more_instructions_and_memory_than_kept(userland: Userland) -> None:
     except debian.MissingPieceError as error:
         missing(error)
     print(
-        f"{figures.bundle}: {figures.instructions / 1e6:.2f} M instructions a frame, guest RSS {figures.rss_mb:.1f} MB "
+        f"{figures.bundle}: {figures.instructions / 1e6:.2f} M instructions a frame, "
+        f"guest RSS {figures.rss_mb:.1f} MB "
         f"(budget {BUDGET_RSS_MB:.0f}, goal {GOAL_RSS_MB:.0f})"
     )
     assert figures.rss_mb <= BUDGET_RSS_MB

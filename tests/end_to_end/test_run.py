@@ -109,8 +109,9 @@ def test_a_signal_ends_the_run_in_order(tiny_bundle: Path, tmp_path: Path, numbe
 def test_memory_stays_flat_over_a_looped_video(videos: Path, tiny_bundle: Path, tmp_path: Path):
     """Slope under 1 MB per 10,000 frames; EDGE_LABEL_SOAK_FRAMES=20000 runs it long.
 
-    Judged by the process's own (anonymous) memory: pages of libraries come and go with the kernel's page cache, which
-    on a fresh installation maps up to 2 MB of a file at one touch. What RSS did is printed beside it.
+    Judged by the process's own (anonymous) memory. Pages of libraries come and go with the kernel's
+    page cache, which on a fresh installation maps up to 2 MB of a file at one touch. RSS is printed
+    beside it.
     """
     frames = int(os.environ.get("EDGE_LABEL_SOAK_FRAMES", "4000"))
     bundle = os.environ.get("EDGE_LABEL_SOAK_BUNDLE", str(tiny_bundle))
@@ -141,8 +142,10 @@ def test_memory_stays_flat_over_a_looped_video(videos: Path, tiny_bundle: Path, 
     rss = [r["rss_mb"] for r in records_of(output)[frames // 4 :]]
     settled = np.array(own[len(own) // 4 : -2])  # the last ones may see it leave
     slope = np.polyfit(np.linspace(0, 0.75 * frames, len(settled)), settled, 1)[0] * 10_000
-    print(f"own memory {settled[0]:.1f} -> {settled[-1]:.1f} MB over {frames} frames: {slope:.2f} MB per 10,000; "
-          f"RSS {rss[0]} -> {rss[-1]} MB")  # fmt: skip
+    print(
+        f"own memory {settled[0]:.1f} -> {settled[-1]:.1f} MB over {frames} frames: "
+        f"{slope:.2f} MB per 10,000; RSS {rss[0]} -> {rss[-1]} MB"
+    )
     assert len(settled) > 20
     assert slope < 1
 

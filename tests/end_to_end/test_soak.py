@@ -1,4 +1,4 @@
-"""A short soak in every run; `python -m tools.measure.soak --minutes 60 --check --plot soak.png` is the long one."""
+"""A short soak in every run. The long one: `python -m tools.measure.soak --minutes 60 --check`."""
 
 from __future__ import annotations
 

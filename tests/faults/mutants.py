@@ -1,7 +1,8 @@
-"""Does every mechanism of the matrix have a test that needs it? ``make mutants`` takes each away and looks.
+"""Does each mechanism of the matrix have a test that needs it? ``make mutants`` disables each.
 
-For every row one line of the source is changed in a copy of the repository, so that the mechanism does nothing any
-more, and the row's tests run there. A mutant that survives means a test that cannot fail.
+For every row one line of the source is changed in a copy of the repository, so that the mechanism
+does nothing any more, and the row's tests run there. A mutant that survives means a test that
+cannot fail.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ SERVICE = "edge_runtime/daemon/service.py"
 PARTS = "edge_runtime/daemon/parts.py"
 PIPELINE = "edge_runtime/pipeline.py"
 FILE = "edge_runtime/sinks/files/record_file.py"
-# What a stream's camera must never be asked for: a connection that is only to show whether it is there.
+# A stream's camera must never be asked for this: a connection that only shows whether it is there.
 KNOCK = "__import__('tests.faults.knock').on(config.source)"
-# The mistake that the watchdog's rule forbids: all is well, says a timer, whatever the rest of the process does.
+# The mistake that the watchdog's rule forbids: a timer that says all is well, whatever happens.
 TIMER = "notifier = Notifier(); __import__('tests.faults.timer').feed(notifier)"
 
 MUTANTS = tuple(

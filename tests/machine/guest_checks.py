@@ -1,7 +1,8 @@
-"""What the service must do on a real kernel. Runs as root inside the machine; prints one JSON line a check.
+"""What the service must do on a real kernel. Runs as root inside the machine.
 
-Standard library only. Each check is a function whose name is the promise; it returns what it saw and raises
-AssertionError when the promise is broken. They run in order, each going on from where the one before left off.
+Prints one JSON line a check. Standard library only. Each check is a function whose name is the
+promise; it returns what it saw, or raises AssertionError when the promise is broken. They run in
+order; each starts where the one before ended.
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ def frames_flow_when_the_camera_comes() -> str:
     took = more_frames(5, 90)
     record = records()[-1]
     assert record["labels"], record
-    return f"first frames after {took:.0f} s, state {record['state']}, best {record['labels'][0]['name']}"
+    best = record["labels"][0]["name"]
+    return f"first frames after {took:.0f} s, state {record['state']}, best {best}"
 
 
 def negotiation_says_what_the_driver_gives() -> str:
@@ -183,11 +185,8 @@ def memory_is_within_the_budget() -> str:
 
 def nothing_calls_home() -> str:
     """No telemetry file anywhere, no socket that could leave the machine."""
-    found = sh(
-        "find / -xdev ( -path '*Microsoft*' -o -name '.ses' -o -path '*DeveloperTools*' ) -print".replace(
-            "(", r"\("
-        ).replace(")", r"\)")
-    )
+    places = r"\( -path '*Microsoft*' -o -name '.ses' -o -path '*DeveloperTools*' \)"
+    found = sh(f"find / -xdev {places} -print")
     assert not found, found
     process = Path(f"/proc/{pid()}")
     inodes = set()
@@ -285,7 +284,7 @@ def stops_cleanly() -> str:
 
 
 def the_memory_limit_is_enforced() -> str:
-    """Down a ladder of limits: what holds still labels frames, what does not ends in the kernel's oom-kill."""
+    """A ladder of memory limits: the service labels, or the kernel's oom-kill ends it."""
     told = []
     for limit in LADDER_MIB:
         drop_in(f"MemoryMax={limit}M", "MemorySwapMax=0", "Restart=no")

@@ -1,4 +1,4 @@
-"""The service, installed as a user would, on a real kernel with systemd and a V4L2 camera. One boot, many promises."""
+"""The service, installed as a user would, on a real kernel with systemd and a V4L2 camera."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_the_lock_names_no_place_to_fetch_from():
 
 
 def test_the_locked_torch_may_be_the_cpu_build():
-    """It has the same release and another hash; without it, torch means gigabytes of CUDA libraries."""
+    """It has the same release and another hash. Without it, torch means gigabytes of CUDA."""
     (torch,) = (pin for pin in PINS if pin.name == "torch")
     release, digest = lock.CPU_TORCH
     assert release == f"torch=={torch.version}"
@@ -89,9 +89,12 @@ def test_a_lock_that_is_read_and_written_stays_the_same():
 
 def test_only_the_python_versions_stay_of_what_uv_writes():
     uv = (
-        "numpy==2.4.6 ; python_full_version < '3.12' and sys_platform == 'linux' \\\n    --hash=sha256:aa\n"
-        "numpy==2.5.5 ; python_full_version >= '3.12' and python_full_version < '3.14' \\\n    --hash=sha256:bb\n"
-        "cffi==2.1.1 ; python_full_version < '3.14' and implementation_name != 'PyPy' \\\n    --hash=sha256:cc\n"
+        "numpy==2.4.6 ; python_full_version < '3.12' and sys_platform == 'linux' \\\n"
+        "    --hash=sha256:aa\n"
+        "numpy==2.5.5 ; python_full_version >= '3.12' and python_full_version < '3.14' \\\n"
+        "    --hash=sha256:bb\n"
+        "cffi==2.1.1 ; python_full_version < '3.14' and implementation_name != 'PyPy' \\\n"
+        "    --hash=sha256:cc\n"
     )
     pins = [lock.for_this_project(pin) for pin in lock.read(uv)]
     assert [pin.marker for pin in pins] == [
@@ -177,7 +180,7 @@ def test_another_lock_is_installed_by_the_next_make(tmp_path: Path, stamp: str):
 
 
 def test_make_takes_every_file_from_the_lock():
-    """Each call of pip is given the lock, or hashes of it; only `make newest` and `make lock` look for others."""
+    """Each call of pip gets the lock or hashes of it, except in `make newest` and `make lock`."""
     text = (REPOSITORY / "Makefile").read_text().replace("\\\n", "")
     calls = [
         line.strip()
@@ -203,7 +206,7 @@ def test_the_image_takes_every_file_from_the_lock():
     first, second = fetching
     assert "--require-hashes --requirement pip.txt" in first
     assert (
-        "pip wheel --no-cache-dir --constraint requirements.lock --build-constraint requirements.lock"
-        in first
+        "pip wheel --no-cache-dir --constraint requirements.lock "
+        "--build-constraint requirements.lock" in first
     )
     assert "--no-index" in second

@@ -1,4 +1,4 @@
-"""systemd/edge-label.yaml is the manual: it loads, it holds every key, and what it shows are the defaults."""
+"""systemd/edge-label.yaml is the manual: it loads, holds every key, and shows the defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unit is accepted by systemd without a word, hardened, and `make install` puts it where it belongs."""
+"""systemd accepts the unit without a word, it is hardened, and `make install` installs it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def offline(tmp_path: Path) -> Path:
 
 @pytest.mark.fault("D3")
 def test_the_offline_drop_in_leaves_no_network():
-    """A second list of families only adds to the unit's, unless an empty line takes that away first."""
+    """A second list of families only adds to the first, unless an empty line clears it before."""
     lines = [line for line in OFFLINE.read_text().splitlines() if line and not line.startswith("#")]
     assert lines == [
         "[Service]",

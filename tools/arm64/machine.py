@@ -88,6 +88,7 @@ class Machine:
 
     folder: Path
 
+    # Long because most of it is the one command line of QEMU.
     def run(self, program: Path, seconds: float, memory: str = "1G") -> tuple[int, str, float]:
         """Boot a throw-away copy and run `program` in it.
 

@@ -17,6 +17,9 @@ unchanged), and as a video file (each picture of a saved clip is encoded here, a
 stream).
 """
 
+# Over 400 lines because the measured process runs this file again, by name: everything it needs
+# must be in it.
+
 from __future__ import annotations
 
 import argparse

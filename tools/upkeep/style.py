@@ -1,12 +1,14 @@
 """Measure how a tree of Python reads: `python -m tools.upkeep.style edge_runtime tools`.
 
 Prints one row a tree as a Markdown table, then every file over 400 lines and every function over 50
-lines or complexity 12. It is a thermometer, not a goal: a comment that repeats the code, or a blank
-line where no thought ends, is worse than none.
+lines or complexity 12. With `--function NAME` it prints the length and the complexity of the
+functions of that name instead. It is a thermometer, not a goal: a comment that repeats the code, or
+a blank line where no thought ends, is worse than none.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import statistics
@@ -207,11 +209,34 @@ def report(trees: list[Path]) -> str:
     return "\n".join(parts)
 
 
+def named(trees: list[Path], names: list[str]) -> str:
+    """One line for each function of these names. Raises NoInputError where there is none."""
+    lines = []
+    for tree in trees:
+        for name, length, ways in measure(tree).functions:
+            if name.split()[-1] in names:
+                lines.append(f"{name}: {length} lines, complexity {ways}")
+
+    if not lines:
+        raise NoInputError(f"no function {' or '.join(names)} there", "check the name")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the verb; returns the exit code."""
     parser = verb_parser("tools.upkeep.style", __doc__, whole=True)
     parser.add_argument("tree", type=Path, nargs="+", help="a folder of Python files")
-    return run_verb(parser, lambda args: report(args.tree), argv)
+    parser.add_argument(
+        "--function",
+        metavar="NAME",
+        action="append",
+        help="print this function's length and complexity; may be given several times",
+    )
+
+    def work(args: argparse.Namespace) -> str:
+        return named(args.tree, args.function) if args.function else report(args.tree)
+
+    return run_verb(parser, work, argv)
 
 
 if __name__ == "__main__":

@@ -54,3 +54,11 @@ def test_what_cannot_be_measured_is_one_line(
     (tmp_path / "x.py").write_text("def")
     assert style.main([str(tmp_path)]) == 65
     assert "x.py:1: not Python" in capsys.readouterr().err
+
+
+def test_one_function_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.py").write_text("def calm(x):\n    return x if x else 1\n")
+    assert style.main([str(tmp_path), "--function", "calm"]) == 0
+    assert capsys.readouterr().out.endswith("a.py:1 calm: 2 lines, complexity 2\n")
+    assert style.main([str(tmp_path), "--function", "wild"]) == 66
+    assert "no function wild there" in capsys.readouterr().err

@@ -7,6 +7,9 @@ Writing it back replaces the weights and leaves everything else as it was. Round
 gradient straight through inside the range (Bengio et al. 2013; Jacob et al. 2018, section 3).
 """
 
+# Over 400 lines because reading the graph and writing it back use the same table of nodes: split,
+# the two halves would have to agree on it across files.
+
 from __future__ import annotations
 
 import re
