@@ -49,6 +49,18 @@ def tiny_bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path / "tiny")
 
 
+@pytest.fixture
+def uncounted_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes do not count their lines, although `make coverage` asks them to.
+
+    For tests of what a process imports, of how little memory it needs, and of a bundle's self-test:
+    that gives up root and can then not write coverage's file, and coverage's complaint would stand
+    in the place of its own last line.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)
+
+
 @pytest.fixture(scope="session")
 def default_bundle() -> Path:
     """The bundle that ships in models/."""

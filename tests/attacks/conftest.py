@@ -14,6 +14,11 @@ from tests.attacks.as_root import NOBODY
 from tests.attacks.test_archive import bundle_tar, install
 
 
+@pytest.fixture(autouse=True)
+def _uncounted_children(uncounted_children: None) -> None:
+    """Every install runs a self-test."""
+
+
 @pytest.fixture
 def var(tmp_path: Path) -> Iterator[Path]:
     """A /var/lib of root's that others can look into; pytest's own folders are closed to them."""

@@ -102,6 +102,7 @@ def limited(command: list[str], what: int, most: int) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.usefixtures("uncounted_children")
 @pytest.mark.parametrize("megabytes", [60, 250, 500, 550])
 def test_too_little_memory_is_one_line(tiny_bundle: Path, megabytes: int):
     """``ulimit -v``. Between 400 and 450 MB OpenCV crashes on load, which nobody can catch."""

@@ -144,7 +144,7 @@ def test_calibrators_that_all_give_up_leave_the_encoder_that_was_there(
         "entropy",
     ]
     assert quantize.main([str(workshop / "run"), *options]) == 65
-    assert "no calibrator gives ranges (entropy: hardly varies)" in capsys.readouterr().err
+    assert "no calibrator finds ranges (entropy: hardly varies)" in capsys.readouterr().err
     assert (workshop / "run" / "encoder.onnx").read_bytes() == before
 
 

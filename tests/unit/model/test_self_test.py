@@ -14,6 +14,8 @@ from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.self_test import self_test, self_test_in_child
 
+pytestmark = pytest.mark.usefixtures("uncounted_children")
+
 
 def instead_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """The self-test's process does this instead."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from edge_runtime.system.digest import same_bytes, sha256_hex
 
 
@@ -21,6 +23,7 @@ def test_only_equal_bytes_are_the_same():
     assert not same_bytes(b"toke", b"token")
 
 
+@pytest.mark.usefixtures("uncounted_children")
 def test_neither_needs_openssl():
     code = (
         "import sys; from edge_runtime.system.digest import same_bytes, sha256_hex\n"

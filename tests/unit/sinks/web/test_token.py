@@ -22,6 +22,7 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"any:{password}".encode()).decode()
 
 
+@pytest.mark.usefixtures("uncounted_children")
 def test_a_server_with_a_token_maps_no_openssl():
     """It costs 3.7 MB of the daemon's memory, and hashlib and hmac are easily imported again."""
     code = (
