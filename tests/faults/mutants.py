@@ -519,7 +519,9 @@ def kill(mutant: Mutant, copy: Path) -> str | None:
             f"{mutant.file}: {mutant.old!r} is not there any more; mend the list of mutants"
         )
     path.write_text(good.replace(mutant.old, mutant.new))
-    env = {**os.environ, "EDGE_LABEL_PATIENCE": "15"}  # what a mutant broke is waited for in vain
+    # What a mutant broke is waited for in vain. Child processes must load the copy too: an
+    # installed edge_runtime, which has no mutant in it, stands before the current folder.
+    env = {**os.environ, "EDGE_LABEL_PATIENCE": "15", "PYTHONPATH": str(copy)}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-rfE", *select([mutant.id])]
     try:
         done = subprocess.run(
