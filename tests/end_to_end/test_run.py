@@ -150,6 +150,7 @@ def test_memory_stays_flat_over_a_looped_video(videos: Path, tiny_bundle: Path, 
     assert slope < 1
 
 
+# Complex because it reads what strace prints, call by call.
 @pytest.mark.fault("N5")
 def test_a_run_writes_no_file_of_its_own_and_opens_no_socket(tiny_bundle: Path, tmp_path: Path):
     """onnxruntime's telemetry would do both."""

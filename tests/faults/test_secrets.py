@@ -144,6 +144,7 @@ def _report(out: Path) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+# Long because one daemon must be running while all its outputs are looked through.
 @pytest.mark.fault("K2")
 def test_no_secret_leaves_a_daemon_with_everything_switched_on(tiny_bundle: Path, tmp_path: Path):
     """Real broker and camera, every sink; the camera leaves and returns, reloads are refused."""

@@ -133,14 +133,18 @@ def test_depth_is_decoded_as_the_runtime_shows_it(paired_cache):
 def test_a_pair_is_held_out_whole_and_its_neighbours_with_it(pair_folders: Path):
     pairs = curated(pair_folders)
     assert [p.split for p in pairs] == [curation.SPLIT[i % 8] for i in range(24)]
+
+    # A longer recording is split in the same order, in runs of neighbours.
     many = [curation.SPLIT[i * 24 // 480 % 8] for i in range(480)]
-    assert max(sum(1 for _ in run) for run in [many[i : i + 20] for i in range(0, 480, 20)]) == 20
-    assert all(len(set(many[i : i + 20])) == 1 for i in range(0, 480, 20))
+    runs = [many[start : start + 20] for start in range(0, 480, 20)]
+    assert all(len(set(run)) == 1 for run in runs)
+
     (pair_folders / "pairs.csv").write_text(curation.to_csv(pairs, pair_folders))
     samples = scan(recipe_of(pair_folders, 0).data, pair_folders)
-    held = {s.file.stem: s.held_out for s in samples if s.modality == "rgb"}
-    assert {s.file.stem: s.held_out for s in samples if s.modality == "depth"} == held
-    assert len(held) == 24 - sum(p.split == "test" for p in pairs)
+    colour = {s.file.stem: s.held_out for s in samples if s.modality == "rgb"}
+    depth = {s.file.stem: s.held_out for s in samples if s.modality == "depth"}
+    assert depth == colour
+    assert len(colour) == 24 - sum(pair.split == "test" for pair in pairs)
 
 
 def test_curation_keeps_the_surest_training_pictures_and_every_test_picture(pair_folders: Path):
