@@ -483,7 +483,7 @@ MUTANTS = tuple(
             '"OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),',
             "",
         ),
-        ("G3", PIPELINE, "self._privacy(frame)", "pass"),
+        ("G3", PIPELINE, "else self._privacy(frame)", "else frame"),
         (
             "G4",
             "edge_runtime/system/strict_yaml.py",
