@@ -136,6 +136,20 @@ def write_tiny_bundle(folder: Path, manifest: dict[str, Any] | None = None, **fi
     return folder
 
 
+def tiny_input(*modalities: str) -> dict[str, Any]:
+    """The input of the tiny encoder in a manifest, for a bundle trained for these modalities."""
+    return {
+        "name": "pixels",
+        "layout": "NHWC",
+        "dtype": "uint8",
+        "size": [32, 32],
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "resize": "squash",
+        "modalities": [*modalities],
+    }
+
+
 def _manifest(contents: dict[str, bytes]) -> dict[str, Any]:
     return {
         "schema": "edge-label-bundle/1",
@@ -145,16 +159,7 @@ def _manifest(contents: dict[str, bytes]) -> dict[str, Any]:
             n: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)}
             for n, d in contents.items()
         },
-        "input": {
-            "name": "pixels",
-            "layout": "NHWC",
-            "dtype": "uint8",
-            "size": [32, 32],
-            "mean": [0, 0, 0],
-            "std": [1, 1, 1],
-            "resize": "squash",
-            "modalities": ["rgb"],
-        },
+        "input": tiny_input("rgb"),
         "embedding": {"name": "embedding", "dim": DIM},
         "logit_scale": 20.0,
         "text_space": SPACE,

@@ -1,11 +1,11 @@
-"""The places of an install: /var/lib, the service's state directory, a store in use."""
+"""What an install needs: /var/lib, the service's state directory, a store in use, keys."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +43,22 @@ def store(var: Path, tmp_path: Path) -> Path:
     root = var / "edge-label-bundles"
     install(bundle_tar(tmp_path, "first"), root)
     return root
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Callable[[Path], None]]:
+    """A public key in PEM, and a function that signs a bundle directory as openssl does."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.generate()
+    pem = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    path = tmp_path / "key.pem"
+    path.write_bytes(pem)
+
+    def sign(folder: Path) -> None:
+        (folder / "manifest.sig").write_bytes(private.sign((folder / "manifest.json").read_bytes()))
+
+    return path, sign

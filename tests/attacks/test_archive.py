@@ -9,7 +9,6 @@ import os
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -263,25 +262,6 @@ def test_installing_again_mends_a_damaged_bundle_and_keeps_the_previous_one(
     assert "2.0.0 installed" in install(second, store)
     assert load_bundle(store / "current").verify() > 0
     assert (version(store), version(store, "previous")) == ("2.0.0", "1.0.0")
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[Path, Callable[[Path], None]]:
-    """A public key in PEM, and a function that signs a bundle directory as openssl does."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    private = Ed25519PrivateKey.generate()
-    pem = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    path = tmp_path / "key.pem"
-    path.write_bytes(pem)
-
-    def sign(folder: Path) -> None:
-        (folder / "manifest.sig").write_bytes(private.sign((folder / "manifest.json").read_bytes()))
-
-    return path, sign
 
 
 @pytest.mark.fault("M10")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,24 +17,6 @@ from tests.attacks.test_archive import bundle_tar, install, pack, version
 from tests.tiny import write_tiny_bundle
 
 # Every decision fails closed.
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[Path, Callable[[Path], None]]:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    private = Ed25519PrivateKey.generate()
-    pem = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    path = tmp_path / "key.pem"
-    path.write_bytes(pem)
-
-    def sign(folder: Path) -> None:
-        (folder / "manifest.sig").write_bytes(private.sign((folder / "manifest.json").read_bytes()))
-
-    return path, sign
 
 
 @pytest.mark.fault("U3")

@@ -18,7 +18,7 @@ import pytest
 from edge_runtime.system.opencv import cv2
 from tests.daemon import EDGE_LABEL, Daemon, records_of, wait_until, write_config
 from tests.doubles.mosquitto import free_port
-from tests.tiny import write_tiny_bundle
+from tests.tiny import tiny_input, write_tiny_bundle
 
 LONG = "n" * 300  # a file's name has at most 255 bytes
 
@@ -247,16 +247,7 @@ def test_a_camera_that_can_never_be_is_waited_for(tmp_path: Path, tiny_bundle: P
 def test_a_source_that_opens_and_gives_no_picture_is_taken_back(tmp_path: Path):
     """What only the first frame shows: no picture can be read, or none is of the modality."""
     output = tmp_path / "run.jsonl"
-    pixels = {
-        "name": "pixels",
-        "layout": "NHWC",
-        "dtype": "uint8",
-        "size": [32, 32],
-        "resize": "squash",
-    }
-    bundle = write_tiny_bundle(
-        tmp_path / "multi", {"input": {**pixels, "modalities": ["rgb", "depth"]}}
-    )
+    bundle = write_tiny_bundle(tmp_path / "multi", {"input": tiny_input("rgb", "depth")})
     config = write_config(tmp_path / "c.yaml", bundle)
     broken = tmp_path / "broken"
     colour = tmp_path / "colour"

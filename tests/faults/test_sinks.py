@@ -18,6 +18,7 @@ import pytest
 from tests import disks
 from tests.commands import need_mosquitto
 from tests.daemon import Daemon, records_of
+from tests.disks import bytes_in
 from tests.doubles.mosquitto import Broker, free_port
 
 SECONDS = float(os.environ.get("EDGE_LABEL_SINK_FAULT_SECONDS", "4"))
@@ -109,16 +110,6 @@ def _longest_gap_s(records: list[dict]) -> float:
     return max(b["mono_s"] - a["mono_s"] for a, b in itertools.pairwise(records))
 
 
-def used(folder: Path) -> int:
-    sizes = []
-    for path in folder.iterdir():
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue
-    return sum(sizes)
-
-
 def started(run: Run) -> None:
     run.daemon.wait_for("READY=1")
     deadline = time.monotonic() + 30
@@ -160,7 +151,7 @@ def test_a_spool_at_its_cap_costs_no_record_and_no_frame(tiny_bundle: Path, tmp_
             for _ in range(int(SECONDS)):
                 run.wait(1.0)
                 # A listing may meet a capture that is being deleted.
-                assert min(used(spool) for _ in range(3)) <= 1e6
+                assert min(bytes_in(spool) for _ in range(3)) <= 1e6
             print(f"spool at its cap for {SECONDS:g} s: {run.check()}")
             assert run.daemon.log.count("is full: from now on") == 1
 

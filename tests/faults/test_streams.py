@@ -107,9 +107,8 @@ def opened() -> Iterator[Callable[..., LiveSource]]:
         source.close()
 
 
-@pytest.mark.fault("C15")
-def test_a_server_for_one_client_gives_that_client_to_the_camera(opened: Callable[..., LiveSource]):
-    """The camera is absent at first and waited for; then it takes one connection in all."""
+def multipart(every_s: float) -> Callable[[socket.socket], None]:
+    """What a server does with a client: multipart pictures, one every so many seconds."""
 
     def serve(client: socket.socket) -> None:
         if not client.recv(4096):
@@ -117,14 +116,20 @@ def test_a_server_for_one_client_gives_that_client_to_the_camera(opened: Callabl
         client.sendall(_MULTIPART)
         for number in range(10_000):
             client.sendall(part(number))
-            time.sleep(0.02)
+            time.sleep(every_s)
 
+    return serve
+
+
+@pytest.mark.fault("C15")
+def test_a_server_for_one_client_gives_that_client_to_the_camera(opened: Callable[..., LiveSource]):
+    """The camera is absent at first and waited for; then it takes one connection in all."""
     port = free_port()
     source = opened(f"http://127.0.0.1:{port}/stream")
     deadline = time.monotonic() + PATIENCE_S
     while source.state == "opening" and time.monotonic() < deadline:
         source.read(0.1)
-    server = Server(serve, clients=1, port=port)
+    server = Server(multipart(0.02), clients=1, port=port)
     assert len(frames(source, 5)) == 5
     assert server.connections == 1
 
@@ -222,20 +227,6 @@ def test_a_snapshot_camera_that_leaves_is_missed_and_found_again(
     assert source.state == "no_device"
 
 
-def slow(every_s: float) -> Server:
-    """Multipart pictures, one every so many seconds."""
-
-    def serve(client: socket.socket) -> None:
-        if not client.recv(4096):
-            return
-        client.sendall(_MULTIPART)
-        for number in range(10_000):
-            client.sendall(part(number))
-            time.sleep(every_s)
-
-    return Server(serve)
-
-
 def settled(source: LiveSource, caplog: pytest.LogCaptureFixture, pictures: int) -> None:
     """Wait until so many pictures in a row came without a word in the log."""
     in_a_row = 0
@@ -263,7 +254,7 @@ def test_a_stream_with_a_picture_every_now_and_then_is_slow_and_not_broken(
     monkeypatch.setattr(stream, "LIMIT_S", 0.4)
     monkeypatch.setattr(pace, "SILENT_S", 0.3)
     monkeypatch.setattr(live, "BACKOFF_FIRST_S", 0.1)
-    server = slow(0.6)
+    server = Server(multipart(0.6))
     source = opened(f"http://127.0.0.1:{server.port}/stream")
     settled(source, caplog, 6)
     assert source.state == "ok"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,14 +79,13 @@ def test_a_second_program_on_the_same_file_or_spool_is_refused_with_78_and_the_o
         sections = {"output": {"file": str(path)}}
     file = write_config(tmp_path / "c.yaml", tiny_bundle, **sections)
 
+    command = [*EDGE_LABEL, "--config", file, "--frames", "3"]
+    second = partial(
+        subprocess.run, command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+    )
+
     with holder(path) as pid:
-        done = subprocess.run(
-            [*EDGE_LABEL, "--config", file, "--frames", "3"],
-            capture_output=True,
-            text=True,
-            cwd=REPOSITORY,
-            timeout=60,
-        )
+        done = second()
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         assert done.returncode == 78
         assert done.stderr == (
@@ -93,14 +93,7 @@ def test_a_second_program_on_the_same_file_or_spool_is_refused_with_78_and_the_o
             f"stop that, or give another {what}\n"
         )
 
-    done = subprocess.run(
-        [*EDGE_LABEL, "--config", file, "--frames", "3"],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        timeout=60,
-    )
-    assert done.returncode == 0
+    assert second().returncode == 0
 
 
 @pytest.mark.fault("S12")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +10,7 @@ import numpy as np
 
 import edge_runtime as edge
 from tests.conftest import REPOSITORY
+from tests.packaging.pages import blocks, run_python
 
 PAGE = (REPOSITORY / "docs" / "python.md").read_text()
 
@@ -22,20 +20,9 @@ def test_the_blocks_of_the_page_run_one_after_the_other(tmp_path: Path):
     for name in ("photo.jpg", "other.jpg"):
         pixels = random.integers(0, 256, (96, 128, 3), dtype=np.uint8)
         assert cv2.imwrite(str(tmp_path / name), pixels)
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks)],
-        cwd=tmp_path,
-        env={**os.environ, "EDGE_LABEL_BUNDLE": str(REPOSITORY / "models" / "edge-clip")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    lines = run_python("\n".join(blocks(PAGE, "python")), tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
     assert lines[0] in ("ok", "unknown", "low_information")
     assert any(line.startswith("similarity of the two pictures: 0.") for line in lines)
     assert "missing.jpg: no such file" in lines

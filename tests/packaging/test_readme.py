@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from tests.conftest import REPOSITORY
+from tests.packaging.pages import blocks, run_python
 
 README = (REPOSITORY / "README.md").read_text()
 
 
 def block(language: str) -> str:
     """The README's only block of a language."""
-    [text] = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return str(text)
+    [text] = blocks(README, language)
+    return text
 
 
 def test_the_python_of_the_readme_labels_a_photograph(tmp_path: Path):
     colours = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     assert cv2.imwrite(str(tmp_path / "photo.jpg"), colours)
 
-    done = subprocess.run(
-        [sys.executable, "-c", block("python")],
-        cwd=tmp_path,
-        env={**os.environ, "EDGE_LABEL_BUNDLE": str(REPOSITORY / "models" / "edge-clip")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = run_python(block("python"), tmp_path)
     assert lines
     assert all(re.fullmatch(r".+ \d\.\d+(e-\d+)? (True|False)", line) for line in lines), lines
 

@@ -15,7 +15,7 @@ from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, json_schema
-from tests.tiny import write_tiny_bundle
+from tests.tiny import tiny_input, write_tiny_bundle
 
 
 @pytest.fixture
@@ -96,17 +96,6 @@ def test_a_second_without_a_frame_has_a_record_that_says_why(pipeline: Pipeline)
     assert (record.seq, record.state, record.camera_state) == (1, "stale", "no_device")
     assert record.labels == ()
     jsonschema.validate(json.loads(record.to_json()), json_schema())
-
-
-def tiny_input(*modalities: str) -> dict:
-    return {
-        "name": "pixels",
-        "layout": "NHWC",
-        "dtype": "uint8",
-        "size": [32, 32],
-        "resize": "squash",
-        "modalities": modalities,
-    }
 
 
 @pytest.mark.parametrize(

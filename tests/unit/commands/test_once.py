@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.cli import main
-from tests.tiny import write_tiny_bundle
+from tests.tiny import tiny_input, write_tiny_bundle
 from tests.unit.commands.pictures import Terminal, names, once
 
 
@@ -159,16 +159,7 @@ def test_a_picture_that_is_not_of_the_modality_asked_for_is_passed_over(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ):
-    pixels = {
-        "name": "pixels",
-        "layout": "NHWC",
-        "dtype": "uint8",
-        "size": [32, 32],
-        "resize": "squash",
-    }
-    bundle = write_tiny_bundle(
-        tmp_path / "multi", {"input": {**pixels, "modalities": ["rgb", "depth"]}}
-    )
+    bundle = write_tiny_bundle(tmp_path / "multi", {"input": tiny_input("rgb", "depth")})
     cv2.imwrite(str(folder / "deep.png"), ODD["a-deep.png"])
     output = tmp_path / "out.csv"
     assert once(bundle, folder, "--modality", "depth", "--output", output) == 0

@@ -15,7 +15,7 @@ from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.manifest import InputSpec, Manifest
 from edge_runtime.model.modality import check_trained, grey_levels, resolve
 from edge_runtime.model.preprocess import Preprocessor
-from tests.tiny import write_tiny_bundle
+from tests.tiny import tiny_input, write_tiny_bundle
 
 COLOUR = np.zeros((8, 8, 3), np.uint8)
 GREY = np.zeros((8, 8), np.uint8)
@@ -24,16 +24,8 @@ FLOAT = np.zeros((8, 8), np.float32)
 
 
 def manifest(tmp_path: Path, *modalities: str) -> Manifest:
-    spec = {
-        "name": "pixels",
-        "layout": "NHWC",
-        "dtype": "uint8",
-        "size": [32, 32],
-        "resize": "squash",
-    }
-    return load_bundle(
-        write_tiny_bundle(tmp_path / "b", {"input": {**spec, "modalities": modalities}})
-    ).manifest
+    bundle = write_tiny_bundle(tmp_path / "b", {"input": tiny_input(*modalities)})
+    return load_bundle(bundle).manifest
 
 
 def ramp() -> np.ndarray:

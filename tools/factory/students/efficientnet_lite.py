@@ -30,7 +30,7 @@ VARIANTS = {
     "efficientnet_lite2": (1.1, 1.2),
 }
 # Expansion, output channels, repeats, stride of the first repeat, kernel.
-_STAGES = (
+STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
     (6, 40, 2, 2, 5),
@@ -55,8 +55,8 @@ def lite_layers(variant: str) -> list[nn.Module]:
     layers: list[nn.Module] = [Conv(3, 32, 3, 2, 1, activate=True, same=True)]
     inputs = 32
 
-    for stage, (expansion, channels, repeats, first_stride, kernel) in enumerate(_STAGES):
-        fixed = stage in (0, len(_STAGES) - 1)
+    for stage, (expansion, channels, repeats, first_stride, kernel) in enumerate(STAGES):
+        fixed = stage in (0, len(STAGES) - 1)
         for block in range(repeats if fixed else math.ceil(repeats * depth)):
             stride = first_stride if block == 0 else 1
             outputs = round_channels(channels * width)

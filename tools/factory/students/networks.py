@@ -13,21 +13,9 @@ from collections.abc import Callable
 from torch import nn
 
 from tools.factory.students.efficientnet_lite import FEATURES as LITE_FEATURES
-from tools.factory.students.efficientnet_lite import lite_layers, round_channels
+from tools.factory.students.efficientnet_lite import STAGES, lite_layers, round_channels
 from tools.factory.students.layers import Backbone, ConvNorm, Residual, SqueezeExcite
 from tools.factory.students.mobilenet import FEATURES, MobileNetV2
-
-# EfficientNet-B0 by stage: expansion, output channels, repeats, stride of the first repeat, kernel.
-# The other sizes multiply channels and repeats (Tan & Le 2019, table 1 and equation 3).
-_EFFICIENTNET = (
-    (1, 16, 1, 1, 3),
-    (6, 24, 2, 2, 3),
-    (6, 40, 2, 2, 5),
-    (6, 80, 3, 2, 3),
-    (6, 112, 3, 1, 5),
-    (6, 192, 4, 2, 5),
-    (6, 320, 1, 1, 3),
-)
 
 
 def _efficientnet(width: float, depth: float) -> Backbone:
@@ -36,7 +24,7 @@ def _efficientnet(width: float, depth: float) -> Backbone:
     layers: list[nn.Module] = [ConvNorm(3, stem, 3, 2, 1, nn.SiLU, ("conv_stem", "bn1"))]
     inputs = stem
 
-    for stage, (expansion, channels, repeats, first_stride, kernel) in enumerate(_EFFICIENTNET):
+    for stage, (expansion, channels, repeats, first_stride, kernel) in enumerate(STAGES):
         outputs = round_channels(channels * width)
         for block in range(math.ceil(repeats * depth)):
             stride = first_stride if block == 0 else 1
