@@ -155,7 +155,8 @@ def _explain_os_error(error: OSError) -> tuple[str, int] | None:
 def _config(options: argparse.Namespace) -> Config:
     """The configuration file, if there is one, with the command line on top.
 
-    Raises NoInputError or ConfigError for the file, UsageError for the command line.
+    Raises NoInputError or ConfigError for the file, UsageError for the command line,
+    ConfigError for its preview.
     """
     from dataclasses import replace
 

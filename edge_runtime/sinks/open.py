@@ -32,9 +32,9 @@ class SinkContext:
     """What sinks may know of the rest of the program.
 
     Attributes:
-        labels: The labels of the records that these sinks will get. current_labels: The labels in
-        use at the moment of the call. A reload may exchange them and keep
-            the sinks.
+        labels: The labels of the records that these sinks will get.
+        current_labels: The labels in use at the moment of the call. A reload may exchange them and
+            keep the sinks.
         camera_state: The state of the camera at the moment of the call.
         live: The source is a camera. Its frames do not wait for a sink.
         finite: The source is a file or folder that is read once. Every record of it must be stored.

@@ -24,14 +24,14 @@ class SinkThread:
     """Runs one sink behind a queue.
 
     Args:
-        sink: What to run. lossless: ``put`` waits while the queue is full. This is for files, where
-        every frame is to be
-            labelled. On a live source ``put`` never waits: the oldest item is dropped and counted.
+        sink: What to run.
+        lossless: ``put`` waits while the queue is full. This is for files, where every frame is to
+            be labelled. On a live source ``put`` never waits: the oldest item is dropped and
+            counted.
         vital: The run has no purpose without this sink. The first record that the sink cannot take
             becomes ``failure``, and no other is written after it.
         pictures: The queue holds the frames' pixels too. Without it they are left out, because 256
-        raw
-            frames are more than all of our memory.
+            raw frames are more than all of our memory.
         capacity: The queue's length in items; None for the usual one.
         chooser: Chooses the items. Without one every record is an item.
     """
