@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge_runtime.errors import UsageError, printable
@@ -389,6 +389,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(UsageError.exit_code, f"edge-label: {line}; see {self.prog} --help\n")
 
 
-def _did_you_mean(word: str, names: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(word, list(names), n=1)
+def _did_you_mean(word: str, names: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""

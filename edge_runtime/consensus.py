@@ -108,9 +108,9 @@ class Consensus:
 
     def _best_label(self, old: int | None, group: slice) -> int | None:
         """The label that reached ``on_share``, else the old one until it fell to ``off_share``."""
-        best = group.start + int(self._share[group].argmax())
+        best = int(group.start + self._share[group].argmax())
         if best != old and self._share[best] >= self._on_share:
-            return int(best)
-        if old is not None and bool(self._share[old] <= self._off_share):
+            return best
+        if old is not None and self._share[old] <= self._off_share:
             return None
         return old

@@ -60,7 +60,8 @@ class Config:
         metrics = self.prometheus.listen if self.prometheus else None
         if self.preview and metrics and parse_listen(metrics) == parse_listen(self.preview.listen):
             raise ValueError(
-                f"prometheus.listen and preview.listen are both {metrics}; give one another port"
+                f"prometheus.listen and preview.listen are both {metrics}; "
+                "give one of them another port"
             )
 
 

@@ -98,8 +98,8 @@ class PrometheusConfig:
             check_listen("prometheus", self.listen, self.token_file)
         if self.textfile is not None and not self.textfile.endswith(".prom"):
             raise ValueError(
-                "prometheus.textfile must end in .prom, or node_exporter ignores it, "
-                f"not {self.textfile}"
+                f"prometheus.textfile must end in .prom, not {self.textfile}: "
+                "node_exporter reads no other file"
             )
         check_range("prometheus.every_s", self.every_s, 1, 3600)
 

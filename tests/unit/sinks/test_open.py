@@ -62,7 +62,7 @@ def test_when_one_sink_cannot_be_made_those_made_before_it_are_closed(
 
 def test_metrics_and_page_cannot_share_a_port():
     """They would share the socket, and each browser would get whichever server was faster."""
-    with pytest.raises(ValueError, match="give one another port"):
+    with pytest.raises(ValueError, match="give one of them another port"):
         Config(
             prometheus=PrometheusConfig(listen="localhost:8080"),
             preview=PreviewConfig(listen="127.0.0.1:8080"),
