@@ -91,7 +91,7 @@ def load(
             modality=modality,
             threads=threads,
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"load: {error}") from error
 
     return Labeller(load_engine(config))
@@ -113,8 +113,18 @@ def open_camera(source: str | int | PathLike[str] = "/dev/video0", **options: An
         NoInputError: The file does not exist.
         DataError: The file cannot be read.
     """
+    from dataclasses import fields
+    from difflib import get_close_matches
+
     from edge_runtime.config import CameraConfig
     from edge_runtime.labeller import Camera
+
+    known = [field.name for field in fields(CameraConfig) if field.name != "source"]
+    for name in options:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            advice = f"did you mean '{nearest[0]}'?" if nearest else f"it has {', '.join(known)}"
+            raise ConfigError(f"open_camera: no option '{name}'", advice)
 
     try:
         config = CameraConfig(source=str(source), **options)

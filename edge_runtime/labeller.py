@@ -198,10 +198,11 @@ def _read(path: Path) -> NDArray[Any]:
 
 def _from_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
     """RGB as BGR, one channel as it is. Raises DataError for any other array."""
-    if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
+    is_colour = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
+    if is_colour and pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels[:, :, ::-1])
-    one_channel = pixels.ndim == 2 and pixels.size > 0
-    if one_channel and pixels.dtype in (np.uint8, np.uint16, np.float32, np.float64):
+    is_one_channel = pixels.ndim == 2 and pixels.size > 0
+    if is_one_channel and pixels.dtype in (np.uint8, np.uint16, np.float32, np.float64):
         return np.ascontiguousarray(pixels)
 
     raise DataError(

@@ -266,7 +266,9 @@ class _Reader:
 def _is_switched_on(node: Any, options: list[Any]) -> bool:
     """``preview: on``, or ``preview:`` with nothing below it: the section with its defaults."""
     is_section = len(options) == 1 and dataclasses.is_dataclass(options[0])
-    return is_section and (is_null(node) or yaml_nodes.switch(node) is True)
+    # A written `~` or `null` means "none": only an empty section stands for its defaults.
+    nothing_written = is_null(node) and not node.value
+    return is_section and (nothing_written or yaml_nodes.switch(node) is True)
 
 
 def _is_switched_off(node: Any, options: list[Any]) -> bool:

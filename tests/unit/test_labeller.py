@@ -88,14 +88,24 @@ def test_what_is_no_picture_is_refused_in_one_line(labeller: edge.Labeller, tmp_
     with pytest.raises(edge.DataError, match="give uint8 RGB"):
         labeller(np.zeros((4, 4, 3), np.float32))
     with pytest.raises(edge.DataError, match="give uint8 RGB"):
+        labeller(np.zeros((0, 0, 3), np.uint8))
+    with pytest.raises(edge.DataError, match="give uint8 RGB"):
         labeller(np.zeros((2, 4, 4, 3), np.uint8))
     with pytest.raises(edge.DataError, match="dict is not a picture"):
         labeller({})  # type: ignore[call-overload]
 
 
 def test_a_camera_option_that_does_not_exist_is_refused():
-    with pytest.raises(edge.ConfigError, match="heigth"):
+    with pytest.raises(edge.ConfigError, match=r"no option 'heigth'; did you mean 'height'\?"):
         edge.open_camera("demo", heigth=48)
+    with pytest.raises(edge.ConfigError, match=r"no option 'foo'; it has width, height, fps"):
+        edge.open_camera("demo", foo=1)
+
+
+@pytest.mark.parametrize("wrong", [{"labels": ["cat", "dog"]}, {"threads": "x"}, {"threads": 0}])
+def test_an_argument_of_the_wrong_kind_is_refused(tiny_bundle: Path, wrong: dict[str, object]):
+    with pytest.raises(edge.ConfigError, match="load: "):
+        edge.load(tiny_bundle, **wrong)  # type: ignore[arg-type]
 
 
 def test_importing_the_package_loads_no_library():
