@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.labels.label_set import LabelSet
-from edge_runtime.model.labels.phrase_rows import PhraseRows, remove_rows, rows_path
+from edge_runtime.model.labels.phrase_rows import (
+    PhraseRows,
+    refuse_other_file,
+    remove_rows,
+    rows_path,
+)
 from edge_runtime.model.labels.phrases import normalise
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.text.encoder import (
@@ -40,6 +45,7 @@ class RowBuilder:
     """Builds the rows of one label set.
 
     ``pictured`` are rows that tools.calibrate made from pictures; a build keeps them.
+    ``last_request`` is what the file that is there was built for, None where there is none.
     """
 
     label_set_path: str
@@ -47,12 +53,21 @@ class RowBuilder:
     bundle: Bundle
     bank: TextBank
     pictured: PhraseRows | None
+    last_request: str | None
 
     @classmethod
     def of(cls, label_set_path: str, bundle: Bundle, bank: TextBank) -> RowBuilder:
-        """The builder for a label set in a file."""
+        """The builder for a label set in a file.
+
+        Raises ConfigError where a file is in the way that no build made.
+        """
         target = rows_path(Path(label_set_path))
-        return cls(label_set_path, target, bundle, bank, _pictured_rows(target, bundle))
+        refuse_other_file(target)  # now, and not after minutes of encoding
+
+        built = _built_rows(target)
+        pictured = _pictured_rows(built, bundle) if built else None
+        last_request = built.request if built else None
+        return cls(label_set_path, target, bundle, bank, pictured, last_request)
 
     def build(self, label_set: LabelSet, text_encoder: str | None, *, force: bool) -> str:
         """Write the file, or remove it where nothing is missing; returns what was done.
@@ -91,7 +106,7 @@ class RowBuilder:
 
     def _with_encoder(self, phrases: Phrases, encoder: str, *, force: bool) -> str:
         request = self._request(phrases, encoder)
-        if not force and self._last_request() == request:
+        if not force and self.last_request == request:
             return f"{self.target}: up to date"
 
         encoded = self._encode(phrases, encoder)
@@ -173,22 +188,18 @@ class RowBuilder:
         parts = [sorted(phrases), encoder_hash(encoder), text_space, bank_hash]
         return sha256_hex(json.dumps(parts).encode())
 
-    def _last_request(self) -> str | None:
-        """What the file that is there was built for; None where it is missing or damaged."""
-        try:
-            built = PhraseRows.read(self.target)
-        except ConfigError:
-            return None
-        return built.request if built else None
 
-
-def _pictured_rows(target: Path, bundle: Bundle) -> PhraseRows | None:
-    """The rows of a file that were made from pictures, which no text encoder can make again."""
+def _built_rows(target: Path) -> PhraseRows | None:
+    """The rows of an earlier build; None where the file is missing or damaged."""
     try:
-        built = PhraseRows.read(target)
+        return PhraseRows.read(target)
     except ConfigError:
         return None
-    if built is None or not built.pictured or built.text_space != bundle.manifest.text_space:
+
+
+def _pictured_rows(built: PhraseRows, bundle: Bundle) -> PhraseRows | None:
+    """The rows that were made from pictures, which no text encoder can make again."""
+    if not built.pictured or built.text_space != bundle.manifest.text_space:
         return None
 
     rows = [i for i, phrase in enumerate(built.phrases) if phrase in built.pictured]

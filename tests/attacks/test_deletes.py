@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_runtime.commands.labels import build
 from edge_runtime.commands.tables import open_table
 from edge_runtime.errors import ConfigError, DataError, EdgeLabelError
-from edge_runtime.model.labels.phrase_rows import remove_rows
+from edge_runtime.model.labels.phrase_rows import PhraseRows, remove_rows
 from edge_runtime.sinks.files.record_file import Caps, RecordFile
 from edge_runtime.sinks.triggers.spool import Spool
 from tests.tiny import LABELS_YAML
@@ -88,6 +90,17 @@ def test_a_build_removes_no_file_that_no_build_made(tmp_path: Path, tiny_bundle:
     assert mine.read_text() == "my own research"
     with pytest.raises(ConfigError, match="was not made by edge-label labels build"):
         remove_rows(mine)
+    with pytest.raises(ConfigError, match="was not made by edge-label labels build"):
+        PhraseRows(("a",), np.ones((1, 4), np.float16) / 2, "e", True, "s", "").write(mine)
+    assert mine.read_text() == "my own research"
+
+
+def test_a_build_waits_for_no_pipe_in_the_place_of_its_file(tmp_path: Path, tiny_bundle: Path):
+    labels = tmp_path / "my.yaml"
+    labels.write_text(LABELS_YAML)
+    os.mkfifo(labels.with_suffix(".embeddings"))
+    with pytest.raises(ConfigError, match="not a file"):
+        build(str(labels), str(tiny_bundle), None)
 
 
 def test_a_new_bundle_replaces_no_folder_that_is_none(tmp_path: Path):

@@ -210,6 +210,12 @@ MUTANTS = tuple(
             "return os.O_NOFOLLOW if others else 0",
             "return 0",
         ),
+        (
+            "U8",
+            "edge_runtime/model/labels/phrase_rows.py",
+            "        refuse_other_file(path)\n        stream",
+            "        stream",
+        ),
         ("U8", "edge_runtime/sinks/triggers/spool.py", r"-\d{8}T\d{6}Z\.", r"\."),
         ("U8", "edge_runtime/sinks/files/rotated.py", r"(\d{6}|[1-9]\d{6})", r"(\d{6,})"),
         (

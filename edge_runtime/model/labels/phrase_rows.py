@@ -51,7 +51,11 @@ class PhraseRows:
     pictured: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
-        """Write atomically; equal content gives equal bytes. Raises DataError."""
+        """Write atomically; equal content gives equal bytes.
+
+        Raises DataError, and ConfigError where a file is in the way that no build made.
+        """
+        refuse_other_file(path)
         stream = io.BytesIO()
         np.save(stream, self.rows, allow_pickle=False)
         array = stream.getvalue()
@@ -130,6 +134,9 @@ def remove_rows(path: Path) -> None:
 
 def refuse_other_file(path: Path) -> None:
     """Raise ConfigError for a file that no build made. A damaged file of ours passes."""
+    if is_special(path):  # opening a pipe would wait for somebody who writes to it
+        raise ConfigError(f"{path}: not a file", _BUILD_AGAIN)
+
     try:
         with path.open("rb") as stream:
             beginning = stream.read(len(_BEGINNING))
@@ -138,7 +145,8 @@ def refuse_other_file(path: Path) -> None:
 
     if not _BEGINNING.startswith(beginning):
         raise ConfigError(
-            f"{path}: was not made by edge-label labels build", "move it away, its place is needed"
+            f"{path}: was not made by edge-label labels build",
+            "move it away, or rename the label set",
         )
 
 
