@@ -68,7 +68,7 @@ def _main(arguments: Sequence[str], signals: Signals | None) -> int:
         line, code = _explain(error)
         # --verbose also shows an error that `from None` has hidden.
         error.__suppress_context__ = False
-        log.debug("where that was", exc_info=error)
+        log.debug("traceback of that error", exc_info=error)
 
     print(f"edge-label: {masked(line)}", file=sys.stderr)  # noqa: T201
     return code
@@ -131,11 +131,11 @@ def _explain(error: Exception) -> tuple[str, int]:
         return explanation
 
     what = f"{type(error).__name__}: {one_line(error)}"
-    return f"{what}; a mistake of ours: please report this, with --verbose", StuckError.exit_code
+    return f"{what}; this is a bug: please report it, with --verbose", StuckError.exit_code
 
 
 def _explain_os_error(error: OSError) -> tuple[str, int] | None:
-    """What a user can do about an error of the system; None where it is a mistake of ours."""
+    """What a user can do about an error of the system; None where it is a bug."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return f"{one_line(error)}; raise the limit (ulimit -n)", StuckError.exit_code
 

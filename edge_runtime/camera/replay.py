@@ -133,9 +133,8 @@ class VideoFile(_Replay):
         """The time of the frame just grabbed, in seconds; always later than that before it."""
         container_s = self._offset_s + self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
         if not self._frames:
-            self._offset_s -= (
-                container_s  # a recording begins at 0, whatever its camera's clock was
-            )
+            # A recording begins at 0, whatever its camera's clock was.
+            self._offset_s -= container_s
             return 0.0
         if 0 < container_s - self._time_s <= LONGEST_STEP_S:
             return container_s
@@ -183,7 +182,9 @@ def _open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         capture.release()
-        raise DataError(f"{path}: not a video that can be read", "ffprobe tells what it is")
+        raise DataError(
+            f"{path}: not a video that can be read", "ffprobe shows what is wrong with it"
+        )
     return capture
 
 

@@ -49,7 +49,7 @@ class BuiltinSource:
         return Frame(data, self._encoding, start, time.time(), check_ms=check_ms)
 
     def refused(self, frame: Frame, error: EdgeLabelError) -> None:
-        """A built-in frame that cannot be labelled is a mistake of ours."""
+        """A built-in frame that cannot be labelled is a bug."""
         raise error
 
     def close(self) -> None:

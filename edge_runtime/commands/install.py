@@ -86,10 +86,11 @@ def _check(bundle: Bundle, old: Installed | None, *, allow_downgrade: bool) -> N
 def _outcome(store: WritableStore, former: Path | None) -> list[str]:
     """What the user should know about the store after an install."""
     previous = store.target(PREVIOUS)
+    fallback = "the previous one" if previous else "the bundle that it used before"
     sentences = [
-        f"{previous} is kept as the previous bundle." if previous else "There was none before.",
+        f"{previous} is kept as the previous bundle." if previous else "The store was empty.",
         "The service uses the new one from its next start or `systemctl reload edge-label`; "
-        "if that fails, it goes back to the previous one.",
+        f"if that fails, it goes back to {fallback}.",
     ]
 
     if store.taken_over:

@@ -133,8 +133,8 @@ class RowBuilder:
         same_dim = encoded.rows.shape[1] == self.bundle.manifest.dim
         if not same_dim or self._agreement(probe_rows, probes) < _MIN_AGREEMENT:
             raise ConfigError(
-                f"text encoder {encoder}: does not speak the bundle's text space {text_space} "
-                "(it disagrees with the bank on names both know)",
+                f"text encoder {encoder}: does not encode into the bundle's text space "
+                f"{text_space} (it disagrees with the bank on names both know)",
                 "use the tower that the bundle was made with",
             )
         return replace(encoded, rows=encoded.rows[: len(phrases)])

@@ -154,7 +154,7 @@ def build(
     """Encode every phrase that the bank lacks, and write ``my.embeddings`` beside ``my.yaml``.
 
     Raises UsageError for a set that ships, ConfigError for a bad label set or an encoder of another
-    text space, DataError when the encoder fails. What stood there before is then unchanged.
+    text space, DataError when the encoder fails. The old file is then unchanged.
     """
     bundle = load_bundle(find_bundle(bundle_path))
     if path in bundle.label_sets():

@@ -63,7 +63,8 @@ class ParquetTable:
                 table = self._arrow.parquet.read_table(stream)
         except (self._arrow.ArrowException, OSError) as error:
             raise DataError(
-                f"{part}: is not a Parquet file that can be read", "delete it or start anew"
+                f"{part}: is not a Parquet file that can be read",
+                "delete it, or give another --output",
             ) from error
         if table.schema != self._schema:
             raise DataError(f"{part}: has other columns", "give another --output")

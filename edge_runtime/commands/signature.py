@@ -51,7 +51,7 @@ def _default_key_exists() -> bool:
     except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.lexists(folder) and not folder.is_dir():
             raise ConfigError(
-                f"{folder}: is not a folder, so nobody knows whether bundles must be signed",
+                f"{folder}: is not a folder, so it is unknown whether bundles must be signed",
                 "make it a folder, or remove it",
             ) from error
         return False

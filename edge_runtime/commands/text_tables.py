@@ -148,7 +148,7 @@ def cut_torn_line(path: Path, head: bytes = b"") -> None:
         size = stream.seek(0, os.SEEK_END)
         whole = _end_of_last_line(stream, size)
         if whole < size:
-            log.warning("%s: its last line was torn and is made anew", path)
+            log.warning("%s: its last line was incomplete and has been cut off", path)
             stream.truncate(whole)
 
 

@@ -75,7 +75,7 @@ def refuse_unless_update(new: Bundle, old: Installed) -> None:
         return
     if old.bundle is None:
         raise BundleError(
-            f"{old.name}: the installed bundle is damaged, and without its manifest nobody knows "
+            f"{old.name}: the installed bundle is damaged, and without its manifest it is unknown "
             f"whether {new.manifest.id} is newer",
             f"install {old.name} again, or {_INSIST}",
         )

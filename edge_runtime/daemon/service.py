@@ -248,7 +248,7 @@ class Daemon:
         except Exception as error:  # a file may hold anything, and labelling must go on
             why = one_line(error)
             log.warning("reload refused, the old configuration stays: %s", why)
-            log.debug("where that was", exc_info=True)
+            log.debug("traceback of that error", exc_info=True)
             notifier.ready(f"reload refused: {why}")
             return
 

@@ -89,7 +89,7 @@ def read_verified(folder: Path, name: str, sha256: str, size: int) -> bytes:
 
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"{path}: leads out of its folder", "reinstall it")
+        raise BundleError(f"{path}: points outside its folder", "reinstall it")
 
     data = _read_file(path, MAX_FILE_BYTES, size)
     if sha256_hex(data) != sha256:

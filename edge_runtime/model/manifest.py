@@ -121,7 +121,7 @@ def _files(entries: dict[str, Any]) -> dict[str, tuple[str, int]]:
     for name in files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
-            raise ValueError(f"file name {name!r} leads out of the bundle")
+            raise ValueError(f"file name {name!r} points outside the bundle")
 
     for name in REQUIRED_FILES:
         if name not in files:

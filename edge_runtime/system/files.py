@@ -75,7 +75,7 @@ def write_atomically(
     soon written again.
 
     A pipe or a device is written to as it stands: as root, a rename would put a file in the place
-    of /dev/null. Raises DataError; what stood there is then unchanged.
+    of /dev/null. Raises DataError; the old file is then unchanged.
     """
     if _stays_in_place(path):
         _write_through(path, data)
@@ -88,7 +88,7 @@ def write_atomically(
         _replace(partial, path)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot write: {error.strerror}", "what stood there before is unchanged"
+            f"{path}: cannot write: {error.strerror}", "the old file is unchanged"
         ) from error
     if durable:
         _confirm(path)

@@ -31,7 +31,7 @@ def test_a_home_is_no_store_and_nothing_in_it_is_touched(tmp_path: Path):
         (home / name).parent.mkdir(parents=True)
         (home / name).write_text(name)
     before = facts(home)
-    with pytest.raises(ConfigError, match=r"is no bundle store, it holds '\.ssh'") as error:
+    with pytest.raises(ConfigError, match=r"is not a bundle store: it contains '\.ssh'") as error:
         install(bundle_tar(tmp_path), home)
     assert "\n" not in str(error.value)
     assert facts(home) == before
@@ -102,7 +102,7 @@ def test_a_current_that_no_install_made_is_refused(tmp_path: Path, what: str):
         (store / "current").mkdir()
     else:
         (store / "current").symlink_to(tmp_path)
-    with pytest.raises(ConfigError, match=r"current: (is not the link|leads out)"):
+    with pytest.raises(ConfigError, match=r"current: (is not the link|points outside)"):
         install(bundle_tar(tmp_path, "v2", manifest={"version": "2.0.0"}), store)
     assert (store / "current").is_dir()
 
@@ -126,7 +126,7 @@ def test_a_pipe_or_a_folder_is_no_archive_and_is_not_waited_for(tmp_path: Path):
 @pytest.mark.fault("U5")
 def test_a_second_install_is_told_so_in_one_line(tmp_path: Path):
     store, archive = tmp_path / "store", bundle_tar(tmp_path)
-    with opened(store), pytest.raises(ConfigError, match=r"another install is at work there"):
+    with opened(store), pytest.raises(ConfigError, match=r"another install is running there"):
         install(archive, store)
     install(archive, store)
 
@@ -239,7 +239,7 @@ def test_a_former_store_with_anything_else_in_it_is_refused(tmp_path: Path, fore
     path = store / foreign
     path.mkdir() if foreign.endswith("/") else path.touch()
     before = facts(store)
-    with pytest.raises(ConfigError, match=r"is no bundle store, it holds"):
+    with pytest.raises(ConfigError, match=r"is not a bundle store: it contains"):
         install(bundle_tar(tmp_path, "v2", manifest={"version": "2.0.0"}), store)
     assert facts(store) == before
 

@@ -233,13 +233,13 @@ COMMANDS = {
     [
         (
             ZeroDivisionError("one\ntwo \x1b[31m"),
-            "ZeroDivisionError: one; a mistake of ours: please report this",
+            "ZeroDivisionError: one; this is a bug: please report it",
         ),
         (MemoryError(), "not enough memory"),
         (OSError(24, "Too many open files"), "Too many open files; raise the limit (ulimit -n)"),
         (
             OSError(95, "Operation not supported"),
-            "OSError: Operation not supported; a mistake of ours",
+            "OSError: Operation not supported; this is a bug",
         ),
     ],
 )

@@ -49,7 +49,7 @@ def check_devices(_options: Options, root: Path = Path("/")) -> list[Answer]:
     if csi:
         answers.append(
             warn(
-                "a CSI camera: it speaks libcamera, plain V4L2 gets only its raw sensor data",
+                "a CSI camera: it works through libcamera; plain V4L2 gets only raw sensor data",
                 "libcamerify edge-label --camera /dev/video0 "
                 "(sudo apt install libcamera-tools libcamera-v4l2), or a USB camera",
             )

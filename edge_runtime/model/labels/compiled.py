@@ -90,7 +90,7 @@ def with_built_rows(bank: TextBank, name_or_path: str, bundle: Bundle) -> TextBa
     text_space = bundle.manifest.text_space
     if built.text_space != text_space or built.rows.shape[1] != bundle.manifest.dim:
         raise ConfigError(
-            f"{path}: made for text space {built.text_space}, the bundle speaks {text_space}",
+            f"{path}: made for text space {built.text_space}, the bundle uses {text_space}",
             f"run: edge-label labels build {name_or_path}",
         )
     return bank.extended(built)

@@ -51,8 +51,7 @@ class LabelSpec:
 
         if self.background and self.threshold is not None:
             raise ValueError(
-                f"'{self.name}' is background and never on: a threshold means nothing there; "
-                "remove it"
+                f"'{self.name}' is background and never on, so it can have no threshold; remove it"
             )
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold of '{self.name}' must be between 0 and 1")

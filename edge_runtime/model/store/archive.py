@@ -80,7 +80,7 @@ def unpack(archive: Path, into: Path) -> Path:
             for name, size, is_file in _members(stream, total, str(archive)):
                 _write(stream, into / name, size, is_file, f"{archive}: {name}")
     except FileExistsError as error:
-        raise BundleError(f"{archive}: holds {error.filename} twice", "make it anew") from error
+        raise BundleError(f"{archive}: holds {error.filename} twice", "pack it again") from error
     except OSError as error:
         raise BundleError(
             f"{archive}: cannot unpack into {into.parent}: {error.strerror}"
@@ -128,7 +128,7 @@ def _members(stream: BinaryIO, total: int, where: str) -> Iterator[tuple[str, in
         # The caller may have read nothing, or all of it. Data is padded to whole blocks.
         stream.seek(data + -(-size // _BLOCK) * _BLOCK)
 
-    raise BundleError(f"{where}: more than {MAX_MEMBERS} members", "this is no bundle")
+    raise BundleError(f"{where}: more than {MAX_MEMBERS} members", "a bundle has fewer")
 
 
 def _checked_size(header: bytes, where: str) -> int:
@@ -167,7 +167,7 @@ def _checked_name(header: bytes, where: str) -> str:
     deep = len(path.parts) > MAX_DEPTH
     if not name or strange or deep or path.is_absolute() or ".." in path.parts:
         raise BundleError(
-            f"{where}: member name {name[:80]!r} leads out of the bundle or is strange",
+            f"{where}: member name {name[:80]!r} points outside the bundle or is not allowed",
             "do not trust this archive",
         )
     return name

@@ -42,5 +42,5 @@ class BundleStore:
             ) from error
 
         if not _PLAIN_NAME.fullmatch(name):
-            raise ConfigError(f"{path}: leads out of the store", "remove it")
+            raise ConfigError(f"{path}: points outside the store", "remove it")
         return name

@@ -80,7 +80,7 @@ def _lock(folder: int, root: Path) -> tuple[int, bool]:
         foreign = [name for name in names if not _former_version_made(folder, name)]
         if foreign:
             raise ConfigError(
-                f"{root}: is no bundle store, it holds '{foreign[0]}'",
+                f"{root}: is not a bundle store: it contains '{foreign[0]}'",
                 "give --store a folder that is empty or new",
             )
 
@@ -112,7 +112,7 @@ def _claim(marker: int, root: Path) -> None:
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ConfigError(
-            f"{root}: another install is at work there", "wait for its end and try again"
+            f"{root}: another install is running there", "wait until it has ended, then try again"
         ) from error
 
     is_file = stat.S_ISREG(os.fstat(marker).st_mode)

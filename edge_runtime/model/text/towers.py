@@ -125,7 +125,7 @@ def transformers_tower(name: str) -> Encode:
         torch = importlib.import_module("torch")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "this is no folder of a text encoder, and transformers is not installed to load it "
+            "this folder holds no text encoder, and transformers is not installed to load it "
             "by name",
             "check the path",
         ) from error

@@ -69,7 +69,7 @@ def _bind(what: str, listener: socket.socket, host: str, port: int) -> None:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
         log.warning(
-            "%s: %s is no address of this machine yet; the page is there once it is", what, host
+            "%s: %s is not an address of this machine yet; the page opens when it is", what, host
         )
         listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         listener.bind((host, port))

@@ -25,7 +25,7 @@ from tests.unit.test_records import record
 # A name that a terminal would obey, with letters that ASCII does not have.
 PICTURE = "straße\x1b[31m\x9b.png"
 FRAMES = 5
-BROKEN = "a mistake of ours", "Traceback", "Exception ignored"
+BROKEN = "this is a bug", "Traceback", "Exception ignored"
 
 
 @pytest.fixture

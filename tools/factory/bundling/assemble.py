@@ -66,7 +66,7 @@ def assemble(run: Path, bank: Path, labels: list[Path], scratch: Path, logit_sca
     meta = read_json(bank / "text_bank.json", f"python -m tools.prompts --out {bank}")
     if meta["text_space"] != text_space:
         raise ConfigError(
-            f"{bank}: a text bank of {meta['text_space']}, the student speaks {text_space}",
+            f"{bank}: a text bank of {meta['text_space']}, the student uses {text_space}",
             f"make one: python -m tools.prompts --out DIR --teacher {text_space}",
         )
 

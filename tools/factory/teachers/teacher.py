@@ -35,11 +35,11 @@ class Teacher(Protocol):
 
 
 def check_text_space(teacher: Teacher, text_space: str, where: str) -> None:
-    """Raise ConfigError unless `where` (a bank, a bundle, a cache) speaks the teacher's text
+    """Raise ConfigError unless `where` (a bank, a bundle, a cache) has the teacher's text
     space."""
     if teacher.text_space != text_space:
         raise ConfigError(
-            f"{where}: made for text space {text_space}, the teacher speaks {teacher.text_space}",
+            f"{where}: made for text space {text_space}, the teacher uses {teacher.text_space}",
             "embeddings of two spaces cannot be compared, remake it with this teacher",
         )
 

@@ -115,7 +115,7 @@ def test_mismatched_text_spaces_are_refused(tiny_clip: Path) -> None:
     teacher = load_teacher(str(tiny_clip))
     check_text_space(teacher, str(tiny_clip), "bank")
     with pytest.raises(
-        ConfigError, match=f"bank: made for text space {CLIP_B32}, the teacher speaks"
+        ConfigError, match=f"bank: made for text space {CLIP_B32}, the teacher uses"
     ):
         check_text_space(teacher, CLIP_B32, "bank")
 

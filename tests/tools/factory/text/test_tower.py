@@ -145,7 +145,7 @@ def test_another_clip_is_refused_and_nothing_is_written(
         == 78
     )
     err = capsys.readouterr().err
-    assert "does not speak the bundle's text space" in err
+    assert "does not encode into the bundle's text space" in err
     assert len(err.splitlines()) == 1
     assert not path.with_suffix(".embeddings").exists()
 

@@ -26,7 +26,7 @@ from edge_runtime.model.labels.label_set import load_label_set, parse_label_set
         ("labels:\n  - name: red\n    background: yes please", "background must be true or false"),
         (
             "labels:\n  - {name: red, background: true, threshold: 0.5}",
-            "never on: a threshold means nothing",
+            "never on, so it can have no threshold",
         ),
         (
             "labels:\n  - {name: red, background: true}",

@@ -33,7 +33,7 @@ def test_an_address_that_the_machine_does_not_have_yet_stops_no_start(
     """At boot the service may start before the network; exit code 78 would keep it down."""
     for listen in ("203.0.113.7:0", "[2001:db8::7]:0"):
         HttpServer("preview", listen, {}).close()
-    assert "203.0.113.7 is no address of this machine yet" in caplog.text
+    assert "203.0.113.7 is not an address of this machine yet" in caplog.text
 
 
 def test_a_new_server_takes_over_the_port_before_the_old_one_closes(server: HttpServer):
