@@ -87,7 +87,7 @@ class Pipeline:
         self.engine = engine
         self._camera = camera
         self._privacy = privacy
-        self._vitals = VitalsSampler(thermal=thermal)
+        self._vitals = VitalsSampler(thermal)
 
     @property
     def threads(self) -> int:

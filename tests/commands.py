@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,11 @@ def need_mosquitto() -> None:
     """The broker and its clients. They are two Debian packages; a machine may have only one."""
     need("mosquitto", "mosquitto")
     need("mosquitto_sub", "mosquitto-clients")
+
+
+def instead_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Every child process that starts Python runs this shell script instead."""
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))

@@ -33,20 +33,19 @@ class Capability:
 
     driver: str
     card: str
-    bus: str
     captures: bool
 
 
 def capability(fd: int) -> Capability:
     """Raises OSError (ENOTTY: not a video device)."""
     raw = fcntl.ioctl(fd, _QUERYCAP, bytes(104))
-    driver, card, bus, _version, caps, device_caps = struct.unpack("16s32s32sIII", raw[:92])
+    driver, card, _bus, _version, caps, device_caps = struct.unpack("16s32s32sIII", raw[:92])
 
     # ``caps`` is of the whole card, which may have several nodes; ``device_caps`` is of this one.
     own_caps = device_caps if caps & _CAP_DEVICE_CAPS else caps
     camera_caps = _CAP_VIDEO_CAPTURE | _CAP_STREAMING
     captures = own_caps & camera_caps == camera_caps
-    return Capability(_text(driver), _text(card), _text(bus), captures)
+    return Capability(_text(driver), _text(card), captures)
 
 
 def formats(fd: int) -> Iterator[str]:

@@ -55,7 +55,11 @@ def describe_rows(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[s
     if renamed:
         lines += ["  the bank knows these under another spelling:", *first_few(renamed)]
 
-    guesses = [f"'{phrase}'" for phrase in _not_english(by_maker)]
+    guesses = [
+        f"'{phrase}'"
+        for phrase in phrases
+        if bank.find(phrase) in bank.approximate and not _has_latin_letter(phrase)
+    ]
     if guesses:
         warning = "  warning: the text encoder reads English; these rows are guesses:"
         lines += [warning, *first_few(guesses)]
@@ -70,17 +74,6 @@ def _phrases_by_maker(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> di
         if row is not None:
             by_maker.setdefault(bank.maker(row), []).append(phrase)
     return by_maker
-
-
-def _not_english(by_maker: dict[str, list[str]]) -> list[str]:
-    """Phrases without a Latin letter that a small encoder estimated."""
-    estimated = [
-        phrase
-        for maker, phrases in by_maker.items()
-        if "approximate" in maker
-        for phrase in phrases
-    ]
-    return [phrase for phrase in estimated if not _has_latin_letter(phrase)]
 
 
 def _has_latin_letter(phrase: str) -> bool:

@@ -99,10 +99,16 @@ def label_pictures(
         log.info("%d of %d pictures are done already", in_all - total, in_all)
 
     # Beside others, or in a continued table, a picture that cannot be labelled ends nothing.
-    run = _Run(labeller, table, total, one_of_many=bool(stored) or total > 1)
+    run = _Run(
+        labeller,
+        table,
+        total,
+        one_of_many=bool(stored) or total > 1,
+        forgiving=bool(stored) or len(batches) > 1,
+    )
     try:
         for batch in todo:
-            run.label(batch, forgiving=bool(stored) or len(batches) > 1)
+            run.label(batch)
     finally:
         run.close()
 
@@ -131,24 +137,35 @@ def _count(batches: list[Batch]) -> int:
 
 
 class _Run:
-    """Labels batch after batch; counts what was labelled and remembers what was refused last."""
+    """Labels batch after batch; counts what was labelled and remembers what was refused last.
+
+    With ``one_of_many`` a picture that the model does not take is passed over. Unless
+    ``forgiving``, it is an error if all of a batch is broken.
+    """
 
     def __init__(
-        self, labeller: Labeller, table: Table | None, total: int, *, one_of_many: bool
+        self,
+        labeller: Labeller,
+        table: Table | None,
+        total: int,
+        *,
+        one_of_many: bool,
+        forgiving: bool,
     ) -> None:
         self._labeller = labeller
         self._table = table
         self._total = total
         self._one_of_many = one_of_many
+        self._forgiving = forgiving
 
         # Without a table the lines themselves show how far the run is.
         self._progress = Progress("pictures", total, quiet=table is None)
         self.labelled = 0
         self._refused: EdgeLabelError | None = None
 
-    def label(self, batch: Batch, *, forgiving: bool) -> None:
-        """Label a batch. Unless ``forgiving``, it is an error if all of it is broken."""
-        for frame in _frames(batch, self._progress, forgiving=forgiving):
+    def label(self, batch: Batch) -> None:
+        """Label all pictures of a batch."""
+        for frame in _frames(batch, self._progress, forgiving=self._forgiving):
             self._label_frame(batch.argument, frame)
 
     def _label_frame(self, argument: str, frame: Frame) -> None:

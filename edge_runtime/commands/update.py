@@ -5,7 +5,6 @@ What cannot be compared is refused; the user may insist.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from edge_runtime.model.bundle import Bundle, load_bundle
 from edge_runtime.model.store.bundle_store import CURRENT, BundleStore
 from edge_runtime.model.store.trial import failures
 from edge_runtime.model.store.versions import precedence
-from edge_runtime.model.store.writable_store import WritableStore, bundle_name
+from edge_runtime.model.store.writable_store import WritableStore, is_folder_of
 
 _INSIST = "--allow-downgrade installs it anyway"
 
@@ -37,7 +36,7 @@ class Installed:
         Where the manifest is lost, the folder's name decides: it holds version and digest.
         """
         if self.bundle is None:
-            return re.fullmatch(rf"{re.escape(bundle_name(other))}(\.\d+)?", self.name) is not None
+            return is_folder_of(other, self.name)
         return self.bundle.manifest == other.manifest
 
 

@@ -54,7 +54,7 @@ class Limits:
 def run(
     config: Config,
     limits: Limits,
-    read_again: Callable[[], Config] | None = None,
+    read_again: Callable[[], Config],
     signals: Signals | None = None,
 ) -> None:
     """Label until the source ends, a limit is reached, or SIGTERM or SIGINT arrives.
@@ -70,7 +70,7 @@ def run(
 
     try:
         notifier.ready("loaded, opening the camera")
-        daemon.loop(limits, signals, notifier, read_again or (lambda: config), deaths)
+        daemon.loop(limits, signals, notifier, read_again, deaths)
     finally:
         notifier.stopping("writing what is queued")
         daemon.close()
@@ -125,14 +125,13 @@ class Daemon:
         signals: Signals,
         notifier: Notifier,
         read_again: Callable[[], Config],
-        deaths: ThreadDeaths | None = None,
+        deaths: ThreadDeaths,
     ) -> None:
         """Frame by frame until the end. A reload happens between frames, never in an inference."""
         deadline = time.monotonic() + limits.seconds if limits.seconds else float("inf")
 
         while not signals.stop and time.monotonic() < deadline:
-            if deaths:
-                deaths.check()
+            deaths.check()
             self._reload_if_asked(signals, read_again, notifier)
 
             start = time.monotonic()

@@ -15,6 +15,8 @@ from pathlib import Path
 from edge_runtime.system.memory import peak_rss_mb, pss_mb, rss_mb
 
 THERMAL_ZONES = Path("/sys/class/thermal")
+_INTERVAL_S = 1.0  # between two readings of the vitals
+_WINDOW = 30  # records that the frame rate is measured over
 
 # The firmware of a Raspberry Pi tells here what it does about heat and weak power supplies.
 _THROTTLE_FLAG = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
@@ -53,8 +55,7 @@ def read_vitals(thermal: Path = THERMAL_ZONES) -> Vitals:
 class VitalsSampler:
     """Callable: ``read_vitals`` at most once a second: for PSS the kernel walks every page."""
 
-    def __init__(self, interval_s: float = 1.0, thermal: Path = THERMAL_ZONES) -> None:
-        self._interval_s = interval_s
+    def __init__(self, thermal: Path = THERMAL_ZONES) -> None:
         self._thermal = thermal
         self._next_s = 0.0
         self._last: Vitals | None = None
@@ -69,15 +70,15 @@ class VitalsSampler:
         except OSError:  # no descriptor left, for example: a frame does not wait for a thermometer
             if self._last is None:
                 self._last = Vitals(peak_rss_mb(), None, None, None, clock_unsynced=False)
-        self._next_s = now + self._interval_s
+        self._next_s = now + _INTERVAL_S
         return self._last
 
 
 class FpsMeter:
-    """Records per second over the last ``window`` records, on the monotonic clock."""
+    """Records per second over the last `_WINDOW` records, on the monotonic clock."""
 
-    def __init__(self, window: int = 30) -> None:
-        self._times: deque[float] = deque(maxlen=window + 1)
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=_WINDOW + 1)
 
     def tick(self, now: float) -> float:
         """Count one record at monotonic ``now``; 0 until there are two."""

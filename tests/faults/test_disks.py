@@ -13,7 +13,6 @@ import pytest
 
 from edge_runtime.config import CameraConfig
 from edge_runtime.daemon.parts import run_kind
-from edge_runtime.sinks.files import room
 from edge_runtime.sinks.files.record_file import Caps, RecordFile
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.disks import bytes_in, fill, small_disk, video
@@ -21,12 +20,6 @@ from tests.faults.test_storage import family, line, numbers
 from tests.unit.sinks.triggers.test_spool import jpeg, opened, put
 
 DEFAULT = Caps()  # rotate_mb: 50, max_mb: 1000
-
-
-@pytest.fixture(autouse=True)
-def _nobody_else_gives_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_keepers", [])
-    monkeypatch.setattr(room, "_logged", False)
 
 
 # A cap that holds whenever the run does not end by itself

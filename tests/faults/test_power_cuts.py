@@ -14,7 +14,6 @@ import pytest
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.config import Condition, TriggerRule, TriggersConfig
 from edge_runtime.records import Frame, LabelledFrame
-from edge_runtime.sinks.files import room
 from edge_runtime.sinks.files.record_file import Caps, RecordFile
 from edge_runtime.sinks.triggers.rules import Rules, Task
 from edge_runtime.sinks.triggers.sink import TriggerSink
@@ -25,12 +24,6 @@ from tests.unit.sinks.triggers.test_spool import jpeg, opened, put
 from tests.unit.test_records import record
 
 DEFAULT = Caps()  # rotate_mb: 50, max_mb: 1000
-
-
-@pytest.fixture(autouse=True)
-def _nobody_else_gives_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_keepers", [])
-    monkeypatch.setattr(room, "_logged", False)
 
 
 @pytest.mark.fault("S9")

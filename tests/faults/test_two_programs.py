@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.sinks.files import room
 from edge_runtime.sinks.files.record_file import Caps, RecordFile
 from edge_runtime.sinks.triggers.spool import Spool
 from edge_runtime.system import claims
@@ -23,12 +22,6 @@ from tests.faults.test_storage import family, line, numbers
 from tests.unit.sinks.triggers.test_spool import jpeg, opened, put
 
 DEFAULT = Caps()  # rotate_mb: 50, max_mb: 1000
-
-
-@pytest.fixture(autouse=True)
-def _nobody_else_gives_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_keepers", [])
-    monkeypatch.setattr(room, "_logged", False)
 
 
 HOLDER = """\

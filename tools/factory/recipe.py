@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edge_runtime.config.checks import check_range
 from edge_runtime.system.strict_yaml import parse, read_text
 
 TEXT_BANK = "../shared/weights/clip_vitb32_text_bank.npy"
@@ -50,10 +51,10 @@ class HeadRecipe:
     rank: int = 0
 
     def __post_init__(self) -> None:
-        _within("head.depth", self.depth, 1, 8)
-        _within("head.width", self.width, 8, 16384)
-        _within("head.dropout", self.dropout, 0, 0.9)
-        _within("head.rank", self.rank, 0, 4096)
+        check_range("head.depth", self.depth, 1, 8)
+        check_range("head.width", self.width, 8, 16384)
+        check_range("head.dropout", self.dropout, 0, 0.9)
+        check_range("head.rank", self.rank, 0, 4096)
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ class SourceRecipe:
     limit: int = 0
 
     def __post_init__(self) -> None:
-        _within("weight", self.weight, 0, 1000)
-        _within("validation", self.validation, 0, 1)
+        check_range("weight", self.weight, 0, 1000)
+        check_range("validation", self.validation, 0, 1)
         for template in self.templates:
             if template.count("{}") != 1:
                 raise ValueError(f"template '{template}' must hold {{}} exactly once")
@@ -130,8 +131,8 @@ class InputRecipe:
     resize: Literal["squash", "crop"] = "squash"
 
     def __post_init__(self) -> None:
-        _within("size", self.size, 16, 1024)
-        _within("cache_size", self.cache_size, 16, 1024)
+        check_range("size", self.size, 16, 1024)
+        check_range("cache_size", self.cache_size, 16, 1024)
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,9 @@ class AugmentRecipe:
     negative_probability: float = 0.3
 
     def __post_init__(self) -> None:
-        _within("scale", self.scale[0], 0.01, self.scale[1])
-        _within("scale", self.scale[1], self.scale[0], 1)
-        _within("aspect", self.aspect, 1, 4)
+        check_range("scale", self.scale[0], 0.01, self.scale[1])
+        check_range("scale", self.scale[1], self.scale[0], 1)
+        check_range("aspect", self.aspect, 1, 4)
         for name in (
             "flip_probability",
             "grey_probability",
@@ -173,7 +174,7 @@ class AugmentRecipe:
             "conditions",
             "negative_probability",
         ):
-            _within(name, getattr(self, name), 0, 1)
+            check_range(name, getattr(self, name), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -202,9 +203,9 @@ class TargetsRecipe:
     condition_mix: float = 0.3
 
     def __post_init__(self) -> None:
-        _within("views", self.views, 0, 64)
-        _within("targets.size", self.size, 0, 1024)
-        _within("condition_mix", self.condition_mix, 0, 1)
+        check_range("views", self.views, 0, 64)
+        check_range("targets.size", self.size, 0, 1024)
+        check_range("condition_mix", self.condition_mix, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -253,8 +254,8 @@ class TrainRecipe:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        _within("batch", self.batch, 1, 65536)
-        _within("ema", self.ema, 0, 0.99999)
+        check_range("batch", self.batch, 1, 65536)
+        check_range("ema", self.ema, 0, 0.99999)
         if not self.stages:
             raise ValueError("train.stages is empty; give at least one, e.g. - epochs: 4")
 
@@ -310,11 +311,6 @@ class Recipe:
         values = asdict(self)
         chosen = {part: values[part] for part in parts} if parts else values
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, not {value}")
 
 
 def load_recipe(path: str | Path) -> Recipe:

@@ -147,6 +147,7 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
     from edge_runtime.daemon.notify import Notifier
     from edge_runtime.daemon.service import Daemon, Limits
     from edge_runtime.daemon.signals import Signals
+    from edge_runtime.daemon.threads import ThreadDeaths
     from edge_runtime.sinks.files.jsonl import JsonlFileSink
     from edge_runtime.system.memory import peak_rss_mb
 
@@ -161,11 +162,11 @@ def run_blocks(config: Path, form: str, pairs: int) -> dict[str, Any]:
         daemon.parts.source = JpegClip(Path(loaded.camera.source))
     signals = Signals()
     notifier = Notifier()
+    deaths = ThreadDeaths()
 
     def label(count: int) -> None:
-        daemon.loop(
-            Limits(frames=daemon.summary.records + count), signals, notifier, lambda: loaded
-        )
+        limits = Limits(frames=daemon.summary.records + count)
+        daemon.loop(limits, signals, notifier, lambda: loaded, deaths)
 
     def clocks() -> tuple[float, ...]:
         threads = [thread for thread in threading.enumerate() if thread.name not in of_records]

@@ -216,10 +216,10 @@ class WritableStore(BundleStore):
         path = self.root / name
         try:
             bundle = load_bundle(path)
-            ours = re.fullmatch(rf"{re.escape(bundle_name(bundle))}(\.\d+)?", name)
+            ours = is_folder_of(bundle, name)
         except (BundleError, NoInputError, OSError):
             return "it cannot be read as a bundle"
-        if ours is None:
+        if not ours:
             return "it was not made by an install"
 
         extra = extra_files(bundle)
@@ -251,3 +251,8 @@ def bundle_name(bundle: Bundle) -> str:
     """The name of its folder in a store: name, version, and a part of its manifest's hash."""
     digest = sha256_hex((bundle.path / "manifest.json").read_bytes())
     return f"{bundle.manifest.id}-{digest[:_DIGITS]}"
+
+
+def is_folder_of(bundle: Bundle, name: str) -> bool:
+    """Whether a store gives a bundle a folder of this name; ``.2`` behind it is a second one."""
+    return re.fullmatch(rf"{re.escape(bundle_name(bundle))}(\.\d+)?", name) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,9 @@ from edge_runtime.model import self_test as module
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.self_test import self_test, self_test_in_child
+from tests.commands import instead_of_python
 
 pytestmark = pytest.mark.usefixtures("uncounted_children")
-
-
-def instead_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """The self-test's process does this instead."""
-    script = tmp_path / "python"
-    script.write_text(f"#!/bin/sh\n{body}\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
 
 
 def test_a_good_bundle_passes(tiny_bundle: Path):

@@ -26,7 +26,7 @@ def test_only_present_throttling_counts(tmp_path: Path):
 
 
 def test_fps_is_over_the_last_thirty():
-    meter = telemetry.FpsMeter(30)
+    meter = telemetry.FpsMeter()
     assert meter.tick(0) == 0
     for i in range(1, 100):
         fps = meter.tick(i / 25)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.errors import DataError
 from edge_runtime.model.text.encoder import encode_phrases, encoder_hash
-
-
-def instead_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """The child does this instead."""
-    script = tmp_path / "python"
-    script.write_text(f"#!/bin/sh\n{body}\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+from tests.commands import instead_of_python
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from edge_runtime.errors import ConfigError
 from edge_runtime.sinks.triggers.spool import Spool
 from tests.daemon import wait_until
+from tests.disks import bytes_in
 
 NAME = "rule-20260502T091307Z"
 
@@ -41,10 +42,6 @@ def put(spool: Spool, data: bytes, name: str = NAME, suffix: str = ".jpg"):
     return draft.finish(lambda media, size: {"file": media, "bytes": size})
 
 
-def used(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
 def test_a_capture_is_a_media_file_and_its_sidecar_and_nothing_else(tmp_path: Path):
     folder = tmp_path / "a" / "spool"
     capture = put(opened(folder), b"x" * 100, "snow-20260502T091307Z")
@@ -61,11 +58,11 @@ def test_the_cap_holds_at_every_moment_and_the_oldest_go_first(tmp_path: Path):
     spool = opened(tmp_path)
     for i in range(200):
         put(spool, bytes(100 + 37 * (i % 50)))
-        assert used(tmp_path) <= 10_000
+        assert bytes_in(tmp_path) <= 10_000
     numbers = sorted({int(p.name[:8]) for p in tmp_path.iterdir()})
     assert numbers == list(range(numbers[0], 201))
     assert spool.deleted == numbers[0] - 1
-    assert spool.bytes == used(tmp_path)
+    assert spool.bytes == bytes_in(tmp_path)
 
 
 def test_what_can_never_fit_deletes_nothing(tmp_path: Path):
@@ -85,11 +82,11 @@ def test_drafts_count_against_the_cap(tmp_path: Path):
         clip.stream.write(bytes(1000))
         clip.stream.flush()
         put(spool, bytes(1500))
-        assert used(tmp_path) <= 10_000
+        assert bytes_in(tmp_path) <= 10_000
     assert put(spool, bytes(2500)) is None, "the draft alone leaves less"
     assert clip.finish(lambda media, size: {"file": media})
-    assert used(tmp_path) <= 10_000
-    assert spool.bytes == used(tmp_path)
+    assert bytes_in(tmp_path) <= 10_000
+    assert spool.bytes == bytes_in(tmp_path)
     assert spool._drafted == 0
 
 
@@ -160,7 +157,7 @@ def test_a_call_that_fails_leaves_nothing_behind_and_the_next_capture_works(
             put(spool, b"fails")
     assert len(list(tmp_path.glob("[0-9]*"))) == 2
     assert put(spool, b"after")
-    assert spool.bytes == used(tmp_path)
+    assert spool.bytes == bytes_in(tmp_path)
 
 
 def newest(folder: Path) -> int:
@@ -187,7 +184,7 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_captures(tmp_path: Pat
             described = json.loads(sidecar.read_text())
             assert (tmp_path / described["file"]).stat().st_size == described["bytes"] == 3000
         assert len(spool.captures()) == len(list(tmp_path.glob("*.json")))
-        assert used(tmp_path) <= 200_000
+        assert bytes_in(tmp_path) <= 200_000
         assert not list(tmp_path.glob(".*.part"))
         spool.close()
 
