@@ -13,12 +13,12 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from edge_runtime.commands.table_base import claim_table, picture_name
 from edge_runtime.errors import DataError
 from edge_runtime.records import LabelledFrame
 from edge_runtime.system.claims import let_go
+from edge_runtime.system.files import unfinished_line
 from edge_runtime.system.ownership import no_planted_link
 
 log = logging.getLogger("edge_label")
@@ -26,7 +26,6 @@ log = logging.getLogger("edge_label")
 CSV_COLUMNS = ("file", "state", "label", "score", "margin", "on", "total_ms", "bundle", "labels_id")
 
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-_BLOCK = 1 << 16  # bytes read at a time when looking for the last newline
 
 
 class _TextTable:
@@ -42,7 +41,7 @@ class _TextTable:
         self._fd = os.open(path, _APPENDING | no_planted_link(path), 0o666)
         try:
             claim_table(self._fd, path)
-            cut_torn_line(path, self.begins)
+            cut_torn_line(self._fd, path, self.begins)
             self.stored = set(self._names(path))
         except BaseException:
             os.close(self._fd)
@@ -133,33 +132,18 @@ class CsvTable(_TextTable):
         self._append(text.getvalue().encode())
 
 
-def cut_torn_line(path: Path, head: bytes = b"") -> None:
-    """Cut off what a killed process left after the last newline.
+def cut_torn_line(fd: int, path: Path, head: bytes) -> None:
+    """Cut off what a killed process left after the last newline of the open file ``path``.
 
     A file that does not begin with ``head`` is somebody else's and stays; whoever reads it next
     says so.
     """
-    flags = os.O_RDWR | os.O_CLOEXEC | no_planted_link(path)
-    with os.fdopen(os.open(path, flags), "r+b") as stream:
-        beginning = stream.read(len(head)).rstrip(b"\0")  # a power cut may leave nothing but zeros
-        if not head.startswith(beginning):
-            return
+    beginning = os.pread(fd, len(head), 0).rstrip(b"\0")  # a power cut may leave only zeros
+    if not head.startswith(beginning):
+        return
 
-        size = stream.seek(0, os.SEEK_END)
-        whole = _end_of_last_line(stream, size)
-        if whole < size:
-            log.warning("%s: its last line was incomplete and has been cut off", path)
-            stream.truncate(whole)
-
-
-def _end_of_last_line(stream: BinaryIO, size: int) -> int:
-    """The position after the last newline, 0 where there is none; read backwards, in blocks."""
-    end = size
-    while end:
-        start = max(0, end - _BLOCK)
-        stream.seek(start)
-        newline = stream.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
+    size = os.fstat(fd).st_size
+    whole, _ = unfinished_line(fd, size)
+    if whole < size:
+        log.warning("%s: its last line was incomplete and has been cut off", path)
+        os.ftruncate(fd, whole)

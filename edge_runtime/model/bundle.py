@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from edge_runtime.errors import BundleError, NoInputError
 from edge_runtime.model.manifest import (
+    ENCODER,
     MAX_FILE_BYTES,
     MAX_MANIFEST_BYTES,
     Manifest,
@@ -46,8 +47,8 @@ class Bundle:
 
     def encoder_bytes(self) -> bytes:
         """encoder.onnx, verified and free of external data. Raises BundleError."""
-        data = self.read("encoder.onnx")
-        refuse_external_data(data, str(self.path / "encoder.onnx"))
+        data = self.read(ENCODER)
+        refuse_external_data(data, str(self.path / ENCODER))
         return data
 
     def label_sets(self) -> list[str]:
@@ -63,9 +64,8 @@ class Bundle:
 
         Raises BundleError at the first fault.
         """
-        total = sum(len(self.read(name)) for name in self.manifest.files)
-        self.encoder_bytes()
-        return total
+        others = [name for name in self.manifest.files if name != ENCODER]
+        return len(self.encoder_bytes()) + sum(len(self.read(name)) for name in others)
 
 
 def load_bundle(path: Path) -> Bundle:

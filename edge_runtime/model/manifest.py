@@ -17,7 +17,8 @@ from edge_runtime.records import Modality
 from edge_runtime.version import __version__
 
 SCHEMA = "edge-label-bundle/1"
-REQUIRED_FILES = ("encoder.onnx", "text_bank.npy", "text_bank.json")
+ENCODER = "encoder.onnx"
+REQUIRED_FILES = (ENCODER, "text_bank.npy", "text_bank.json")
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 512 << 20  # a CLIP ViT-B/32 tower in float32 is 350 MB

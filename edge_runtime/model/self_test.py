@@ -70,8 +70,8 @@ def self_test_in_child(path: Path) -> None:
         name = signal.Signals(-outcome.returncode).name
         raise BundleError(f"{path}: its self-test was ended by {name}", REFUSED)
     if outcome.returncode:
-        lines = outcome.stderr.strip().splitlines()
-        raise BundleError(f"{path}: {lines[-1] if lines else f'its self-test fails; {REFUSED}'}")
+        reason = child.last_line(outcome.stderr) or f"its self-test fails; {REFUSED}"
+        raise BundleError(f"{path}: {reason}")
 
 
 def _main(path: str) -> int:

@@ -17,6 +17,12 @@ _RUN = (
 )
 
 
+def last_line(stderr: str) -> str:
+    """The last line that a child wrote, which says why it failed; empty where it wrote nothing."""
+    lines = stderr.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
 def command(module: str, *arguments: str) -> list[str]:
     """The command line that runs ``module`` in this Python, with ``arguments``."""
     # -P keeps the current folder off the path.

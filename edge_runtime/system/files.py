@@ -16,6 +16,7 @@ from edge_runtime.errors import DataError
 FULL = {errno.ENOSPC, errno.EDQUOT}  # the errors that room on the disk would heal
 PIPE_S = 2.0  # how long a shell's <(command) may take for each piece of its output
 _READ_BYTES = 1 << 20
+_BLOCK = 1 << 16  # bytes read at a time when looking for the last newline
 
 # A new file, never one that is there, and never through a link: the folder may be another user's.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -173,3 +174,23 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def unfinished_line(fd: int, size: int) -> tuple[int, int]:
+    """Where the unfinished last line of a file begins, and where it ends without trailing zeros.
+
+    Both are offsets; they are ``size`` where the file ends with a newline. The file is read
+    backwards, in blocks.
+    """
+    end = size
+    at = size
+    while at:
+        start = max(0, at - _BLOCK)
+        block = os.pread(fd, at - start, start)
+        if end == at:  # nothing but zeros so far
+            end = start + len(block.rstrip(b"\0"))
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1, end
+        at = start
+    return 0, end

@@ -221,8 +221,8 @@ MUTANTS = tuple(
         (
             "U8",
             "edge_runtime/commands/text_tables.py",
-            "        if not head.startswith(beginning):",
-            "        if False:",
+            "    if not head.startswith(beginning):",
+            "    if False:",
         ),
         ("U9", STORE, "if not _former_version_made(folder, name)", "if True"),
         ("U9", "edge_runtime/commands/update.py", "place = BundleStore(former)", "pass"),
@@ -258,7 +258,7 @@ MUTANTS = tuple(
             "if self._vital and isinstance(error, OSError):",
             "if False:",
         ),
-        ("S9", "edge_runtime/sinks/files/tail.py", "while at:", "while at > size - (1 << 20):"),
+        ("S9", "edge_runtime/system/files.py", "while at:", "while at > size - (1 << 20):"),
         (
             "S10",
             "edge_runtime/sinks/triggers/draft.py",

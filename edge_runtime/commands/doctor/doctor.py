@@ -99,8 +99,8 @@ def run_check(name: str, command: Sequence[str], options: Options | None = None)
         return [Finding(name, **answer) for answer in json.loads(process.stdout)]
     except (ValueError, TypeError):
         # Python wrote a traceback in place of the answers; its last line says why.
-        lines = process.stderr.strip().splitlines() or ["no output"]
-        return [Finding(name, "fail", masked(lines[-1]), _reinstall(name))]
+        reason = child.last_line(process.stderr) or "no output"
+        return [Finding(name, "fail", masked(reason), _reinstall(name))]
 
 
 def _death(name: str, number: int) -> Finding:

@@ -118,8 +118,8 @@ def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
         ) from error
 
     if outcome.returncode:
-        lines = outcome.stderr.decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else f"ended with {outcome.returncode}"
+        message = child.last_line(outcome.stderr.decode(errors="replace"))
+        reason = message or f"ended with {outcome.returncode}"
         raise DataError(f"text encoder {encoder}: {reason}")
 
     head, _, array = outcome.stdout.partition(b"\n")

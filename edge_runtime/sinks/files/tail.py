@@ -7,10 +7,11 @@ import os
 import stat
 from pathlib import Path
 
+from edge_runtime.system.files import unfinished_line
+
 log = logging.getLogger("edge_label.sinks")
 
 RECORD_START = b'{"schema"'  # how every record begins: what begins otherwise is not ours to delete
-_BLOCK = 1 << 16
 
 
 def repair(fd: int, path: Path) -> int:
@@ -24,7 +25,7 @@ def repair(fd: int, path: Path) -> int:
         return 0  # a pipe or a device has no tail to read
 
     size = status.st_size
-    whole, end = _tail(fd, size)
+    whole, end = unfinished_line(fd, size)
     if whole == size:
         return size
 
@@ -35,19 +36,3 @@ def repair(fd: int, path: Path) -> int:
         return whole
     # Somebody else's line: keep it, as a line of its own.
     return size + os.write(fd, b"\n")
-
-
-def _tail(fd: int, size: int) -> tuple[int, int]:
-    """(where the unfinished last line begins, where it ends without trailing zeros), as offsets."""
-    end = size
-    at = size
-    while at:
-        start = max(0, at - _BLOCK)
-        block = os.pread(fd, at - start, start)
-        if end == at:  # nothing but zeros so far
-            end = start + len(block.rstrip(b"\0"))
-        newline = block.rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1, end
-        at = start
-    return 0, end

@@ -73,5 +73,6 @@ def test_a_table_that_is_not_ours_is_refused_and_stays_as_it_was(
 def test_only_what_follows_the_last_newline_is_cut(tmp_path: Path, before: bytes, after: bytes):
     path = tmp_path / "table"
     path.write_bytes(before)
-    cut_torn_line(path)
+    with path.open("r+b") as stream:
+        cut_torn_line(stream.fileno(), path, b"")
     assert path.read_bytes() == after
