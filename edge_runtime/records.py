@@ -26,6 +26,16 @@ CameraState = Literal[
 Modality = Literal["rgb", "ir", "depth"]
 WantedModality = Literal["auto", "rgb", "ir", "depth"]
 Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16", "f32"]
+Degrees = Literal[0, 90, 180, 270]
+Flip = Literal["horizontal", "vertical"]
+
+
+@dataclass(slots=True, frozen=True)
+class Turn:
+    """What makes a picture upright: first turned clockwise, then mirrored."""
+
+    degrees: Degrees = 0
+    flip: Flip | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,6 +62,7 @@ class Frame:
     dropped: int = 0  # frames replaced by newer ones since the source was opened
     file: str | None = None  # of a picture: its path relative to the source
     frozen: bool = False  # the camera repeats its last picture
+    turn: Turn | None = None  # how ``data`` must be turned; None: it is upright
     check_ms: float = 0.0  # what the check for a frozen camera took
     video_s: float | None = None  # time inside a recording that is not paced by the clock
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.records import Encoding, Frame
+from edge_runtime.records import Encoding, Frame, Turn
 from edge_runtime.system.jpeg_bytes import jpeg_size
 from edge_runtime.system.opencv import MAX_PIXELS, cv2
 
@@ -21,14 +21,41 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
+_ROTATIONS = {
+    90: cv2.ROTATE_90_CLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
+_FLIPS = {"horizontal": 1, "vertical": 0}  # as cv2.flip numbers them
+
 
 def decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
-    """Pixels of a frame: BGR uint8 (H, W, 3), or (H, W) for grey and 16-bit sources.
+    """Upright pixels of a frame: BGR uint8 (H, W, 3), or (H, W) for grey and 16-bit sources.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 while that still covers ``at_least`` (height, width). That
     takes half the time, and the scaled inverse DCT is a good low-pass filter. The figures are in
     docs/decisions/001. Raises DataError for a broken JPEG.
     """
+    if frame.turn is None:
+        return _decode(frame, at_least)
+
+    # The smaller picture is turned: that costs next to nothing.
+    lies_on_its_side = frame.turn.degrees in (90, 270)
+    before = (at_least[1], at_least[0]) if lies_on_its_side else at_least
+    return _upright(_decode(frame, before), frame.turn)
+
+
+def _upright(pixels: NDArray[Any], turn: Turn) -> NDArray[Any]:
+    """A copy of (H, W[, 3]) pixels, turned clockwise and then mirrored."""
+    if turn.degrees:
+        pixels = cv2.rotate(pixels, _ROTATIONS[turn.degrees])
+    if turn.flip:
+        pixels = cv2.flip(pixels, _FLIPS[turn.flip])
+    return pixels
+
+
+def _decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
+    """The pixels as the camera delivered them."""
     if frame.encoding == "mjpg":
         return _decode_jpeg(frame.data, at_least)
     if frame.encoding == "yuyv":

@@ -1,6 +1,6 @@
 """A frame as a JPEG that any browser or viewer opens.
 
-Where the camera sent a JPEG these are its own bytes; any other frame is encoded here.
+Where the camera sent an upright JPEG these are its own bytes; any other frame is encoded here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class JpegEncoder:
         self._max_width = max_width
 
     def __call__(self, frame: Frame) -> bytes:
-        if frame.encoding == "mjpg":
+        # One that must be turned is encoded again: a note in its EXIF data would turn it for a
+        # browser, but not in a clip, and not for every program that gets it from a hook.
+        if frame.encoding == "mjpg" and frame.turn is None:
             jpeg_size(frame.data)  # raises for half a picture
             return with_huffman_tables(frame.data.tobytes().rstrip(b"\0"))
 

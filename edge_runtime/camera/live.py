@@ -58,6 +58,7 @@ class LiveSource:
         self._longest_backoff_s = longest_backoff_s
         self._exit_on_error = config.exit_on_error
         self._frozen_frames = config.frozen_frames
+        self._turn = config.turn
         self._pace = Pace(config.fps, config.stuck_s)
         self._repeats = RepeatCounter()
 
@@ -226,7 +227,9 @@ class LiveSource:
         with self._fresh:
             if self._newest is not None:
                 self._dropped += 1
-            self._newest = replace(frame, check_ms=check_ms, frozen=frozen, dropped=self._dropped)
+            self._newest = replace(
+                frame, turn=self._turn, check_ms=check_ms, frozen=frozen, dropped=self._dropped
+            )
             self._fresh.notify()
 
         if frozen and repeats >= FROZEN_REOPENS * self._frozen_frames:

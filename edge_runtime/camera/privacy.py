@@ -34,14 +34,17 @@ class Privacy:
         return cls(config) if config.region or config.masks else None
 
     def __call__(self, frame: Frame) -> Frame:
-        """A new frame without what is hidden. Raises DataError for a frame that does not decode."""
+        """A new frame, upright and without what is hidden.
+
+        Raises DataError for a frame that does not decode.
+        """
         pixels = self.apply(decode(frame, FULL_SIZE))
-        return replace(frame, data=pixels, encoding=encoding_of(pixels))
+        return replace(frame, data=pixels, encoding=encoding_of(pixels), turn=None)
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """A copy of (H, W[, 3]) pixels with the polygons black, cut to the region.
 
-        Polygons and region are fractions of W and H.
+        Polygons and region are fractions of W and H, of the upright picture.
         """
         height, width = pixels.shape[:2]
         seen = pixels.copy()  # the capture thread still compares the original with the next frame

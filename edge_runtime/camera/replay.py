@@ -35,6 +35,7 @@ class _Replay:
         self.ended = False
         self._realtime = config.realtime
         self._loop = config.loop
+        self._turn = config.turn
         self._began: float | None = None  # the moment that second 0 of the recording was due
         self._waited_ms = 0.0
 
@@ -113,6 +114,7 @@ class VideoFile(_Replay):
             time.time(),
             wait_ms=self._take_wait_ms(),
             decode_ms=self._grab_ms + (now - start) * 1e3,
+            turn=self._turn,
             video_s=self._time_s,
         )
 
@@ -185,6 +187,8 @@ def _open_video(path: Path) -> cv2.VideoCapture:
         raise DataError(
             f"{path}: not a video that can be read", "ffprobe shows what is wrong with it"
         )
+    # A phone writes the picture as its sensor sees it, and beside it how to turn it.
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
     return capture
 
 
@@ -242,6 +246,7 @@ class PictureFolder(_Replay):
                 time.time(),
                 wait_ms=self._take_wait_ms(),
                 decode_ms=(now - start) * 1e3,
+                turn=self._turn,
                 file=str(path.relative_to(self._root)),
             )
         return None

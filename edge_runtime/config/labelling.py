@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from edge_runtime.config.checks import check_range
-from edge_runtime.records import WantedModality
+from edge_runtime.config.checks import check_choice, check_range
+from edge_runtime.records import Degrees, Flip, Turn, WantedModality
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class CameraConfig:
     height: int = 480
     fps: float = 30
     fourcc: Literal["auto", "MJPG", "YUYV", "GREY", "Y16"] = "auto"
+    rotate: Degrees = 0
+    flip: Flip | None = None
     max_fps: float | None = None
     realtime: bool = False
     loop: bool = False
@@ -34,6 +36,13 @@ class CameraConfig:
             check_range("camera.max_fps", self.max_fps, 1, 240)
         check_range("camera.frozen_frames", self.frozen_frames, 0, 1_000_000)
         check_range("camera.stuck_s", self.stuck_s, 10, 3600)
+        check_choice("camera.rotate", self.rotate, get_args(Degrees))
+        check_choice("camera.flip", self.flip, (None, *get_args(Flip)))
+
+    @property
+    def turn(self) -> Turn | None:
+        """What makes the camera's pictures upright; None where they are."""
+        return Turn(self.rotate, self.flip) if self.rotate or self.flip else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,11 +221,12 @@ class _Reader:
 
     def _literal(self, node: Any, choices: tuple[Any, ...], path: str) -> Any:
         text = node.value if is_scalar(node) else None
-        if text in choices:
-            return text
-        near = difflib.get_close_matches(str(text), choices, n=1)
+        words = {str(choice): choice for choice in choices}
+        if text in words:
+            return words[text]
+        near = difflib.get_close_matches(str(text), words, n=1)
         advice = f"did you mean '{near[0]}'?" if near else ""
-        raise self._error(node, f"{path} must be one of {', '.join(choices)}", advice)
+        raise self._error(node, f"{path} must be one of {', '.join(words)}", advice)
 
     def _scalar(self, node: Any, hint: Any, path: str) -> Any:
         """A str, int, float or bool that is written as one."""

@@ -106,6 +106,11 @@ ROWS = tuple(
             "hidden and system files skipped; links followed once; only regular files opened",
         ),
         (
+            "C18",
+            "a camera upside down, a phone's video",
+            "turned before masks, encoder and captures, as camera.rotate or the file says",
+        ),
+        (
             "M1",
             "truncated, empty or garbage ONNX",
             "size and protobuf structure checked before ONNX Runtime reads it",

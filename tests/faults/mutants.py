@@ -127,6 +127,10 @@ MUTANTS = tuple(
         ("C17", "edge_runtime/camera/folder.py", 'not entry.name.startswith(".")', "True"),
         ("C17", "edge_runtime/camera/folder.py", "in self._seen:", "in ():"),
         ("C17", "edge_runtime/camera/pictures.py", "if is_special(path):", "if False:"),
+        ("C18", "edge_runtime/camera/decode.py", "if frame.turn is None:", "if True:"),
+        ("C18", "edge_runtime/camera/jpeg.py", " and frame.turn is None:", ":"),
+        ("C18", "edge_runtime/camera/live.py", "frame, turn=self._turn,", "frame,"),
+        ("C18", "edge_runtime/camera/replay.py", "ORIENTATION_AUTO, 1)", "ORIENTATION_AUTO, 0)"),
         ("M1", "edge_runtime/model/onnx_bytes.py", "    if not has_graph:", "    if False:"),
         ("M2", "edge_runtime/model/bundle.py", "if sha256_hex(data) != sha256:", "if False:"),
         (
@@ -490,6 +494,7 @@ MUTANTS = tuple(
             "",
         ),
         ("G3", PIPELINE, "else self._privacy(frame)", "else frame"),
+        ("G3", "edge_runtime/camera/privacy.py", ", turn=None)", ")"),
         (
             "G4",
             "edge_runtime/system/strict_yaml.py",

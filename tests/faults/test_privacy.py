@@ -16,7 +16,7 @@ from edge_runtime.config import ModelConfig, PrivacyConfig, load_config
 from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.pipeline import Pipeline
-from edge_runtime.records import Frame
+from edge_runtime.records import Frame, Turn
 from edge_runtime.sinks.console import live_line
 from tests.daemon import Daemon, records_of, wait_until, write_config
 from tests.doubles.mjpeg_camera import MjpegCamera
@@ -63,6 +63,19 @@ def test_the_region_is_all_that_is_left():
     seen = Privacy(PrivacyConfig(region=(0.5, 0.0, 0.25, 0.8))).apply(picture)
     assert seen.shape == (80, 50)
     assert (seen == picture[:80, 100:150]).all()
+
+
+@pytest.mark.fault("G3")
+@pytest.mark.parametrize("encoding", PICTURES)
+def test_masks_are_places_in_the_upright_picture(encoding: str):
+    """The left of a picture that is turned by 90 degrees was its bottom."""
+    frame = Frame(PICTURES[encoding], encoding, 0.0, 0.0, turn=Turn(90))  # type: ignore[arg-type]
+    seen = Privacy(PrivacyConfig(masks=LEFT))(frame)
+    assert seen.turn is None, "it must not be turned a second time"
+    height, width = seen.data.shape[:2]
+    assert height > width
+    assert seen.data[:, : width // 2].max() == 0
+    assert seen.data[:, width // 2 + 2 :].mean() > 1
 
 
 @pytest.mark.fault("G3")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from edge_runtime.camera.decode import decode
 from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.errors import DataError
-from edge_runtime.records import Frame
+from edge_runtime.records import Frame, Turn
 
 
 def frame(data: np.ndarray, encoding: str) -> Frame:
@@ -91,3 +93,38 @@ def test_a_header_that_promises_gigapixels_is_refused_before_decoding():
     data[at : at + 4] = list((20_000).to_bytes(2, "big") + (20_000).to_bytes(2, "big"))
     with pytest.raises(DataError, match="promises 20000x20000"):
         decode(Frame(data, "mjpg", 0.0, 0.0), (192, 192))
+
+
+TURNS = {
+    Turn(90): lambda picture: np.rot90(picture, -1),  # NumPy turns counterclockwise
+    Turn(180): lambda picture: np.rot90(picture, 2),
+    Turn(270): lambda picture: np.rot90(picture),
+    Turn(0, "horizontal"): lambda picture: picture[:, ::-1],
+    Turn(0, "vertical"): lambda picture: picture[::-1],
+    Turn(90, "horizontal"): lambda picture: np.rot90(picture, -1)[:, ::-1],
+}
+RANDOM = np.random.default_rng(0)
+PICTURES = {
+    "bgr": RANDOM.integers(0, 255, (48, 64, 3), np.uint8),
+    "grey": RANDOM.integers(0, 255, (48, 64), np.uint8),
+    "y16": RANDOM.integers(0, 65535, (48, 64), np.uint16),
+    "f32": RANDOM.random((48, 64), np.float32),
+    "yuyv": RANDOM.integers(0, 255, (48, 64, 2), np.uint8),
+    "mjpg": builtin_jpeg(),
+}
+
+
+@pytest.mark.fault("C18")
+@pytest.mark.parametrize("encoding", PICTURES)
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+def test_every_kind_of_frame_is_turned_clockwise_and_then_mirrored(turn: Turn, encoding: str):
+    lying = frame(PICTURES[encoding], encoding)
+    upright = decode(replace(lying, turn=turn), (192, 192))
+    assert (upright == TURNS[turn](decode(lying, (192, 192)))).all()
+
+
+def test_a_picture_on_its_side_still_covers_what_is_needed():
+    """The camera's 640 columns become 640 lines; half of its picture is then 320 by 240."""
+    lying = Frame(builtin_jpeg(), "mjpg", 0.0, 0.0, turn=Turn(90))
+    assert decode(lying, (320, 240)).shape[:2] == (320, 240)
+    assert decode(lying, (240, 320)).shape[:2] == (640, 480)

@@ -9,7 +9,7 @@ import pytest
 from edge_runtime.camera.jpeg import JpegEncoder, standard_huffman_tables, with_huffman_tables
 from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.errors import DataError
-from edge_runtime.records import Frame
+from edge_runtime.records import Frame, Turn
 
 
 def frame(data: np.ndarray, encoding: str) -> Frame:
@@ -82,3 +82,12 @@ def test_a_shrunk_frame_is_the_same_picture_without_moire(shape: tuple[int, int]
 def test_half_a_jpeg_is_a_data_error(cut: int):
     with pytest.raises(DataError):
         JpegEncoder()(frame(builtin_jpeg()[:cut], "mjpg"))
+
+
+@pytest.mark.fault("C18")
+def test_the_picture_of_a_camera_that_hangs_upside_down_is_upright():
+    """Turned pixels and not EXIF data: a clip and many programs know nothing of those."""
+    lying = Frame(builtin_jpeg(), "mjpg", 0.0, 0.0, turn=Turn(180))
+    seen = pixels(JpegEncoder()(lying))
+    expected = pixels(builtin_jpeg().tobytes())[::-1, ::-1]
+    assert np.abs(seen.astype(int) - expected).mean() < 3

@@ -13,7 +13,7 @@ from edge_runtime.camera import live, pace
 from edge_runtime.camera.live import LiveSource
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, NoInputError
-from edge_runtime.records import Frame
+from edge_runtime.records import Frame, Turn
 from tests.daemon import wait_until
 
 
@@ -45,6 +45,19 @@ class StepCamera:
             self.go.release()
         self.done.acquire()
         self.done.release()
+
+
+@pytest.mark.fault("C18")
+def test_every_frame_says_how_it_must_be_turned():
+    camera = StepCamera()
+    source = LiveSource("x", lambda: camera, CameraConfig(rotate=90, flip="vertical"))
+    source.start()
+    camera.deliver()
+    frame = source.read(5)
+    assert frame is not None
+    assert frame.turn == Turn(90, "vertical")
+    camera.go.release()
+    source.close()
 
 
 def test_only_the_newest_frame_is_kept_and_the_others_are_counted():

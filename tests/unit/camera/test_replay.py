@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from edge_runtime.camera import open_source
+from edge_runtime.camera.decode import FULL_SIZE, decode
 from edge_runtime.camera.replay import PictureFolder, VideoFile
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DataError, NoInputError
@@ -388,3 +391,74 @@ def test_pixels_that_are_no_picture_are_passed_over(
 def test_an_empty_folder_is_an_error(tmp_path: Path):
     with pytest.raises(DataError, match="no pictures in it"):
         open_source(CameraConfig(source=str(tmp_path)))
+
+
+@pytest.fixture
+def lying(tmp_path: Path) -> Callable[[int], Path]:
+    """A video as a phone writes it: 96x64 pixels, and beside them how to turn them clockwise."""
+    ffmpeg = need("ffmpeg", "ffmpeg")
+    scene = ["-f", "lavfi", "-i", "testsrc=size=96x64:rate=5:duration=1", "-c:v", "mjpeg"]
+    plain = tmp_path / "plain.mov"
+    subprocess.run([ffmpeg, "-v", "error", *scene, plain], check=True, timeout=60)
+
+    def turned(degrees: int) -> Path:
+        path = tmp_path / f"{degrees}.mov"
+        # An option for the input since FFmpeg 6, metadata of the output before.
+        new = ["-display_rotation:v:0", str(-degrees), "-i", plain, "-c", "copy", path]
+        old = ["-i", plain, "-c", "copy", "-metadata:s:v:0", f"rotate={degrees}", path]
+        for way in (new, old):
+            done = subprocess.run([ffmpeg, "-v", "error", *way], check=False, timeout=60)
+            if done.returncode == 0:
+                return path
+        raise AssertionError("ffmpeg writes no rotation")
+
+    return turned
+
+
+def as_ffmpeg_shows_it(path: Path) -> np.ndarray:
+    """The first picture, as FFmpeg's own program turns it."""
+    to_bmp = ["-frames:v", "1", "-f", "image2pipe", "-c:v", "bmp", "-"]
+    command = ["ffmpeg", "-v", "error", "-i", path, *to_bmp]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    picture = cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture
+
+
+@pytest.mark.fault("C18")
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_video_of_a_phone_is_upright(lying: Callable[[int], Path], degrees: int):
+    path = lying(degrees)
+    expected = as_ffmpeg_shows_it(path)
+    assert expected.shape[:2] == ((96, 64) if degrees in (90, 270) else (64, 96))
+    pictures = [decode(frame, FULL_SIZE) for frame in frames(VideoFile(path, CameraConfig()))]
+    assert len(pictures) == 5
+    assert pictures[0].shape == expected.shape
+    assert np.abs(pictures[0].astype(int) - expected).mean() < 3
+
+
+@pytest.mark.fault("C18")
+def test_rotate_and_flip_come_on_top_for_videos_and_pictures(
+    lying: Callable[[int], Path], tmp_path: Path
+):
+    path = lying(90)
+    turned = CameraConfig(source=str(path), rotate=90, flip="vertical")
+    first = decode(frames(open_source(turned))[0], FULL_SIZE)
+    expected = np.rot90(as_ffmpeg_shows_it(path), -1)[::-1]
+    assert np.abs(first.astype(int) - expected).mean() < 3
+
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "p.png"), picture)
+    upside_down = CameraConfig(source=str(tmp_path / "p.png"), rotate=180)
+    (frame,) = frames(open_source(upside_down))
+    assert (decode(frame, FULL_SIZE) == picture[::-1, ::-1]).all()
+
+
+def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path: Path):
+    path = tmp_path / "phone.jpg"
+    image = Image.new("RGB", (64, 48), "white")
+    exif = image.getexif()
+    exif[0x0112] = 6  # the top of the scene is on the right
+    image.save(path, exif=exif)
+    (frame,) = frames(open_source(CameraConfig(source=str(path))))
+    assert decode(frame, FULL_SIZE).shape[:2] == (64, 48)

@@ -18,6 +18,8 @@ from edge_runtime.config import CameraConfig, ConsensusConfig, PrivacyConfig, Th
         (ConsensusConfig, "k", 4, "consensus.k must be more than half of n"),
         (ConsensusConfig, "off_share", 0.6, "consensus.off_share must be below on_share"),
         (ThermalConfig, "limit_c", 200, "thermal.limit_c must be between 30 and 120"),
+        (CameraConfig, "rotate", 45, "camera.rotate must be one of 0, 90, 180, 270, not 45"),
+        (CameraConfig, "flip", "both", "camera.flip must be one of None, horizontal, vertical"),
     ],
 )
 def test_a_number_out_of_range_is_refused(section: type, key: str, value: float, message: str):

@@ -16,6 +16,7 @@ from edge_runtime.system import strict_yaml, yaml_nodes
 class Inner:
     width: int = 1
     kind: Literal["fast", "slow"] = "fast"
+    angle: Literal[0, 90] = 0
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ def parse(text: str) -> Outer:
 
 def test_every_kind_of_value_is_converted():
     got = parse(
-        "name: 5\ninner: {width: 3, kind: slow}\nnumbers: [1, 2.5]\n"
+        "name: 5\ninner: {width: 3, kind: slow, angle: 90}\nnumbers: [1, 2.5]\n"
         "point: [4, 5]\nmaybe: ~\nflag: yes\n"
     )
-    assert got == Outer("5", Inner(3, "slow"), (1.0, 2.5), (4, 5), None, 0, True)
+    assert got == Outer("5", Inner(3, "slow", 90), (1.0, 2.5), (4, 5), None, 0, True)
 
 
 @pytest.mark.fault("G1")
@@ -60,6 +61,7 @@ def test_every_kind_of_value_is_converted():
             "x.yaml:3: inner.width must be a whole number, not 'wide'",
         ),
         ("name: a\ninner: {kind: fsat}", "must be one of fast, slow; did you mean 'fast'?"),
+        ("name: a\ninner: {angle: 45}", "inner.angle must be one of 0, 90"),
         ("name: a\nnumbers: 3", "numbers must be a list"),
         ("name: a\nnumbers: [.nan]", "numbers[0] must be a number"),
         ("name: a\npoint: [1]", "point must have 2 items"),
