@@ -22,6 +22,7 @@ from edge_runtime.model.labels.phrase_rows import (
     rows_path,
 )
 from edge_runtime.model.labels.phrases import normalise
+from edge_runtime.model.labels.taught import encoder_digest
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.text.encoder import (
     Encoded,
@@ -44,7 +45,8 @@ Phrases = dict[str, str]  # normalised -> as written
 class RowBuilder:
     """Builds the rows of one label set.
 
-    ``pictured`` are rows that tools.calibrate made from pictures; a build keeps them.
+    ``kept`` is what no text encoder can make again: rows that tools.calibrate made from pictures,
+    and what ``labels learn`` taught; None where there is neither. ``note`` says what is lost.
     ``last_request`` is what the file that is there was built for, None where there is none.
     """
 
@@ -52,7 +54,8 @@ class RowBuilder:
     target: Path
     bundle: Bundle
     bank: TextBank
-    pictured: PhraseRows | None
+    kept: PhraseRows | None
+    note: str
     last_request: str | None
 
     @classmethod
@@ -65,9 +68,13 @@ class RowBuilder:
         refuse_other_file(target)  # now, and not after minutes of encoding
 
         built = _built_rows(target)
-        pictured = _pictured_rows(built, bundle) if built else None
+        kept = _kept(built, bundle) if built else None
+        loses_teaching = built is not None and built.teaching and not (kept and kept.teaching)
+        note = "; what pictures taught was of another bundle: run edge-label labels learn again"
         last_request = built.request if built else None
-        return cls(label_set_path, target, bundle, bank, pictured, last_request)
+        return cls(
+            label_set_path, target, bundle, bank, kept, note if loses_teaching else "", last_request
+        )
 
     def build(self, label_set: LabelSet, text_encoder: str | None, *, force: bool) -> str:
         """Write the file, or remove it where nothing is missing; returns what was done.
@@ -79,13 +86,16 @@ class RowBuilder:
 
         # Without --text-encoder the bank's own estimates are as good as any that could be made.
         if all_known and text_encoder is None:
-            return self._without_encoder(phrases)
+            return self._without_encoder(phrases) + self.note
         encoder = find_text_encoder(text_encoder, self.bundle.path)
-        return self._with_encoder(phrases, encoder, force=force)
+        request = self._request(phrases, encoder)
+        if not force and self.last_request == request:
+            return f"{self.target}: up to date"
+        return self._with_encoder(phrases, encoder, request) + self.note
 
     def _inexact_phrases(self, label_set: LabelSet) -> Phrases:
         """All phrases that the bank does not hold exactly and as written."""
-        bank = self.bank.extended(self.pictured) if self.pictured else self.bank
+        bank = self.bank.extended(self.kept) if self.kept else self.bank
         phrases = {}
         for phrase in label_set.phrases(self.bundle.manifest.templates):
             row = bank.find(phrase)
@@ -94,25 +104,25 @@ class RowBuilder:
         return phrases
 
     def _without_encoder(self, phrases: Phrases) -> str:
-        if self.pictured:
-            self.pictured.write(self.target)
-        else:
-            remove_rows(self.target)
+        self._write_kept()
 
         bank = self.bank
         estimates = sum(bank.find(phrase) in bank.approximate for phrase in phrases.values())
         note = f", {estimates} of them approximately" if estimates else ""
         return f"{self.label_set_path}: the text bank holds every phrase{note}; nothing to build"
 
-    def _with_encoder(self, phrases: Phrases, encoder: str, *, force: bool) -> str:
-        request = self._request(phrases, encoder)
-        if not force and self.last_request == request:
-            return f"{self.target}: up to date"
+    def _write_kept(self) -> None:
+        """Only what no encoder can make, or no file where there is none."""
+        if self.kept:
+            self.kept.write(self.target)
+        else:
+            remove_rows(self.target)
 
+    def _with_encoder(self, phrases: Phrases, encoder: str, request: str) -> str:
         encoded = self._encode(phrases, encoder)
         added = self._better_than_bank(phrases, encoded)
-        if not added and not self.pictured:
-            remove_rows(self.target)
+        if not added and not (self.kept and self.kept.phrases):
+            self._write_kept()
             return (
                 f"{self.target}: not needed; the text bank holds every phrase, "
                 f"and {encoded.encoder} only estimates"
@@ -167,9 +177,9 @@ class RowBuilder:
         names = list(phrases)
         rows = encoded.rows[added].astype(np.float16)
         pictured_phrases: tuple[str, ...] = ()
-        if self.pictured:
-            pictured_phrases = self.pictured.phrases
-            rows = np.concatenate((rows, self.pictured.rows))
+        if self.kept:
+            pictured_phrases = self.kept.phrases
+            rows = np.concatenate((rows, self.kept.rows))
 
         PhraseRows(
             phrases=(*(names[i] for i in added), *pictured_phrases),
@@ -179,6 +189,7 @@ class RowBuilder:
             text_space=self.bundle.manifest.text_space,
             request=request,
             pictured=pictured_phrases,
+            teaching=self.kept.teaching if self.kept else None,
         ).write(self.target)
 
     def _request(self, phrases: Phrases, encoder: str) -> str:
@@ -197,11 +208,23 @@ def _built_rows(target: Path) -> PhraseRows | None:
         return None
 
 
-def _pictured_rows(built: PhraseRows, bundle: Bundle) -> PhraseRows | None:
-    """The rows that were made from pictures, which no text encoder can make again."""
-    if not built.pictured or built.text_space != bundle.manifest.text_space:
+def _kept(built: PhraseRows, bundle: Bundle) -> PhraseRows | None:
+    """What was made from pictures, which no text encoder can make again."""
+    manifest = bundle.manifest
+    same_space = built.text_space == manifest.text_space
+    same_encoder = built.teaching and built.teaching.encoder == encoder_digest(manifest)
+
+    pictured = built.pictured if same_space else ()
+    teaching = built.teaching if same_space and same_encoder else None
+    if not pictured and not teaching:
         return None
 
-    rows = [i for i, phrase in enumerate(built.phrases) if phrase in built.pictured]
-    phrases = tuple(built.phrases[i] for i in rows)
-    return replace(built, phrases=phrases, rows=built.rows[rows], request="")
+    places = [i for i, phrase in enumerate(built.phrases) if phrase in pictured]
+    return replace(
+        built,
+        phrases=tuple(built.phrases[place] for place in places),
+        rows=built.rows[places],
+        pictured=pictured,
+        teaching=teaching,
+        request="",
+    )

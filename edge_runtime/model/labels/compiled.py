@@ -7,7 +7,8 @@ is all that scoring needs; the bank can be freed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,30 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.labels.label_set import LabelSet, LabelSpec, load_label_set
 from edge_runtime.model.labels.phrase_rows import PhraseRows, rows_path
+from edge_runtime.model.labels.taught import NONE, Teaching, still_holds
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.system.digest import sha256_hex
 
 if TYPE_CHECKING:
     from edge_runtime.model.bundle import Bundle
+
+
+log = logging.getLogger("edge_label")
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """What competes with the labels of a group and is never reported.
+
+    Attributes:
+        rows: Of the matrix: the background prompts, or the one row that pictures taught.
+        scale: Of their cosines.
+        bias: Added to their logits.
+    """
+
+    rows: slice
+    scale: float
+    bias: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +54,11 @@ class CompiledLabels:
         background: Shape (labels,); true for labels that compete but are never reported.
         thresholds: Shape (labels,); the score from which a label may be on.
         groups: Name and rows of each group; one slice follows the other.
-        matrix: float32, shape (labels + background prompts, dim), unit-norm rows.
+        matrix: float32, shape (labels + background prompts + taught rows of "none of these", dim);
+            rows of unit norm, unless pictures taught them.
         biases: Shape (labels,), added to the logits.
         scales: One a group: the bundle's logit scale, divided by the group's temperature.
+        rivals: One a group.
         id: sha256 over everything that can change a score.
     """
 
@@ -47,6 +69,7 @@ class CompiledLabels:
     matrix: NDArray[np.float32]
     biases: NDArray[np.float32]
     scales: tuple[float, ...]
+    rivals: tuple[Rivals, ...]
     id: str
 
     @property
@@ -66,26 +89,35 @@ def load_labels(name_or_path: str, bundle: Bundle) -> CompiledLabels:
     Raises NoInputError for a set that does not exist, ConfigError for one that is wrong.
     """
     label_set = load_label_set(name_or_path, bundle)
-    bank = with_built_rows(TextBank.from_bundle(bundle), name_or_path, bundle)
+    built = built_rows(name_or_path, bundle)
+    bank = TextBank.from_bundle(bundle)
+    teaching = None
+
+    if built:
+        bank = bank.extended(built)
+    if built and built.teaching:
+        teaching, lines = still_holds(built.teaching, label_set, bundle.manifest)
+        for line in lines:
+            log.warning("%s: %s; run: edge-label labels learn", name_or_path, line)
 
     try:
-        return compile_labels(label_set, bundle, bank)
+        return compile_labels(label_set, bundle, bank, teaching)
     except ConfigError as error:
         raise error.within(name_or_path) from error
 
 
-def with_built_rows(bank: TextBank, name_or_path: str, bundle: Bundle) -> TextBank:
-    """The bank, extended by what ``edge-label labels build`` made for this label set, if anything.
+def built_rows(name_or_path: str, bundle: Bundle) -> PhraseRows | None:
+    """What ``edge-label labels build`` and ``learn`` made for this label set, None for nothing.
 
     Raises ConfigError for rows of another text space or dimension.
     """
     if name_or_path in bundle.label_sets():
-        return bank
+        return None
 
     path = rows_path(Path(name_or_path))
     built = PhraseRows.read(path)
     if built is None:
-        return bank
+        return None
 
     text_space = bundle.manifest.text_space
     if built.text_space != text_space or built.rows.shape[1] != bundle.manifest.dim:
@@ -93,12 +125,25 @@ def with_built_rows(bank: TextBank, name_or_path: str, bundle: Bundle) -> TextBa
             f"{path}: made for text space {built.text_space}, the bundle uses {text_space}",
             f"run: edge-label labels build {name_or_path}",
         )
-    return bank.extended(built)
+    return built
 
 
-def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> CompiledLabels:
+def with_built_rows(bank: TextBank, name_or_path: str, bundle: Bundle) -> TextBank:
+    """The bank, extended by what ``edge-label labels build`` made for this label set, if anything.
+
+    Raises ConfigError for rows of another text space or dimension.
+    """
+    built = built_rows(name_or_path, bundle)
+    return bank.extended(built) if built else bank
+
+
+def compile_labels(
+    label_set: LabelSet, bundle: Bundle, bank: TextBank, teaching: Teaching | None = None
+) -> CompiledLabels:
     """Look every prompt up in the bank. A label's row is the mean of its prompts' rows, normalised.
 
+    What ``teaching`` holds of a group takes the place of its words; it must fit the label set
+    (`still_holds`).
     Raises ConfigError for the first phrase that the bank lacks, with the nearest names that it has.
     """
     manifest = bundle.manifest
@@ -117,24 +162,68 @@ def compile_labels(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> Compi
         manifest.logit_scale / label_set.temperatures.get(group, 1.0) for group, _ in groups
     )
 
-    # The order of these parts and their encoding are the id: another order would rename every set.
-    words = json.dumps([[[label.name, label.group] for label in labels], scales]).encode()
-    digest = sha256_hex(
-        matrix.tobytes(),
-        background.tobytes(),
-        thresholds.tobytes(),
-        biases.tobytes(),
-        words,
+    rivals = tuple(Rivals(slice(len(labels), len(matrix)), scale) for scale in scales)
+    words = CompiledLabels(
+        names, background, thresholds, groups, matrix, biases, scales, rivals, id=""
     )
-    return CompiledLabels(
-        names=names,
-        background=background,
-        thresholds=thresholds,
-        groups=groups,
-        matrix=matrix,
+    taught = _taught(words, labels, teaching) if teaching else words
+    return replace(taught, id=_id(taught))
+
+
+def _id(labels: CompiledLabels) -> str:
+    # The order of these parts and their encoding are the id: another order would rename every set.
+    group_of = [group for group, rows in labels.groups for _ in range(rows.start, rows.stop)]
+    words = [[list(pair) for pair in zip(labels.names, group_of, strict=True)], labels.scales]
+    taught = [[rivals.rows.start, rivals.scale, rivals.bias] for rivals in labels.rivals]
+    untaught = [[len(labels.names), scale, 0.0] for scale in labels.scales]
+
+    digest = sha256_hex(
+        labels.matrix.tobytes(),
+        labels.background.tobytes(),
+        labels.thresholds.tobytes(),
+        labels.biases.tobytes(),
+        json.dumps(words).encode(),
+        b"" if taught == untaught else json.dumps(taught).encode(),
+    )
+    return f"sha256:{digest}"
+
+
+def _taught(words: CompiledLabels, labels: list[LabelSpec], teaching: Teaching) -> CompiledLabels:
+    """With what pictures taught in the place of the words."""
+    matrix = words.matrix.copy()
+    biases = words.biases.copy()
+    thresholds = words.thresholds.copy()
+    rivals = list(words.rivals)
+    none_rows: list[NDArray[np.float32]] = []
+
+    for place, (name, rows) in enumerate(words.groups):
+        group = teaching.group(name)
+        if group is None:
+            continue
+
+        row_of = group.row_of
+        for row in range(rows.start, rows.stop):
+            if labels[row].threshold is None:
+                thresholds[row] = group.threshold
+            taught = row_of.get(words.names[row])
+            matrix[row] = group.factor * matrix[row] if taught is None else group.rows[taught]
+            biases[row] = group.factor * biases[row] if taught is None else group.biases[taught]
+
+        scale = words.scales[place]
+        none = row_of.get(NONE)
+        if none is None:
+            rivals[place] = replace(rivals[place], scale=scale * group.factor)
+        else:
+            at = len(matrix) + len(none_rows)
+            none_rows.append(group.rows[none])
+            rivals[place] = Rivals(slice(at, at + 1), scale, float(group.biases[none]))
+
+    return replace(
+        words,
+        matrix=np.vstack([matrix, *none_rows]),
         biases=biases,
-        scales=scales,
-        id=f"sha256:{digest}",
+        thresholds=thresholds,
+        rivals=tuple(rivals),
     )
 
 

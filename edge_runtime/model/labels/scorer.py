@@ -34,8 +34,8 @@ class Scorer:
     """Embedding -> scores: softmax of ``logit_scale * cosine + bias`` over group and background.
 
     All groups are computed at once, as segments of one array. With 37 labels in 6 groups that takes
-    45 microseconds; a loop over the groups took 220. Each segment is a group followed by the
-    background prompts, which compete in every group.
+    45 microseconds; a loop over the groups took 220. Each segment is a group followed by its
+    rivals: the background prompts, or the row of "none of these" that pictures taught the group.
     """
 
     def __init__(self, labels: CompiledLabels, top_k: int = 10) -> None:
@@ -43,22 +43,26 @@ class Scorer:
         self._top_k = top_k
         self._reported = np.flatnonzero(~labels.background)
 
-        count = len(labels.names)
-        prompts = np.arange(count, len(labels.matrix))
-        segments = [
-            np.concatenate((np.arange(rows.start, rows.stop), prompts)) for _, rows in labels.groups
-        ]
-
         # One entry a place in the segments: its row of the matrix, and its group.
+        segments = [
+            np.r_[rows, rivals.rows]
+            for (_, rows), rivals in zip(labels.groups, labels.rivals, strict=True)
+        ]
         self._rows = np.concatenate(segments)
         self._group = np.repeat(np.arange(len(segments)), [len(rows) for rows in segments])
 
         # reduceat misreads an empty segment. None is empty, since a group has at least one label.
         self._starts = np.searchsorted(self._group, np.arange(len(segments)))
-        self._labels = np.flatnonzero(self._rows < count)  # places that are labels, not prompts
 
-        self._scales = np.array(labels.scales)[self._group]
-        self._biases = np.append(labels.biases, np.zeros(len(prompts)))[self._rows]
+        # Places that are labels, and not rivals of them: background prompts or "none of these".
+        is_label = self._rows < len(labels.names)
+        self._labels = np.flatnonzero(is_label)
+
+        rival_scales = np.array([rivals.scale for rivals in labels.rivals])[self._group]
+        rival_biases = np.array([rivals.bias for rivals in labels.rivals])[self._group]
+        self._scales = np.where(is_label, np.array(labels.scales)[self._group], rival_scales)
+        self._biases = rival_biases
+        self._biases[is_label] = labels.biases
 
     def __call__(self, embedding: NDArray[np.float32]) -> Scores | None:
         """Scores of one embedding, float32 (dim,); None where it holds NaN or infinity."""
