@@ -112,7 +112,7 @@ class Daemon:
         live, finite = run_kind(source, config.camera)
         context = SinkContext(
             labels=engine.score.labels,
-            current_labels=lambda: self.pipeline.engine.score.labels,
+            engine=lambda: self.pipeline.engine,
             camera_state=lambda: self.parts.source.state,
             live=live,
             finite=finite,

@@ -18,6 +18,7 @@ from edge_runtime.config import (
     PrometheusConfig,
     TriggersConfig,
 )
+from edge_runtime.engine import Engine
 from edge_runtime.model.labels.compiled import CompiledLabels
 from edge_runtime.records import CameraState
 from edge_runtime.sinks.base import Retiring, Sink, SinkRunner
@@ -33,7 +34,7 @@ class SinkContext:
 
     Attributes:
         labels: The labels of the records that these sinks will get.
-        current_labels: The labels in use at the moment of the call. A reload may exchange them and
+        engine: Model and labels in use at the moment of the call. A reload may exchange them and
             keep the sinks.
         camera_state: The state of the camera at the moment of the call.
         live: The source is a camera. Its frames do not wait for a sink.
@@ -41,14 +42,14 @@ class SinkContext:
     """
 
     labels: CompiledLabels
-    current_labels: Callable[[], CompiledLabels]
+    engine: Callable[[], Engine]
     camera_state: Callable[[], CameraState]
     live: bool
     finite: bool = False
 
     def label_names(self) -> Sequence[str]:
         """Names of the labels that records report, at the moment of the call."""
-        return self.current_labels().reported
+        return self.engine().score.labels.reported
 
 
 def open_sinks(config: Config, context: SinkContext) -> list[SinkRunner]:
@@ -135,7 +136,8 @@ def _preview(config: PreviewConfig, context: SinkContext) -> SinkRunner:
     from edge_runtime.sinks.web.preview import PreviewSink
 
     to_jpeg = JpegEncoder(quality=75, max_width=SMALL_WIDTH)
-    return InlineSink(PreviewSink(config, to_jpeg, context.camera_state))
+    sink = PreviewSink(config, to_jpeg, context.camera_state, lambda: context.engine().score)
+    return InlineSink(sink)
 
 
 def _of_records(sink: Sink, context: SinkContext) -> SinkRunner:

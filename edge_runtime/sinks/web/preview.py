@@ -1,4 +1,4 @@
-"""The page at http://127.0.0.1:8080: live picture, labels as bars, status, changes.
+"""The page at http://127.0.0.1:8080: live picture, labels by group, status, changes.
 
 While nobody looks, a frame costs one assignment and one comparison. A picture is encoded only when
 somebody asks for it, and once for all viewers.
@@ -18,8 +18,10 @@ from pathlib import Path
 
 from edge_runtime.config import PreviewConfig
 from edge_runtime.errors import DataError
+from edge_runtime.model.labels.scorer import Scorer
 from edge_runtime.records import CameraState, Frame, LabelledFrame, LabelRecord
 from edge_runtime.sinks.changes import LabelChanges
+from edge_runtime.sinks.web.groups import shown_groups
 from edge_runtime.sinks.web.http import HttpServer
 from edge_runtime.sinks.web.messages import Response
 from edge_runtime.sinks.web.token import read_token
@@ -32,7 +34,9 @@ MAX_EVENTS = 50
 
 
 class PreviewSink:
-    """Serves the page. ``to_jpeg`` encodes the picture of a frame.
+    """Serves the page.
+
+    ``to_jpeg`` encodes the picture of a frame, ``scorer`` gives the one that is in use.
 
     Raises ConfigError for an address or a token that cannot be used.
     """
@@ -44,9 +48,11 @@ class PreviewSink:
         config: PreviewConfig,
         to_jpeg: Callable[[Frame], bytes],
         camera_state: Callable[[], CameraState],
+        scorer: Callable[[], Scorer],
     ) -> None:
         self._to_jpeg = to_jpeg
         self._camera_state = camera_state
+        self._scorer = scorer
         self._newest: LabelledFrame | None = None
         # The newest picture that was asked for. Only the server's thread uses it.
         self._encoded: tuple[Frame, bytes] | None = None
@@ -110,6 +116,7 @@ class PreviewSink:
         state = {
             "camera_state": self._camera_state(),
             "record": newest.record.to_dict() if newest else None,
+            "groups": shown_groups(newest, self._scorer()) if newest else [],
             "events": events,
         }
         return Response(json.dumps(state, allow_nan=False).encode(), "application/json")

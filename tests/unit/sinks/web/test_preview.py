@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,10 @@ import pytest
 from edge_runtime.camera.jpeg import JpegEncoder
 from edge_runtime.commands.builtin_frame import builtin_jpeg
 from edge_runtime.config import PreviewConfig
+from edge_runtime.model.labels.compiled import compile_labels
+from edge_runtime.model.labels.label_set import LabelSet, LabelSpec
+from edge_runtime.model.labels.scorer import Scorer
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.records import Frame, LabelledFrame, LabelScore
 from edge_runtime.sinks.web.messages import Request
 from edge_runtime.sinks.web.preview import MAX_EVENTS, PAGE, PreviewSink
@@ -25,9 +31,40 @@ FRAME = Frame(builtin_jpeg(), "mjpg", 0.0, 0.0)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
+NAMES = ("snowy road", "cat", "dog", "tunnel")
+
+
+def scorer(*labels: LabelSpec, background: tuple[str, ...] = ()) -> Scorer:
+    """A scorer in whose space each label, then each background prompt, has an axis of its own."""
+    specs = labels or tuple(LabelSpec(name) for name in NAMES)
+    phrases = [*(spec.name for spec in specs), *background]
+    bank = TextBank(phrases, np.eye(len(phrases), 8, dtype=np.float32))
+    manifest = SimpleNamespace(templates=("{}",), threshold=0.3, logit_scale=4.0)
+    label_set = LabelSet(specs, background=background)
+    return Scorer(compile_labels(label_set, SimpleNamespace(manifest=manifest), bank))
+
+
+def open_sink(to_jpeg=None, camera_state=lambda: "ok", of: Scorer | None = None) -> PreviewSink:
+    of = of or scorer()
+    to_jpeg = to_jpeg or JpegEncoder()
+    return PreviewSink(PreviewConfig("127.0.0.1:0"), to_jpeg, camera_state, lambda: of)
+
+
+def seen(of: Scorer, *axes: float, on: tuple[str, ...] = (), state: str = "ok") -> LabelledFrame:
+    """A frame whose embedding has these numbers."""
+    embedding = np.zeros(8, np.float32)
+    embedding[: len(axes)] = axes
+    embedding /= np.linalg.norm(embedding)
+    scores = of(embedding)
+    is_on = np.array([name in on for name in of.labels.names])
+    labels = of.ranked(scores, is_on)
+    newest = record(labels=labels, labels_id=of.labels.id, state=state)
+    return LabelledFrame(newest, FRAME, embedding)
+
+
 @pytest.fixture
 def sink():
-    made = PreviewSink(PreviewConfig("127.0.0.1:0"), JpegEncoder(), lambda: "ok")
+    made = open_sink()
     yield made
     made.close()
 
@@ -76,9 +113,7 @@ def test_before_the_first_frame_and_with_a_broken_one_there_is_no_picture_but_an
 
 def test_twenty_viewers_of_a_frame_cost_one_encoding():
     encoded = []
-    sink = PreviewSink(
-        PreviewConfig("127.0.0.1:0"), lambda frame: encoded.append(1) or b"jpeg", lambda: "ok"
-    )
+    sink = open_sink(lambda frame: encoded.append(1) or b"jpeg")
     for frame in (FRAME, Frame(FRAME.data, "mjpg", 1.0, 1.0)):
         sink.write(LabelledFrame(of("cat"), frame))
         assert {fetch(sink, "/picture.jpg") for _ in range(20)} == {b"jpeg"}
@@ -94,9 +129,7 @@ def test_the_event_list_is_bounded(sink: PreviewSink):
 
 def test_a_frame_nobody_looks_at_costs_under_one_percent_of_its_time():
     encoded = []
-    sink = PreviewSink(
-        PreviewConfig("127.0.0.1:0"), lambda frame: encoded.append(1) or b"", lambda: "ok"
-    )
+    sink = open_sink(lambda frame: encoded.append(1) or b"")
     records = [of("cat") if i % 30 < 20 else of() for i in range(300)]
     best = min(_seconds_each(sink, records) for _ in range(20))
     sink.close()
@@ -115,11 +148,12 @@ def _seconds_each(sink: PreviewSink, records: list) -> float:
 def test_a_browser_shows_labels_vitals_and_events_and_reports_nothing_wrong(
     sink: PreviewSink, tmp_path: Path
 ):
-    sink.write(LabelledFrame(of("snowy road", temp_c=61.2), FRAME))
+    newest = seen(scorer(), 4.0, 1.0, on=("snowy road",))
+    sink.write(replace(newest, record=replace(newest.record, temp_c=61.2)))
     page, console = dom(tmp_path, url(sink))
     assert "On: snowy road" in page
-    assert 'aria-valuetext="on, 62 %"' in page
-    assert "snowy road on, 62 %" in page
+    assert 'aria-valuetext="on, 91 %"' in page
+    assert "snowy road on, 91 %" in page
     for value in ("29.9", "22.6 ms", "80 MB", "61 °C"):
         assert f">{value}<" in page
     assert "Live picture: snowy road" in page
@@ -127,9 +161,57 @@ def test_a_browser_shows_labels_vitals_and_events_and_reports_nothing_wrong(
     assert console == ""
 
 
+ROAD = (
+    LabelSpec("dry road", group="surface"),
+    LabelSpec("wet road", group="surface"),
+    LabelSpec("fog", group="weather", threshold=0.9),
+    LabelSpec("rain", group="weather"),
+)
+
+
+@pytest.mark.parametrize(
+    ("axes", "on", "reason"),
+    [
+        ((0, 0, 0, 0, 1), (), "None is on: the background fits better"),
+        ((1, 1, 0, 0, 0), (), "None is on: it is either dry road or wet road"),
+        ((3, 2, 0, 0, 0), ("dry road",), ""),
+        ((3, 2, 0, 0, 0), (), "None is on: dry road is too new"),
+    ],
+)
+def test_each_group_has_its_place_and_says_why_none_of_its_labels_is_on(
+    tmp_path: Path, axes: tuple[float, ...], on: tuple[str, ...], reason: str
+):
+    road = scorer(*ROAD, background=("a wall",))
+    sink = open_sink(of=road)
+    sink.write(seen(road, *axes, on=on))
+    page, console = dom(tmp_path, url(sink))
+    sink.close()
+    assert console == ""
+    surface, weather = page.split("<h3>surface</h3>")[1].split("<h3>weather</h3>")
+    assert 'aria-label="wet road"' in surface
+    assert 'aria-label="fog"' in weather.split("</section>")[0]
+    assert f'<p class="why">{reason}</p>' in surface
+
+
+def test_a_label_below_its_threshold_is_named_with_it(tmp_path: Path):
+    road = scorer(*ROAD)
+    sink = open_sink(of=road)
+    sink.write(seen(road, 0, 0, 3, 2, state="unknown"))
+    page, _ = dom(tmp_path, url(sink))
+    sink.write(seen(road, 0, 0, 3, 2, state="frozen"))
+    frozen, _ = dom(tmp_path, url(sink))
+    sink.close()
+    assert "None is on: fog is below its 90 %" in page
+    assert "None is on" not in frozen, "a frozen picture has its own reason"
+
+
 @pytest.mark.fault("N4")
-def test_a_hostile_label_is_only_text(sink: PreviewSink, tmp_path: Path):
-    sink.write(LabelledFrame(of(HOSTILE), FRAME))
+def test_a_hostile_label_is_only_text(
+    sink: PreviewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hostile = scorer(LabelSpec(HOSTILE, group=f"{HOSTILE} a group"), LabelSpec("cat"))
+    monkeypatch.setattr(sink, "_scorer", lambda: hostile)
+    sink.write(seen(hostile, 1.0, on=(HOSTILE,)))
     page, _ = dom(tmp_path, url(sink))
     assert "onerror" in page
     assert "<title>owned" not in page
@@ -170,7 +252,7 @@ def test_a_browser_needs_one_connection_also_while_pictures_take_long(tmp_path: 
         sink.write(LabelledFrame(of("cat", seq=len(taken)), Frame(FRAME.data, "mjpg", 0.0, 0.0)))
         return "ok"
 
-    sink = PreviewSink(PreviewConfig("127.0.0.1:0"), slow_jpeg, next_record)
+    sink = open_sink(slow_jpeg, next_record)
     respond = sink._server._respond
 
     def noted(request: Request, connection: object) -> object:
@@ -201,7 +283,7 @@ def test_the_page_asks_nobody_else_and_carries_what_a_screen_reader_needs():
     assert "http:" not in text
     assert "https:" not in text
     assert "innerHTML" not in text
-    assert len(text) < 12_000
+    assert len(text) < 14_000
     outline = Outline()
     outline.feed(text)
     ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]

@@ -1,0 +1,51 @@
+"""The labels of a frame by group, as the page shows them: the best of each, and what they lack.
+
+A record has the best labels of all groups together, so a group may be missing from it, and the page
+would jump with every frame. Here each group has its place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.model.labels.scorer import Scorer
+from edge_runtime.records import LabelledFrame
+
+BEST = 3  # labels of a group, and those that are on
+MAX_GROUPS = 40
+
+
+def shown_groups(labelled: LabelledFrame, scorer: Scorer) -> list[dict[str, Any]]:
+    """Name and labels of the first `MAX_GROUPS` groups, as plain JSON types.
+
+    Each label has its name, score, margin, threshold, and whether it is on. The list is empty where
+    the frame was not scored, or was scored with other labels.
+    """
+    record = labelled.record
+    labels = scorer.labels
+    if labelled.embedding is None or record.labels_id != labels.id:
+        return []
+    scores = scorer(labelled.embedding)
+    if scores is None:
+        return []
+
+    on = {label.name for label in record.labels if label.on}
+    groups = []
+    for name, places in labels.groups[:MAX_GROUPS]:
+        rows = np.arange(places.start, places.stop)[~labels.background[places]]
+        ranked = rows[np.argsort(-scores.scores[rows], kind="stable")].tolist()
+        shown = ranked[:BEST] + [row for row in ranked[BEST:] if labels.names[row] in on]
+        members = [
+            {
+                "name": labels.names[row],
+                "score": round(float(scores.scores[row]), 4),
+                "margin": round(float(scores.margins[row]), 4),
+                "threshold": round(float(labels.thresholds[row]), 4),
+                "on": labels.names[row] in on,
+            }
+            for row in shown
+        ]
+        groups.append({"name": name, "labels": members})
+    return groups
