@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import teaching
 from edge_runtime.model.labels.correction import Words
+from edge_runtime.model.labels.none_of_these import none_row
 from tools.factory.evaluation import metrics
 from tools.factory.evaluation.embedding_cache import CachedEncoder, cache_folder
 from tools.factory.evaluation.labelled import LabelledSet, embed_files, labelled_sets, open_data
@@ -122,7 +123,7 @@ def with_none(task: Task, others: Floats, shots: int, draws: int) -> tuple[float
     before = []
     after = []
     none = len(task.rows)
-    rows = np.vstack([task.rows, teaching.none_row(task.rows, task.rows[:0])])
+    rows = np.vstack([task.rows, none_row(task.rows, task.rows[:0])])
     for seed in range(draws):
         order = np.random.default_rng(seed).permutation(len(others))
         lesson = others[order[:NONE_PICTURES]]
@@ -133,7 +134,7 @@ def with_none(task: Task, others: Floats, shots: int, draws: int) -> tuple[float
 
         pictures = np.vstack([task.pictures[teaches], lesson])
         labels = np.append(task.truth[teaches], np.full(len(lesson), none))
-        answer = teaching.teach(pictures, labels, rows, task.scale)
+        answer = teaching.teach(pictures, labels, rows, task.scale, none=none)
         asked = np.vstack([task.pictures[~teaches], rest])
         best = (task.scale * asked @ answer.rows.T + answer.biases).argmax(axis=1)
         after.append(100 * float((best[: len(truth)] == truth).mean()))

@@ -83,7 +83,7 @@ class Lesson:
         correction[:, self._taught] = self._axes @ inner
 
         if known.shape[1] < base.shape[1]:
-            gain = _log_total(known + self._features @ inner) - _log_total(known)
+            gain = log_total(known + self._features @ inner) - log_total(known)
             mean = np.average(gain, weights=self.weights[:, 0])
             correction[-1, self._taught] -= mean / (self._scale * BIAS_FEATURE)
         return correction
@@ -131,10 +131,10 @@ def sharpness_of(logits: Floats, labels: Indices, spread: float | None = None) -
 def log_losses(logits: Floats, labels: Indices) -> Floats:
     """(pictures,): minus the logarithm of what the label's probability is."""
     own = logits[np.arange(len(labels)), labels]
-    return np.asarray(_log_total(logits) - own)
+    return np.asarray(log_total(logits) - own)
 
 
-def _log_total(logits: Floats) -> Floats:
+def log_total(logits: Floats) -> Floats:
     """(pictures,): the logarithm of the sum of the odds."""
     highest = logits.max(axis=1)
     return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))

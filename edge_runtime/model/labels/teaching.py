@@ -24,6 +24,7 @@ from edge_runtime.model.labels.correction import (
     sharpness_of,
     softmax,
 )
+from edge_runtime.model.labels.none_of_these import fit_none
 
 # Strengths that held-out pictures choose from. As a prior each is constant: pictures outweigh it.
 STRENGTHS = (10.0, 30.0, 100.0, 300.0)
@@ -102,13 +103,15 @@ def teach(
     biases: NDArray[np.floating] | None = None,
     threshold: float = 0.0,
     background: NDArray[np.bool_] | None = None,
+    none: int | None = None,
 ) -> Taught:
     """Rows, biases, temperature and threshold of one group of labels from pictures of them.
 
     ``pictures`` are embeddings (pictures, dim) of unit norm, in the order they were taken;
     ``labels`` (pictures,) says which row of ``text_rows`` (labels, dim) each one shows.
     ``threshold`` is the one in force without pictures; ``background`` (labels,) marks rows that
-    are never on.
+    are never on. ``none`` is the row of 'none of these', if there is one (`none_row`): it is taught
+    after the others, so that its pictures change no answer among the labels.
     The same input gives the same output, to the bit on one machine. Without pictures the answer is
     that of the words.
 
@@ -128,17 +131,79 @@ def teach(
     if np.count_nonzero(counts) < 2:
         raise DataError("all pictures are of one label", "add pictures of another, or of 'none'")
 
-    trust = trust_in_words(words(images), targets)
-    held_out = _hold_out(images, targets, words, trust)
+    if none is None or not counts[none] or np.count_nonzero(counts) == 2:
+        return _teach(words, images, targets, threshold, quiet)[0]
+    return _teach_with_none(words, images, targets, threshold, quiet, none)
+
+
+def _teach(
+    words: Words, images: Floats, labels: Indices, threshold: float, quiet: NDArray[np.bool_]
+) -> tuple[Taught, Floats | None]:
+    """What pictures of two labels or more teach, and the calibrated logits (pictures, labels) of
+    the held-out pictures; None where nothing could be held out."""
+    trust = trust_in_words(words(images), labels)
+    held_out = _hold_out(images, labels, words, trust)
     if held_out is None:
         first = _first_strength(len(words.rows), trust)
-        return replace(fit(words, images, targets, trust, first), threshold=threshold)
+        return replace(fit(words, images, labels, trust, first), threshold=threshold), None
 
     strength = _choose(held_out)
     if strength is None:
-        return _calibrated(_from_words(words, threshold), held_out, threshold, quiet)
-    taught = fit(words, images, targets, trust, strength)
-    return _calibrated(taught, held_out, threshold, quiet)
+        taught = _from_words(words, threshold)
+    else:
+        taught = fit(words, images, labels, trust, strength)
+    calibrated = _calibrated(taught, held_out, threshold, quiet)
+    return calibrated, held_out.logits[strength] / calibrated.temperature
+
+
+def _teach_with_none(
+    words: Words,
+    images: Floats,
+    labels: Indices,
+    threshold: float,
+    quiet: NDArray[np.bool_],
+    none: int,
+) -> Taught:
+    """Teach the labels among themselves, then the row ``none`` against all of them together.
+
+    In one fit the pictures of none would judge the words of the labels and weaken them: that cost
+    up to 5 points of right answers.
+    """
+    own = labels != none
+    others = np.arange(len(words.rows)) != none
+    among = Words(words.rows[others], words.biases[others], words.scale)
+    taught, held_out = _teach(
+        among, images[own], labels[own] - (labels[own] > none), threshold, quiet[others]
+    )
+
+    logits = words.scale * images @ taught.rows.T + taught.biases
+    row, bias = fit_none(words, images, own, logits, none)
+    taught = replace(
+        taught,
+        rows=np.insert(taught.rows, none, row, axis=0),
+        biases=np.insert(taught.biases, none, bias),
+        confusion=np.insert(np.insert(taught.confusion, none, 0, axis=0), none, 0, axis=1),
+    )
+    if held_out is None:
+        return taught
+
+    logits[own] = held_out
+    answers = np.insert(logits, none, _held_out_none(words, images, labels, logits, none), axis=1)
+    return _judged(taught, answers, words(images), labels, threshold, quiet)
+
+
+def _held_out_none(
+    words: Words, images: Floats, labels: Indices, logits: Floats, none: int
+) -> Floats:
+    """The logit of 'none' (pictures,) of pictures that did not teach it, in turn."""
+    own = labels != none
+    folds = _folds(labels)
+    answers = np.empty(len(images))
+    for fold in range(folds.max() + 1):
+        asked = folds == fold
+        row, bias = fit_none(words, images[~asked], own[~asked], logits[~asked], none)
+        answers[asked] = words.scale * images[asked] @ row + bias
+    return answers
 
 
 def trust_in_words(logits: Floats, labels: Indices) -> float:
@@ -149,16 +214,6 @@ def trust_in_words(logits: Floats, labels: Indices) -> float:
     """
     sharpness = sharpness_of(logits, labels, spread=TRUST_SPREAD)
     return sharpness if sharpness < TRUSTED else 1.0
-
-
-def none_row(text_rows: NDArray[np.floating], background: NDArray[np.floating]) -> Floats:
-    """The row (dim,) that 'none of these' starts from.
-
-    It is the mean of the background prompts' rows, or of the labels' rows where a set has none.
-    """
-    rows = background if len(background) else text_rows
-    mean = np.asarray(rows, np.float64).mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean))
 
 
 def _from_words(words: Words, threshold: float) -> Taught:
@@ -270,22 +325,38 @@ def _calibrated(
     taught: Taught, held_out: _HeldOut, threshold: float, background: NDArray[np.bool_]
 ) -> Taught:
     """With the temperature and the threshold that held-out answers ask for, and what these were."""
-    labels = held_out.labels
     logits = held_out.logits[taught.strength]
-    sharpness = sharpness_of(logits, labels, spread=CALIBRATION_SPREAD)
-    scores = softmax(sharpness * logits)
-    confusion = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
-    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
-
-    return replace(
+    sharpness = sharpness_of(logits, held_out.labels, spread=CALIBRATION_SPREAD)
+    calibrated = replace(
         taught,
         rows=(sharpness * taught.rows).astype(np.float32),
         biases=(sharpness * taught.biases).astype(np.float32),
         temperature=1 / sharpness,
-        threshold=_threshold(scores, labels, threshold, background),
+    )
+    said = held_out.logits[None]
+    return _judged(calibrated, sharpness * logits, said, held_out.labels, threshold, background)
+
+
+def _judged(
+    taught: Taught,
+    logits: Floats,
+    words: Floats,
+    labels: Indices,
+    threshold: float,
+    background: NDArray[np.bool_],
+) -> Taught:
+    """With what held-out pictures make of it: ``logits`` are its own, ``words`` those of the words,
+    both (pictures, labels)."""
+    answers = logits.argmax(axis=1)
+    confusion = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+
+    return replace(
+        taught,
+        threshold=_threshold(softmax(logits), labels, threshold, background),
         confusion=confusion,
-        words_right=int(held_out.right(None).sum()),
-        right=int(held_out.right(taught.strength).sum()),
+        words_right=int((words.argmax(axis=1) == labels).sum()),
+        right=int((answers == labels).sum()),
         held_out=len(labels),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.model.labels.teaching import Taught, none_row, teach
+from edge_runtime.model.labels.teaching import Taught, teach
 
 DIM = 64
 SCALE = 35.0
@@ -194,31 +194,6 @@ def test_scores_of_new_pictures_are_as_sure_as_they_are_right():
         return abs(float(scores.max(axis=1).mean() - hits.mean()))
 
     assert gap(1.0) < 0.1
-
-
-def test_none_of_these_is_taught_like_a_label_and_takes_what_is_strange():
-    scene = world(labels=3)
-    strange = World(world(labels=8).centres[3:], scene.rows)
-    lesson, _ = strange.pictures(5)
-    pictures, labels = scene.pictures(4)
-    rows = np.vstack([scene.rows, none_row(scene.rows, scene.rows[:0])])
-    quiet = np.array([False, False, False, True])
-    taught = teach(
-        np.vstack([pictures, lesson]),
-        np.append(labels, np.full(len(lesson), 3)),
-        rows,
-        SCALE,
-        background=quiet,
-    )
-    others, _ = strange.pictures(40, seed=5)
-    assert (logits(taught, others).argmax(axis=1) == 3).mean() > 0.9
-    assert right(taught, scene) > 0.9
-
-
-def test_none_begins_at_the_background_where_a_set_has_one():
-    scene = world()
-    background = scene.rows[:2]
-    assert none_row(scene.rows, background) == pytest.approx(unit(background.mean(axis=0)[None])[0])
 
 
 def test_a_label_without_pictures_keeps_its_own_pictures():
