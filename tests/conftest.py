@@ -43,6 +43,13 @@ def _fault_rows(item: pytest.Item) -> set[str]:
     return rows
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test keeps anything in the user's own state directory."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Path:
     """A complete bundle whose encoder is one matrix: 32x32 pixels, 16 dimensions, fast to load."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import Bundle
@@ -24,19 +23,9 @@ from edge_runtime.model.labels.phrase_rows import (
 from edge_runtime.model.labels.phrases import normalise
 from edge_runtime.model.labels.taught import encoder_digest
 from edge_runtime.model.labels.text_bank import TextBank
-from edge_runtime.model.text.encoder import (
-    Encoded,
-    encode_phrases,
-    encoder_hash,
-    find_text_encoder,
-)
+from edge_runtime.model.text.encoder import Encoded, encoder_hash, find_text_encoder
+from edge_runtime.model.text.text_space import encode_in_space
 from edge_runtime.system.digest import sha256_hex
-
-# An encoder is tried on names that the bank holds exactly. The small encoder that ships, which only
-# estimates, agrees with the bank's rows to a cosine of 0.98. Rows of unrelated names agree to 0.76:
-# CLIP's texts share a large mean.
-_PROBES = 24
-_MIN_AGREEMENT = 0.8
 
 Phrases = dict[str, str]  # normalised -> as written
 
@@ -119,7 +108,7 @@ class RowBuilder:
             remove_rows(self.target)
 
     def _with_encoder(self, phrases: Phrases, encoder: str, request: str) -> str:
-        encoded = self._encode(phrases, encoder)
+        encoded = encode_in_space(list(phrases.values()), encoder, self.bundle, self.bank)
         added = self._better_than_bank(phrases, encoded)
         if not added and not (self.kept and self.kept.phrases):
             self._write_kept()
@@ -131,35 +120,6 @@ class RowBuilder:
         self._write(phrases, encoded, added, request)
         quality = "approximate" if encoded.approximate else "exact"
         return f"{self.target}: {len(added)} phrases by {encoded.encoder}, {quality}"
-
-    def _encode(self, phrases: Phrases, encoder: str) -> Encoded:
-        """Rows of the phrases, in order, by an encoder of the bundle's text space."""
-        probes = self._probes()
-        names = [self.bank.names[row] for row in probes]
-        encoded = encode_phrases([*phrases.values(), *names], encoder)
-
-        text_space = self.bundle.manifest.text_space
-        probe_rows = encoded.rows[len(phrases) :]
-        same_dim = encoded.rows.shape[1] == self.bundle.manifest.dim
-        if not same_dim or self._agreement(probe_rows, probes) < _MIN_AGREEMENT:
-            raise ConfigError(
-                f"text encoder {encoder}: does not encode into the bundle's text space "
-                f"{text_space} (it disagrees with the bank on names both know)",
-                "use the tower that the bundle was made with",
-            )
-        return replace(encoded, rows=encoded.rows[: len(phrases)])
-
-    def _probes(self) -> list[int]:
-        """Rows of the bank, spread over all of it, that are exact."""
-        rows = np.linspace(0, len(self.bank.names) - 1, _PROBES).astype(int).tolist()
-        return [row for row in rows if row not in self.bank.approximate]
-
-    def _agreement(self, rows: NDArray[np.float32], probes: list[int]) -> float:
-        """Mean cosine between an encoder's rows and the bank's."""
-        if not probes:
-            return 1.0
-        bank_rows = self.bank.rows[probes].astype(np.float32)
-        return float((rows * bank_rows).sum(axis=1).mean())
 
     def _better_than_bank(self, phrases: Phrases, encoded: Encoded) -> list[int]:
         """Which of the phrases to take from the encoder.

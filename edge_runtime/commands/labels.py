@@ -20,10 +20,11 @@ from edge_runtime.commands.label_findings import (
     rest,
 )
 from edge_runtime.commands.label_rows import RowBuilder
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import ConfigError, UsageError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels.compiled import with_built_rows
 from edge_runtime.model.labels.label_set import LabelSpec, load_label_set
+from edge_runtime.model.labels.new_rows import missing_phrases, row_files, with_new_rows
 from edge_runtime.model.labels.phrases import bare, normalise
 from edge_runtime.model.labels.text_bank import TextBank
 
@@ -85,7 +86,7 @@ def search(words: str, bundle_path: str | None, *, count: int = 10) -> str:
     hint = f"near it: {', '.join(near)}; " if near else ""
     return (
         f"'{words}' is not in the text bank; {hint}"
-        "edge-label labels build estimates what a label set needs"
+        "a label set may use it all the same: its embedding is then estimated"
     )
 
 
@@ -119,6 +120,11 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
     bundle = load_bundle(find_bundle(bundle_path))
     label_set = load_label_set(path, bundle)
     bank = with_built_rows(TextBank.from_bundle(bundle), path, bundle)
+    reason = ""
+    try:
+        bank = with_new_rows(bank, label_set, path, bundle)
+    except ConfigError as error:
+        reason = str(error)
 
     labels = len(label_set.labels)
     lines = [f"{path}: {labels} labels, {len(label_set.background)} background prompts"]
@@ -129,18 +135,18 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
             "whatever the camera sees; add a background prompt"
         )
 
-    phrases = label_set.phrases(bundle.manifest.templates)
-    missing = [phrase for phrase in phrases if bank.find(phrase) is None]
+    missing = missing_phrases(label_set, bundle, bank)
     if missing:
-        lines += _describe_missing(path, missing, bank)
+        lines += _describe_missing(missing, bank, reason)
     else:
         lines += describe_rows(label_set, bundle, bank)
+        lines += [f"  rows kept in {file}" for file in row_files(path, bundle)]
         lines += describe_pairs(label_set, bundle, bank)
     return "\n".join(lines), not missing
 
 
-def _describe_missing(path: str, missing: list[str], bank: TextBank) -> list[str]:
-    lines = [f"not in the text bank: {len(missing)} phrases; run: edge-label labels build {path}"]
+def _describe_missing(missing: list[str], bank: TextBank, reason: str) -> list[str]:
+    lines = [f"not in the text bank: {len(missing)} phrases; {reason}"]
     for phrase in missing[:MOST_SHOWN]:
         near = ", ".join(bank.nearest_names(phrase))
         hint = f"near it: {near}" if near else "nothing is spelt like it"

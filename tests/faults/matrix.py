@@ -342,6 +342,31 @@ ROWS = tuple(
             "passwords in a core dump",
             "no core dump and no debugger for a process with a secret; LimitCORE=0",
         ),
+        (
+            "W1",
+            "no place takes the rows of new words",
+            "beside the label set, else the state directory, else exit 78 and the phrase's name",
+        ),
+        (
+            "W2",
+            "words whose rows cannot be made",
+            "one line with the first phrase and the reason, exit 78; a reload keeps the old labels",
+        ),
+        (
+            "W3",
+            "kept rows damaged, or of another encoder",
+            "what can be made again is made again; what cannot stays as it is",
+        ),
+        (
+            "W4",
+            "two programs make the same rows at once",
+            "each writes a whole file and renames it; what both made stands there once",
+        ),
+        (
+            "W5",
+            "root labels with another user's words",
+            "root keeps rows only where nobody else can plant a link",
+        ),
         ("G1", "config typo, YAML bomb, tag", "strict loader: line, nearest key, limits"),
         ("G2", "picture bomb", "pixel limit before decoding"),
         (

@@ -34,6 +34,7 @@ class Mutant:
 
 
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
+NEW_ROWS = "edge_runtime/model/labels/new_rows.py"
 STORE = "edge_runtime/model/store/writable_store.py"
 SERVICE = "edge_runtime/daemon/service.py"
 PARTS = "edge_runtime/daemon/parts.py"
@@ -481,6 +482,23 @@ MUTANTS = tuple(
             "ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)",
             "pass",
         ),
+        ("W1", NEW_ROWS, "for place in (beside, kept):", "for place in (beside,):"),
+        ("W1", NEW_ROWS, "f\"its rows cannot be kept: {', '.join(reasons)}\"", '"no"'),
+        (
+            "W2",
+            NEW_ROWS,
+            'f"{path}: the text bank lacks {_named(missing, bank)}, and {error.what}"',
+            "error.what",
+        ),
+        (
+            "W3",
+            NEW_ROWS,
+            "except ConfigError as error:\n        log.warning",
+            "except OSError as error:\n        log.warning",
+        ),
+        ("W3", NEW_ROWS, "elif kept:", "elif False:"),
+        ("W4", NEW_ROWS, " - set(rows.phrases)", ""),
+        ("W5", NEW_ROWS, "path_that_only_root_can_change(place.parent)", "pass"),
         (
             "G1",
             "edge_runtime/system/yaml_nodes.py",

@@ -96,15 +96,27 @@ def check_bundle(options: Options) -> list[Answer]:
 
 
 def check_labels(options: Options) -> list[Answer]:
-    """Look up every phrase of the label set in the bundle."""
+    """Look up every phrase of the label set. Makes no rows: a check writes nothing."""
     from edge_runtime.model.bundle import find_bundle, load_bundle
-    from edge_runtime.model.labels.compiled import load_labels
+    from edge_runtime.model.labels.compiled import with_built_rows
+    from edge_runtime.model.labels.label_set import load_label_set
+    from edge_runtime.model.labels.new_rows import missing_phrases
+    from edge_runtime.model.labels.text_bank import TextBank
+    from edge_runtime.model.text.encoder import find_text_encoder
 
     bundle = load_bundle(find_bundle(options.bundle))
     if options.labels is None:
         return [ok(f"the bundle has {', '.join(bundle.label_sets())}")]
-    labels = load_labels(options.labels, bundle)
-    return [ok(f"{options.labels}: {len(labels.reported)} labels to report")]
+
+    label_set = load_label_set(options.labels, bundle)
+    bank = with_built_rows(TextBank.from_bundle(bundle), options.labels, bundle)
+    missing = missing_phrases(label_set, bundle, bank)
+    reported = sum(not label.background for label in label_set.labels)
+    text = f"{options.labels}: {reported} labels to report"
+    if missing:
+        encoder = find_text_encoder(bundle=bundle.path)
+        text += f"; {len(missing)} phrases are new, {encoder} makes their rows"
+    return [ok(text)]
 
 
 def check_memory(_options: Options) -> list[Answer]:

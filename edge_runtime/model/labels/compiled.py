@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.labels.label_set import LabelSet, LabelSpec, load_label_set
+from edge_runtime.model.labels.new_rows import with_new_rows
 from edge_runtime.model.labels.phrase_rows import PhraseRows, rows_path
 from edge_runtime.model.labels.taught import NONE, Teaching, still_holds
 from edge_runtime.model.labels.text_bank import TextBank
@@ -85,7 +86,8 @@ class CompiledLabels:
 def load_labels(name_or_path: str, bundle: Bundle) -> CompiledLabels:
     """A label set by path or by the name of one in the bundle, compiled.
 
-    Rows of ``my.embeddings`` beside ``my.yaml`` are used where that file exists.
+    Rows of ``my.embeddings`` beside ``my.yaml`` are used where that file exists. Rows that are
+    still missing are made now and kept (``new_rows.py``).
     Raises NoInputError for a set that does not exist, ConfigError for one that is wrong.
     """
     label_set = load_label_set(name_or_path, bundle)
@@ -99,6 +101,7 @@ def load_labels(name_or_path: str, bundle: Bundle) -> CompiledLabels:
         teaching, lines = still_holds(built.teaching, label_set, bundle.manifest)
         for line in lines:
             log.warning("%s: %s; run: edge-label labels learn", name_or_path, line)
+    bank = with_new_rows(bank, label_set, name_or_path, bundle)
 
     try:
         return compile_labels(label_set, bundle, bank, teaching)
@@ -258,8 +261,4 @@ def _row(phrase: str, bank: TextBank) -> int:
     hint = "edge-label labels search lists what it has"
     if near:
         hint = f"near it: {', '.join(near)}"
-    raise ConfigError(
-        f"'{phrase}' is not in the bundle's text bank",
-        f"{hint}. For free text run: edge-label labels build "
-        "(needs pip install 'edge-label[text]')",
-    )
+    raise ConfigError(f"'{phrase}' is not in the bundle's text bank", hint)

@@ -97,6 +97,11 @@ class TextBank:
             self._makers | makers,
         )
 
+    @property
+    def shipped(self) -> int:
+        """How many rows came with the bundle. They are the first."""
+        return len(self.names) - len(self._makers)
+
     def maker(self, row: int) -> str:
         """Where a row comes from, and its quality: ``bank, exact`` or ``bank, approximate``."""
         quality = "approximate" if row in self.approximate else "exact"

@@ -73,7 +73,7 @@ def find_text_encoder(encoder: str | None = None, bundle: Path | None = None) ->
     raise NoInputError(
         f"no text encoder found in {', '.join(str(place) for place in places)}",
         f"copy models/{DEFAULT_NAME} from the edge-label repository to one of them, "
-        "or give --text-encoder PATH",
+        "or name one in $EDGE_LABEL_TEXT_ENCODER",
     )
 
 

@@ -72,5 +72,5 @@ def test_an_unknown_phrase_is_explained_with_the_nearest(bundle: Bundle, tmp_pat
         load_labels(str(path), bundle)
 
     assert str(error.value).startswith(
-        f"{path}: 'a photo of a gren' is not in the bundle's text bank; near it: green"
+        f"{path}: the text bank lacks 'a photo of a gren' (near it: green"
     )
