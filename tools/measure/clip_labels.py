@@ -5,9 +5,9 @@
 Each clip of tools/recipes/clip_labels.yaml runs through the pipeline as with `edge-label --camera
 CLIP`, consensus included, once for each label set. The frames that were looked at are compared with
 what a person saw in them. A label is wrong when it is on, was judged, and is neither right nor
-acceptable. `found` is the share of right answers that were given: of all groups of all frames that
-have a right label, those in which one is on. So a set that says nothing is never wrong, and finds
-nothing.
+acceptable; `wrong` is the share of frames with such a label. `found` is the share of right answers
+that were given: of all groups of all frames that have a right label, those in which one is on. So a
+set that says nothing is never wrong, and finds nothing.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Seen:
 class Clip:
     """What a person saw in a clip: label set -> group -> label -> frames."""
 
+    name: str  # in the table
     frames: int
     labels: dict[str, dict[str, dict[str, Seen]]]
 
@@ -69,11 +70,12 @@ class Truth:
 class Score:
     """One clip under one label set."""
 
-    clip: str
+    clip: str  # its name
     labels: str
     frames: int
     frames_wrong: int
     wrong: dict[str, int]
+    missed: dict[str, int]  # "a or b" where either is right
     groups: int  # how many groups of how many frames have a right label
     groups_found: int
 
@@ -187,30 +189,34 @@ def labels_on(path: Path, engine: Engine) -> list[frozenset[str]]:
     return frames
 
 
-def score(
-    clip: str, labels: str, on: list[frozenset[str]], judgement: Judgement, *, frames: int
-) -> Score:
+def score(file: str, labels: str, on: list[frozenset[str]], judgement: Judgement) -> Score:
     """Compare what was on in each frame of a clip with what a person saw.
 
-    Raises DataError if the clip has not as many ``frames`` as the one that was looked at.
+    Raises DataError if the clip has not as many frames as the one that was looked at.
     """
-    if len(on) != frames:
+    clip = judgement.clips[file]
+    if len(on) != clip.frames:
         raise DataError(
-            f"{clip}: {len(on)} frames in it, not {frames}", "take the clip that was looked at"
+            f"{file}: {len(on)} frames in it, not {clip.frames}", "take the clip that was looked at"
         )
 
-    result = Score(clip, labels, 0, 0, {}, 0, 0)
+    result = Score(clip.name, labels, 0, 0, {}, {}, 0, 0)
     wrong: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
     judged = frozenset(judgement.judged[labels])
-    for number, seen in truth(judgement, clip, labels).items():
+    for number, seen in truth(judgement, file, labels).items():
         right = frozenset().union(*seen.right.values())
         mistakes = (on[number] & judged) - right - seen.acceptable
         wrong.update(mistakes)
+        unseen = [names for names in seen.right.values() if not names & on[number]]
+        missed.update(" or ".join(sorted(names)) for names in unseen)
+
         result.frames += 1
         result.frames_wrong += bool(mistakes)
         result.groups += len(seen.right)
-        result.groups_found += sum(bool(names & on[number]) for names in seen.right.values())
+        result.groups_found += len(seen.right) - len(unseen)
     result.wrong = dict(wrong.most_common())
+    result.missed = dict(missed.most_common())
     return result
 
 
@@ -225,15 +231,19 @@ def check_judged(engine: Engine, labels: str, judgement: Judgement, path: Path) 
 
 
 def as_table(scores: list[Score]) -> str:
-    """For a document: one row a clip and set, the wrong labels with their number of frames."""
+    """For a document: one row a clip and set; wrong and missing labels with their frames."""
     rows = []
     for each in scores:
-        wrong = ", ".join(f"{name} {count}" for name, count in each.wrong.items())
         found = "-" if each.share_found is None else f"{each.share_found:.0%}"
-        share = f"{each.share_wrong:.0%}"
-        rows.append([each.clip, each.labels, str(each.frames), share, found, wrong or "-"])
-    head = ["clip", "set", "frames", "with a wrong label", "found", "wrong labels, in frames"]
+        shares = [f"{each.share_wrong:.0%}", found]
+        counts = [_counts(each.wrong), _counts(each.missed)]
+        rows.append([each.clip, each.labels, str(each.frames), *shares, *counts])
+    head = ["clip", "set", "frames", "wrong", "found", "wrong labels: frames", "not found: frames"]
     return table(head, rows, "llrrrl")
+
+
+def _counts(frames: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in frames.items()) or "-"
 
 
 def as_json(scores: list[Score]) -> str:
@@ -250,22 +260,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def _clip_labels(args: argparse.Namespace) -> str:
     judgement = read_judgement(args.truth)
-    paths = {name: args.videos / name for name in judgement.clips}
+    paths = {file: args.videos / file for file in judgement.clips}
     for path in paths.values():
         if not path.is_file():
             raise NoInputError(f"{path}: no such clip", "docs/pictures.md says where to get it")
 
-    scores = []
     engine = None
+    by_clip: dict[str, list[Score]] = {file: [] for file in paths}
     for labels in judgement.judged:
         engine = load_engine(ModelConfig(bundle=args.bundle, labels=labels, top_k=1), engine)
         check_judged(engine, labels, judgement, args.truth)
-        for name, path in paths.items():
-            on = labels_on(path, engine)
-            scores.append(score(name, labels, on, judgement, frames=judgement.clips[name].frames))
+        for file, path in paths.items():
+            by_clip[file].append(score(file, labels, labels_on(path, engine), judgement))
 
-    order = list(paths)
-    scores.sort(key=lambda each: order.index(each.clip))
+    scores = [each for of_clip in by_clip.values() for each in of_clip]
     return as_json(scores) if args.json else as_table(scores)
 
 

@@ -19,6 +19,7 @@ TRUTH = """\
 judged: {colours: [red, green, blue]}
 clips:
   clip.avi:
+    name: red, then blue
     frames: 20
     labels:
       colours:
@@ -71,18 +72,19 @@ def test_a_label_that_nobody_saw_is_counted_by_frames(
     assert row["frames_wrong"] == row["wrong"]["red"] > 5
     assert row["share_found"] < 0.5
     assert run(clip.parent, tiny_bundle, wrong) == 0
-    assert f"red {row['wrong']['red']}" in capsys.readouterr().out.splitlines()[-1]
+    assert f"| red {row['wrong']['red']} | green 10" in capsys.readouterr().out.splitlines()[-1]
 
 
 def of(truth: str, on: list[set[str]], tmp_path: Path) -> clip_labels.Score:
     judgement = clip_labels.read_judgement(write(tmp_path, truth))
     frames = [frozenset(names) for names in on]
-    return clip_labels.score("clip.avi", "colours", frames, judgement, frames=20)
+    return clip_labels.score("clip.avi", "colours", frames, judgement)
 
 
 def test_silence_is_never_wrong_and_finds_nothing(tmp_path: Path) -> None:
     result = of(TRUTH, [set()] * 20, tmp_path)
     assert (result.share_wrong, result.share_found) == (0, 0)
+    assert result.missed == {"red": 10, "blue": 10}
 
 
 def test_acceptable_labels_count_neither_way(tmp_path: Path) -> None:
@@ -94,13 +96,14 @@ def test_acceptable_labels_count_neither_way(tmp_path: Path) -> None:
 def test_any_right_label_of_a_group_is_a_good_answer(tmp_path: Path) -> None:
     either = TRUTH.replace("blue: {right: 10-19}", "blue: {right: all}")
     assert of(either, [{"blue"}] * 20, tmp_path).share_found == 1
+    assert of(either, [set()] * 20, tmp_path).missed == {"blue or red": 10, "blue": 10}
 
 
 def test_a_set_with_nothing_to_find_shows_no_share(tmp_path: Path) -> None:
     nothing = TRUTH[: TRUTH.index("colours:\n        colour")] + "other: {}\n"
     result = of(nothing, [set()] * 20, tmp_path)
     assert result.share_found is None
-    assert "| 0% | - | - |" in clip_labels.as_table([result])
+    assert "| 0% | - | - | - |" in clip_labels.as_table([result])
 
 
 def test_a_hundred_frames_are_evenly_spaced_and_hold_both_ends() -> None:
@@ -126,7 +129,7 @@ def test_a_file_that_contradicts_itself_is_refused(truth: str, error: str, tmp_p
 
 
 def test_a_misspelt_key_is_refused_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"yaml:7: .*'rihgt'.*did you mean 'right'"):
+    with pytest.raises(ConfigError, match=r"yaml:8: .*'rihgt'.*did you mean 'right'"):
         clip_labels.read_judgement(write(tmp_path, TRUTH.replace("right: 0-9", "rihgt: 0-9")))
 
 
