@@ -1,7 +1,9 @@
-"""Programs that tests drive. One that is missing skips the test for a user and fails it in CI."""
+"""Programs and libraries that tests drive. One that is missing skips the test for a user, and
+fails it in CI."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -18,6 +20,14 @@ def need(command: str, package: str) -> str:
             pytest.fail(f"{command} is missing in CI")
         pytest.skip(f"needs {command} (apt-get install {package})")
     return path
+
+
+def need_module(module: str, how: str) -> None:
+    """A Python library that only a test needs."""
+    if importlib.util.find_spec(module) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{module} is missing in CI")
+        pytest.skip(f"needs {module} ({how})")
 
 
 def need_mosquitto() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.cli import main
+from tests.commands import need_module
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "label_with_ray.py"
 
@@ -56,13 +57,8 @@ def test_a_process_of_the_example_labels_as_once_does(
         assert np.allclose(got["embedding"][i], expected[path]["embedding"], atol=1e-6)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'ray[data]'"
-)
-@pytest.mark.skipif(
-    "EDGE_LABEL_TEST_RAY" not in os.environ, reason="starts a Ray cluster: EDGE_LABEL_TEST_RAY=1"
-)
 def test_ray_in_local_mode_writes_the_same_table(tiny_bundle: Path, folder: Path, tmp_path: Path):
+    need_module("ray", "pip install 'ray[data]'")
     from pyarrow import parquet
 
     expected = once(folder, tiny_bundle, tmp_path / "once.parquet")
@@ -84,7 +80,8 @@ def test_ray_in_local_mode_writes_the_same_table(tiny_bundle: Path, folder: Path
         timeout=600,
         env={**os.environ, **patient},
     )
-    rows = parquet.read_table(output).to_pylist()
-    assert {row["file"]: row["state"] for row in rows} == {
-        file: row["state"] for file, row in expected.items()
-    }
+    rows = {row["file"]: row for row in parquet.read_table(output).to_pylist()}
+    assert rows.keys() == expected.keys()
+    for file, row in rows.items():
+        assert row["state"] == expected[file]["state"]
+        assert np.allclose(row["embedding"], expected[file]["embedding"], atol=1e-6)
