@@ -1,4 +1,4 @@
-"""The command line as argparse sees it: commands, options, help, and one-line usage errors.
+"""The command line as argparse sees it: commands, options and their help.
 
 What a command does is in `cli`. ``options.command`` holds the command's words, for example
 ``bundle install``, and ``cli`` has a table of functions under the same words.
@@ -7,20 +7,16 @@ What a command does is in `cli`. ``options.command`` holds the command's words, 
 from __future__ import annotations
 
 import argparse
-import difflib
-import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from edge_runtime.errors import UsageError, printable
-from edge_runtime.secrecy import masked, shown
-from edge_runtime.system import streams
+from edge_runtime.one_line_parser import OneLineParser
 from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+    Commands: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
 
 _EPILOG = """\
 examples:
@@ -65,7 +61,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line; ``tools/upkeep/docs.py`` prints the reference from it."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="edge-label",
         description="Zero-shot text labels for every camera frame, on a small ARM computer.",
         epilog=_EPILOG,
@@ -174,7 +170,7 @@ def _add_bench(commands: Commands) -> None:
 
 
 def _add_labels(commands: Commands) -> None:
-    labels = commands.add_parser("labels", help="list, search, check and build label sets")
+    labels = commands.add_parser("labels", help="list, search, check, build and teach label sets")
     actions = labels.add_subparsers(title="actions", metavar="ACTION", required=True)
     set_help = "name of a shipped label set, or a YAML file"
 
@@ -218,6 +214,37 @@ def _add_labels(commands: Commands) -> None:
     )
     build.add_argument("--force", action="store_true", help="encode again even if nothing changed")
     build.set_defaults(command="labels build")
+    _add_teaching(actions)
+
+
+def _add_teaching(actions: Commands) -> None:
+    file_help = "a label set, YAML; FILE.embeddings is written beside it"
+
+    learn = actions.add_parser(
+        "learn",
+        help="teach labels with pictures of your own camera",
+        description="Teach a label set with pictures. PICTURES holds a folder for each label, "
+        "named as the label, and a folder 'none' with pictures of none of them. Two pictures a "
+        "label are a start, ten are good. What was taught before is replaced.",
+        epilog="In a folder's name write / as %%2F. A picture beside the folders must be a capture "
+        "of a trigger: it shows the labels that were on in its sidecar.",
+    )
+    learn.add_argument("labels", metavar="FILE", help=file_help)
+    learn.add_argument("pictures", metavar="PICTURES", help="a folder: PICTURES/<label>/*.jpg")
+    learn.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    _add_encoding(learn)
+    learn.set_defaults(command="labels learn")
+
+    forget = actions.add_parser("forget", help="take back what pictures taught")
+    forget.add_argument("labels", metavar="FILE", help=file_help)
+    forget.add_argument(
+        "forgotten",
+        nargs="*",
+        metavar="LABEL",
+        help="labels to forget, and none for none of these (default: all)",
+    )
+    forget.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    forget.set_defaults(command="labels forget")
 
 
 def _add_report(commands: Commands) -> None:
@@ -313,6 +340,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="a label set of the bundle (everyday, indoor, road) or a YAML file",
     )
     parser.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
+    _add_encoding(parser)
+
+
+def _add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modality",
         choices=("auto", "rgb", "ir", "depth"),
@@ -339,56 +370,3 @@ def _positive(kind: Callable[[str], int | float]) -> Callable[[str], int | float
         return value
 
     return parse_number
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, without the usage. Every command knows --verbose."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        # SUPPRESS: the default of a command must not overwrite a --verbose that stood before it.
-        self.add_argument(
-            "--verbose",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="log more, and show where an error comes from",
-        )
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Ignores a standard output that takes no help text.
-
-        Python 3.11.2, which Debian 12 has, would end in a traceback.
-        """
-        try:
-            super()._print_message(message, file)
-        except OSError:
-            streams.silence()
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse a command or a value that does not exist, and name the nearest one that does."""
-        if action.choices is None or value in action.choices:
-            return
-
-        names = [str(name) for name in action.choices]
-        advice = _did_you_mean(str(value), names) or f" (choose from {', '.join(names)})"
-        raise argparse.ArgumentError(action, f"invalid choice: '{value}'{advice}")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse unknown options here, where the parser of the command knows the right ones."""
-        options, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            option_names = re.findall(r"--[a-z-]+", self.format_help())
-            # The options' names only: people write `--password hunter2` by mistake.
-            names = [shown(word).partition("=")[0] for word in unknown if word.startswith("-")]
-            text = " ".join(names) or shown(unknown[0])
-            self.error(f"unrecognized arguments: {text}{_did_you_mean(unknown[0], option_names)}")
-        return options, unknown
-
-    def error(self, message: str) -> NoReturn:
-        line = printable(masked(message))
-        self.exit(UsageError.exit_code, f"edge-label: {line}; see {self.prog} --help\n")
-
-
-def _did_you_mean(word: str, names: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -321,17 +321,11 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bundle_info(options: argparse.Namespace) -> int:
-    from edge_runtime.commands.bundle import bundle_info
+def _bundle(options: argparse.Namespace) -> int:
+    from edge_runtime.commands.bundle import bundle_info, bundle_verify
 
-    _say(bundle_info(options.path, as_json=options.json), options)
-    return 0
-
-
-def _bundle_verify(options: argparse.Namespace) -> int:
-    from edge_runtime.commands.bundle import bundle_verify
-
-    _say(bundle_verify(options.path, as_json=options.json), options)
+    report = bundle_info if options.command == "bundle info" else bundle_verify
+    _say(report(options.path, as_json=options.json), options)
     return 0
 
 
@@ -351,17 +345,18 @@ def _bundle_install(options: argparse.Namespace) -> int:
     return 0
 
 
-def _labels_list(options: argparse.Namespace) -> int:
-    from edge_runtime.commands.labels import list_labels
+def _labels(options: argparse.Namespace) -> int:
+    from edge_runtime.commands import labels
 
-    streams.say(list_labels(options.labels, options.bundle))
-    return 0
-
-
-def _labels_search(options: argparse.Namespace) -> int:
-    from edge_runtime.commands.labels import search
-
-    streams.say(search(options.words, options.bundle))
+    if options.command == "labels list":
+        text = labels.list_labels(options.labels, options.bundle)
+    elif options.command == "labels search":
+        text = labels.search(options.words, options.bundle)
+    else:
+        text = labels.build(
+            options.labels, options.bundle, options.text_encoder, force=options.force
+        )
+    streams.say(text)
     return 0
 
 
@@ -373,10 +368,14 @@ def _labels_check(options: argparse.Namespace) -> int:
     return 0 if usable else ConfigError.exit_code
 
 
-def _labels_build(options: argparse.Namespace) -> int:
-    from edge_runtime.commands.labels import build
+def _teaching(options: argparse.Namespace) -> int:
+    from edge_runtime.commands.learn import forget, learn
 
-    streams.say(build(options.labels, options.bundle, options.text_encoder, force=options.force))
+    if options.command == "labels learn":
+        text = learn(options.labels, options.pictures, _config(options).model)
+    else:
+        text = forget(options.labels, options.forgotten, options.bundle)
+    streams.say(text)
     return 0
 
 
@@ -384,13 +383,15 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "once": _once,
     "bench": _bench,
-    "labels list": _labels_list,
-    "labels search": _labels_search,
+    "labels list": _labels,
+    "labels search": _labels,
     "labels check": _labels_check,
-    "labels build": _labels_build,
+    "labels build": _labels,
+    "labels learn": _teaching,
+    "labels forget": _teaching,
     "report": _report,
-    "bundle info": _bundle_info,
-    "bundle verify": _bundle_verify,
+    "bundle info": _bundle,
+    "bundle verify": _bundle,
     "bundle install": _bundle_install,
     "doctor": _doctor,
 }
