@@ -17,7 +17,7 @@ from pathlib import Path
 from edge_runtime.system.files import write_atomically
 from tools.factory.bundling.text_bank import Bank, offline_bank, teacher_bank, wanted_phrases
 from tools.factory.teachers.load import load_teacher
-from tools.factory.text.sentence_map import DEFAULT_WEIGHTS, load_text_rows, unique_rows
+from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows, unique_rows
 from tools.lib.command import run_verb, verb_parser
 from tools.lib.paths import RECIPES
 

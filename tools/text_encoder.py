@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edge_runtime.system.files import write_atomically
 from tools.factory.text.encoder import build_encoder
-from tools.factory.text.sentence_map import DEFAULT_WEIGHTS
+from tools.factory.text.rows import DEFAULT_WEIGHTS
 from tools.lib.command import run_verb, verb_parser
 
 OUT = Path("models/text-encoder")

@@ -15,12 +15,8 @@ from edge_runtime.model.labels.phrases import PhraseIndex, bare, normalise
 from edge_runtime.model.labels.text_bank import BANK_SCHEMA
 from edge_runtime.system.strict_yaml import read_text
 from tools.factory.teachers.teacher import CLIP_B32, Teacher, unit
-from tools.factory.text.sentence_map import (
-    DEFAULT_WEIGHTS,
-    SentenceMap,
-    load_text_rows,
-    unique_rows,
-)
+from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows, unique_rows
+from tools.factory.text.sentence_map import SentenceMap
 
 TEMPLATES = ("a photo of a {}",)
 
@@ -96,9 +92,11 @@ def offline_bank(phrases: dict[str, str], weights: Path = DEFAULT_WEIGHTS) -> Ba
         text_space=CLIP_B32,
         sources={
             "exact": "OpenAI CLIP ViT-B/32 text embeddings of LVIS, ImageNet, Objects365 and "
-            "OpenImages names, from facebookresearch/Detic, rotem154154/clip_lt and others "
-            f"(Apache-2.0, MIT); {len(moved)} names that were encoded in another spelling are "
-            "moved by the mean step between spellings",
+            "OpenImages names, from facebookresearch/Detic, rotem154154/clip_lt and others; of "
+            "SUN397 scenes, textures, aerial scenes, signs and numbers from gstoica27/KnOTS; of "
+            "rooms from Maithili/OpenVocabularyRearrangement (Apache-2.0, MIT); "
+            f"{len(moved)} names that were encoded in another spelling are moved by the mean step "
+            "between spellings",
             "approximate": "kernel ridge regression from all-MiniLM-L6-v2 (Apache-2.0) onto the "
             "exact rows; python -m tools.measure.sentence_map prints its quality",
         },

@@ -27,7 +27,7 @@ from tools.factory.students.efficientnet_lite import lite_classifier
 from tools.factory.students.heads import ClassifierHead
 from tools.factory.students.mobilenet import load_classifier
 from tools.factory.students.weights import read_state
-from tools.factory.text.sentence_map import TextRows, load_text_rows, unique_rows
+from tools.factory.text.rows import TextRows, load_text_rows, unique_rows
 
 BACKGROUND_CLASSES = 1  # the TensorFlow-slim classifier's class 0 is no ImageNet class
 IMAGENET_CLASSES = 1000

@@ -36,7 +36,7 @@ from tools.factory.teachers.teacher import (
     squash,
     unit,
 )
-from tools.factory.text.sentence_map import load_text_rows, unique_rows
+from tools.factory.text.rows import load_text_rows, unique_rows
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,14 @@ from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.model.text.child import SCHEMA
 from edge_runtime.model.text.towers import onnx_tower
 from edge_runtime.system.opencv import cv2
+from tools.factory.text.rows import TextRows, as_prompt, load_text_rows, unique_rows, without
 from tools.factory.text.sentence_map import (
     Features,
     SentenceMap,
-    TextRows,
-    as_prompt,
     fit,
-    load_text_rows,
     minilm_directory,
     plain_quality,
     quality,
-    unique_rows,
-    without,
 )
 from tools.factory.text.tower import MAX_TOKENS, ascii_vocabulary, export_int8
 
@@ -84,8 +80,9 @@ def make_encoder(weights: Path) -> tuple[dict[str, bytes], dict[str, float]]:
 
     features = _features(files)
     rows = load_text_rows(weights)
-    figures = quality(rows, features)
-    figures |= {f"plain_{name}": value for name, value in plain_quality(rows, features).items()}
+    figures = quality(rows, features)["objects"]
+    plain = plain_quality(rows, features)["objects"]
+    figures |= {f"plain_{name}": value for name, value in plain.items()}
     files["phrase_map.npz"] = fit(rows, features).to_npz()
     return files, figures
 

@@ -5,132 +5,34 @@ A sentence encoder (all-MiniLM-L6-v2) and a kernel ridge regression
 ``clip_vitb32_text_bank``. The rows were encoded as "a {name}", so phrases get that form first
 (:func:`as_prompt`).
 
-    python -m tools.measure.sentence_map        prints the quality on 400 held-out names
+    python -m tools.measure.sentence_map        prints the quality by kind of word
 
 A phrase that the text bank holds always gets the bank's row; this map is for all other phrases.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import DataError, NoInputError
-from edge_runtime.model.labels.phrases import bare, normalise
 from edge_runtime.model.text.phrase_map import Kernel, PhraseMap
+from tools.factory.text.rows import (
+    DEFAULT_WEIGHTS,
+    TextRows,
+    as_prompt,
+    held_out_names,
+    load_text_rows,
+    unique_rows,
+    unit,
+    without,
+)
 
-DEFAULT_WEIGHTS = Path("../shared/weights")
-HELD_OUT = 400
 # These, and the kernel of phrase_map.py, were chosen on 400 other names than those held out.
 RIDGE = 0.1
-DIRECTIONS = 256
-
-
-@dataclass(frozen=True)
-class TextRows:
-    """Genuine CLIP text embeddings, brought to one spelling; a name may have several rows."""
-
-    names: tuple[str, ...]  # what a person would type: "air conditioner"
-    prompts: tuple[str, ...]  # what the vector stands for: "a air conditioner", or a whole caption
-    vectors: np.ndarray  # float32 (N, 512), unit norm
-    # str (N,): "plain" ("a {name}"), "moved" (other spelling, step taken back), "caption"
-    kinds: np.ndarray
-
-
-def as_prompt(phrase: str) -> str:
-    """Spell a phrase as the bank's rows are: "A photo of the Snowy_Road" -> "a snowy road"."""
-    return "a " + bare(normalise(phrase.replace("_", " ")))
-
-
-def load_text_rows(weights: Path) -> TextRows:
-    """Read the bank and the extra rows.
-
-    ImageNet rows stand for the first synonym ("a tench"). LVIS names were encoded with their
-    underscores ("a air_conditioner"), some extra names bare ("road") or in 80 templates. Each way
-    of spelling moves a row by a nearly constant step. The step is measured on the names known both
-    ways and taken back: the cosine to the plainly spelled row rises from 0.96 to 0.98 for
-    underscores.
-
-    Raises NoInputError where a file is missing, DataError where one cannot be read.
-    """
-    entries, stored = _read_rows(weights)
-    names = []
-    spellings = []
-    for entry in entries:
-        name, spelling = _name_and_spelling(entry)
-        names.append(name)
-        spellings.append(spelling)
-
-    vectors = _unit(np.concatenate(stored).astype(np.float32))
-    _take_steps_back(vectors, names, spellings)
-    kinds = [spelling if spelling in ("plain", "caption") else "moved" for spelling in spellings]
-    prompts = [
-        name if kind == "caption" else f"a {name}" for name, kind in zip(names, kinds, strict=True)
-    ]
-    return TextRows(tuple(names), tuple(prompts), _unit(vectors), np.array(kinds))
-
-
-def _read_rows(weights: Path) -> tuple[list[dict[str, str]], list[np.ndarray]]:
-    """(what the JSON files say of each row, the arrays of rows), bank before extra."""
-    entries = []
-    stored = []
-    try:
-        for part in ("bank", "extra"):
-            text = (weights / f"clip_vitb32_text_{part}_names.json").read_text("utf-8")
-            entries += json.loads(text)
-            stored.append(np.load(weights / f"clip_vitb32_text_{part}.npy"))
-    except FileNotFoundError as error:
-        raise NoInputError(
-            f"{error.filename}: missing", "give the folder of the CLIP text rows as weights"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{weights}: its CLIP text rows cannot be read ({error})") from error
-    return entries, stored
-
-
-def _name_and_spelling(entry: dict[str, str]) -> tuple[str, str]:
-    """(name, how it was spelled when it was encoded); a caption is kept as it is."""
-    name = entry["name"]
-    if entry["source"] == "imagenet1k":
-        name = name.split(",")[0]
-    if name.endswith("."):
-        return " ".join(name.casefold().split()), "caption"
-    plain = "underscore" if "_" in name else "plain"
-    return as_prompt(name)[2:], entry.get("prompt", plain)
-
-
-def _take_steps_back(vectors: np.ndarray, names: list[str], spellings: list[str]) -> None:
-    """Move the rows of each odd spelling, in place, by the mean step to the plain rows."""
-    plain = {name: row for row, name in enumerate(names) if spellings[row] == "plain"}
-    for spelling in set(spellings) - {"plain", "caption"}:
-        rows = [row for row, own in enumerate(spellings) if own == spelling]
-        both = [(row, plain[names[row]]) for row in rows if names[row] in plain]
-        steps = [vectors[plain_row] - vectors[row] for row, plain_row in both]
-        vectors[rows] += np.mean(steps, axis=0)
-
-
-def unique_rows(rows: TextRows) -> dict[str, np.ndarray]:
-    """Name -> unit float32 (512,), sorted by name, captions left out.
-
-    Plain rows of a name are averaged; where it has none, moved ones.
-    """
-    groups: dict[str, list[int]] = {}
-    for row in np.flatnonzero(rows.kinds != "caption"):
-        groups.setdefault(rows.names[row], []).append(row)
-
-    out = {}
-    for name in sorted(groups):
-        plain = [row for row in groups[name] if rows.kinds[row] == "plain"]
-        out[name] = _unit(rows.vectors[plain or groups[name]].mean(axis=0))
-    return out
-
+DIRECTIONS = 192
 
 Features = Callable[[Sequence[str]], np.ndarray]
 
@@ -163,7 +65,7 @@ class SentenceFeatures:
                 )
                 mask = tokens["attention_mask"][..., None].float()
                 hidden = self._model(**tokens).last_hidden_state
-                parts.append(_unit(((hidden * mask).sum(1) / mask.sum(1)).numpy()))
+                parts.append(unit(((hidden * mask).sum(1) / mask.sum(1)).numpy()))
         return np.concatenate(parts) if parts else np.zeros((0, 384), np.float32)
 
 
@@ -227,27 +129,45 @@ class SentenceMap:
         )
 
 
-def quality(rows: TextRows, features: Features) -> dict[str, float]:
-    """`retrieval` on the held-out names, by a map fitted without any spelling of them."""
-    names = held_out_names(rows)
-    truth = unique_rows(rows)
-    mapped = SentenceMap(without(rows, names), features)
-    return retrieval(mapped(names), np.stack([truth[name] for name in names]), mapped.mean)
+def quality(rows: TextRows, features: Features) -> dict[str, dict[str, float]]:
+    """Kind of word -> `retrieval` on its held-out names, by one map fitted without all of these."""
+    held_out = held_out_by_kind(rows)
+    mapped = SentenceMap(without(rows, [n for names in held_out.values() for n in names]), features)
+    return _quality(rows, held_out, mapped, mapped.mean)
 
 
-def plain_quality(rows: TextRows, features: Features) -> dict[str, float]:
+def plain_quality(rows: TextRows, features: Features) -> dict[str, dict[str, float]]:
     """The same figures for the simplest map: RBF kernel ridge on the sentence features alone."""
-    names = held_out_names(rows)
-    truth = unique_rows(rows)
-    known = without(rows, names)
+    held_out = held_out_by_kind(rows)
+    known = without(rows, [name for names in held_out.values() for name in names])
     support = features(known.prompts)
-    asked = features([as_prompt(name) for name in names])
     mean = known.vectors.mean(axis=0)
     matrix = np.exp(2 * support @ support.T - 2).astype(np.float64)  # gamma 1, unit norm
     matrix[np.diag_indices_from(matrix)] += RIDGE
     dual = np.linalg.solve(matrix, (known.vectors - mean).astype(np.float64))
-    predicted = np.exp(2 * asked @ support.T - 2) @ dual + mean
-    return retrieval(predicted.astype(np.float32), np.stack([truth[name] for name in names]), mean)
+
+    def predicted(names: Sequence[str]) -> np.ndarray:
+        asked = features([as_prompt(name) for name in names])
+        return (np.exp(2 * asked @ support.T - 2) @ dual + mean).astype(np.float32)
+
+    return _quality(rows, held_out, predicted, mean)
+
+
+def held_out_by_kind(rows: TextRows) -> dict[str, list[str]]:
+    """Kind of word -> its held-out names, the kinds in the order of the rows."""
+    held_out = {kind: held_out_names(rows, kind) for kind in dict.fromkeys(rows.words.tolist())}
+    return {kind: names for kind, names in held_out.items() if len(names) > 1}
+
+
+def _quality(
+    rows: TextRows, held_out: dict[str, list[str]], mapped: Features, mean: np.ndarray
+) -> dict[str, dict[str, float]]:
+    captions = zip(rows.names, rows.vectors, rows.kinds, strict=True)
+    truth = unique_rows(rows) | {name: row for name, row, kind in captions if kind == "caption"}
+    return {
+        kind: retrieval(mapped(names), np.stack([truth[name] for name in names]), mean)
+        for kind, names in held_out.items()
+    }
 
 
 def minilm_directory() -> Path:
@@ -264,46 +184,16 @@ def minilm_directory() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def held_out_names(rows: TextRows, count: int = HELD_OUT, skip: int = 0) -> list[str]:
-    """A fixed draw of bank names, in the order of the SHA-256 of the name: no seed, no drift."""
-    names = unique_rows(rows)
-
-    def order(name: str) -> str:
-        return hashlib.sha256(f"edge-label held-out {_spelling(name)}".encode()).hexdigest()
-
-    return sorted(names, key=order)[skip : skip + count]
-
-
-def without(rows: TextRows, names: Sequence[str]) -> TextRows:
-    """The rows without any spelling of `names`; prompts and captions count as spellings."""
-    away = {_spelling(name) for name in names}
-    keep = np.array([_spelling(name) not in away for name in rows.names])
-    return TextRows(
-        tuple(n for n, k in zip(rows.names, keep, strict=True) if k),
-        tuple(p for p, k in zip(rows.prompts, keep, strict=True) if k),
-        rows.vectors[keep],
-        rows.kinds[keep],
-    )
-
-
 def retrieval(predicted: np.ndarray, truth: np.ndarray, mean: np.ndarray) -> dict[str, float]:
     """Share of phrases whose own row is first, and among the first five, of all rows of `truth`.
 
     Both sides are centred by `mean`: CLIP's text rows share a large common part that says nothing.
     """
-    similarity = _unit(predicted - mean) @ _unit(truth - mean).T
+    similarity = unit(predicted - mean) @ unit(truth - mean).T
     rank = (similarity >= np.diag(similarity)[:, None]).sum(axis=1)
     return {
         "first": float((rank == 1).mean()),
         "first_five": float((rank <= 5).mean()),
-        "cosine": float((_unit(predicted) * truth).sum(axis=1).mean()),
+        "cosine": float((unit(predicted) * truth).sum(axis=1).mean()),
         "names": len(truth),
     }
-
-
-def _spelling(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.casefold())
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
