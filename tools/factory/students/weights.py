@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from pathlib import Path
 
 from torch import Tensor, load
@@ -22,17 +23,28 @@ def read_state(source: str) -> dict[str, Tensor]:
 
     Raises NoInputError when there is nothing of that name, DataError when it holds no weights.
     """
-    path = _find(source)
+    return read_file(_find(source))
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """What a .safetensors or torch file holds. Nothing in it is executed. Raises DataError."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Tensor] = load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # Damaged data makes the unpickler raise exceptions of any kind.
-        raise DataError(f"{path}: not a file of weights ({first_line(error)})") from error
+        raise DataError(f"{path}: not a file of weights ({reason(error)})") from error
     return state
+
+
+def reason(error: Exception) -> str:
+    """Why weights cannot be loaded, in one line. torch's own words advise to run what they hold."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "something in it is no tensor, and code from a file of weights is never run"
+    return first_line(error)
 
 
 def _find(source: str) -> Path:

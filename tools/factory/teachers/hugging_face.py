@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError, NoInputError, first_line
+from edge_runtime.errors import DataError, NoInputError
+from tools.factory.students.weights import reason
 from tools.factory.teachers.teacher import Pictures, unit
 
 
@@ -23,9 +24,10 @@ class HuggingFaceTeacher:
         try:
             self._model = AutoModel.from_pretrained(name)
             self._processor = AutoProcessor.from_pretrained(name)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:
+            # Unknown names, damaged files and missing libraries all raise types of their own.
             raise NoInputError(
-                f"teacher {name}: transformers cannot load it ({first_line(error)})"
+                f"teacher {name}: transformers cannot load it ({reason(error)})"
             ) from error
         if not hasattr(self._model, "get_image_features"):
             raise DataError(
