@@ -61,7 +61,7 @@ def learn(path: str, pictures: str, model: ModelConfig) -> str:
     bundle = load_bundle(find_bundle(model.bundle))
     target = _target(path, bundle)
     label_set = load_label_set(path, bundle)
-    words = _words(path, label_set, bundle)
+    words, mean_text = _words(path, label_set, bundle)
 
     found = find_pictures(Path(pictures), label_set)
     chosen = choose_pictures(found, words)
@@ -69,14 +69,17 @@ def learn(path: str, pictures: str, model: ModelConfig) -> str:
     release_memory()  # the encoder is gone, and the fit needs room
 
     lessons = [GroupLesson(words, place, seen) for place in range(len(words.groups))]
-    groups = [teach_group(lesson, label_set, bundle) for lesson in lessons if lesson.can_teach]
-    lines = [line for lesson in lessons if (line := lesson.why_not)]
+    groups = [
+        teach_group(lesson, label_set, bundle, mean_text) for lesson in lessons if lesson.can_teach
+    ]
+    lines = [lesson.why_not for lesson in lessons if lesson.why_not]
     if not groups:
         raise DataError(f"{pictures}: {lines[0]}", "the label set stays as it was")
 
     teaching = Teaching(METHOD, encoder_digest(bundle.manifest), digests_of(lessons), tuple(groups))
     _write(target, teaching, bundle)
-    return "\n".join([*_summary(path, teaching), *lines, f"{target}: written; {_RELOAD}"])
+    lines = [*_summary(path, teaching), *_said_twice(seen), *lines]
+    return "\n".join([*lines, f"{target}: written; {_RELOAD}"])
 
 
 def forget(path: str, labels: Sequence[str], bundle_path: str | None) -> str:
@@ -107,10 +110,14 @@ def forget(path: str, labels: Sequence[str], bundle_path: str | None) -> str:
     return f"{path}: forgot {', '.join(forgotten)}; {_RELOAD}"
 
 
-def _words(path: str, label_set: LabelSet, bundle: Bundle) -> CompiledLabels:
-    """The label set without pictures. The text bank is freed on return."""
-    bank = with_built_rows(TextBank.from_bundle(bundle), path, bundle)
-    return compile_labels(label_set, bundle, with_new_rows(bank, label_set, path, bundle))
+def _words(
+    path: str, label_set: LabelSet, bundle: Bundle
+) -> tuple[CompiledLabels, NDArray[np.float32]]:
+    """The label set without pictures, and the mean text row (dim,). The bank is freed on return."""
+    bank = TextBank.from_bundle(bundle)
+    mean_text = bank.rows.mean(axis=0, dtype=np.float32)
+    bank = with_new_rows(with_built_rows(bank, path, bundle), label_set, path, bundle)
+    return compile_labels(label_set, bundle, bank), mean_text
 
 
 def _target(path: str, bundle: Bundle) -> Path:
@@ -208,6 +215,18 @@ def _summary(path: str, teaching: Teaching) -> list[str]:
     lines = [f"{path}: {count} pictures taught {labels} labels{none}"]
     groups = [f"  group {group.name}: {held_out_sentence(group)}" for group in teaching.groups]
     return [*lines, *groups]
+
+
+def _said_twice(seen: list[Seen]) -> list[str]:
+    """One line where pictures of labels are in none/ as well."""
+    none = {one.sha256 for one in seen if NONE in one.picture.labels}
+    both = {one.sha256 for one in seen if one.sha256 in none and NONE not in one.picture.labels}
+    if not both:
+        return []
+    return [
+        f"  {len(both)} pictures of labels are in none/ too: "
+        "they show none of the labels of other groups"
+    ]
 
 
 def held_out_sentence(group: TaughtGroup) -> str:

@@ -147,7 +147,7 @@ def choose_pictures(found: list[TeachingPicture], words: CompiledLabels) -> list
     shares = {label: len(places) for label, places in places_of.items()}
     for name, rows in words.groups:
         labels = {*words.names[rows], NONE} & places_of.keys()
-        if labels - {NONE}:
+        if labels:
             share = _share(name, [len(places_of[label]) for label in labels])
             shares |= {label: min(shares[label], share) for label in labels}
 

@@ -36,14 +36,14 @@ class Rivals:
     """What competes with the labels of a group and is never reported.
 
     Attributes:
-        rows: Of the matrix: the background prompts, or the one row that pictures taught.
-        scale: Of their cosines.
-        bias: Added to their logits.
+        rows: Of the matrix: the background prompts, then "none of these" if pictures taught it.
+        scales: Of their cosines, one a row.
+        biases: Added to their logits, one a row.
     """
 
-    rows: slice
-    scale: float
-    bias: float = 0.0
+    rows: tuple[int, ...]
+    scales: tuple[float, ...]
+    biases: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,20 +165,26 @@ def compile_labels(
         manifest.logit_scale / label_set.temperatures.get(group, 1.0) for group, _ in groups
     )
 
-    rivals = tuple(Rivals(slice(len(labels), len(matrix)), scale) for scale in scales)
+    prompt_rows = tuple(range(len(labels), len(matrix)))
+    rivals = tuple(_prompts_as_rivals(prompt_rows, scale) for scale in scales)
     words = CompiledLabels(
         names, background, thresholds, groups, matrix, biases, scales, rivals, id=""
     )
-    taught = _taught(words, labels, teaching) if teaching else words
-    return replace(taught, id=_id(taught))
+    if teaching is None:
+        return replace(words, id=_id(words, b""))
+    taught = _taught(words, labels, teaching)
+    rivals_taught = [[one.rows, one.scales, one.biases] for one in taught.rivals]
+    return replace(taught, id=_id(taught, json.dumps(rivals_taught).encode()))
 
 
-def _id(labels: CompiledLabels) -> str:
+def _prompts_as_rivals(rows: tuple[int, ...], scale: float) -> Rivals:
+    return Rivals(rows, (scale,) * len(rows), (0.0,) * len(rows))
+
+
+def _id(labels: CompiledLabels, taught: bytes) -> str:
     # The order of these parts and their encoding are the id: another order would rename every set.
     group_of = [group for group, rows in labels.groups for _ in range(rows.start, rows.stop)]
     words = [[list(pair) for pair in zip(labels.names, group_of, strict=True)], labels.scales]
-    taught = [[rivals.rows.start, rivals.scale, rivals.bias] for rivals in labels.rivals]
-    untaught = [[len(labels.names), scale, 0.0] for scale in labels.scales]
 
     digest = sha256_hex(
         labels.matrix.tobytes(),
@@ -186,7 +192,7 @@ def _id(labels: CompiledLabels) -> str:
         labels.thresholds.tobytes(),
         labels.biases.tobytes(),
         json.dumps(words).encode(),
-        b"" if taught == untaught else json.dumps(taught).encode(),
+        taught,
     )
     return f"sha256:{digest}"
 
@@ -213,13 +219,15 @@ def _taught(words: CompiledLabels, labels: list[LabelSpec], teaching: Teaching) 
             biases[row] = group.factor * biases[row] if taught is None else group.biases[taught]
 
         scale = words.scales[place]
+        rivals[place] = _prompts_as_rivals(rivals[place].rows, scale * group.factor)
         none = row_of.get(NONE)
-        if none is None:
-            rivals[place] = replace(rivals[place], scale=scale * group.factor)
-        else:
-            at = len(matrix) + len(none_rows)
+        if none is not None:
+            rivals[place] = Rivals(
+                (*rivals[place].rows, len(matrix) + len(none_rows)),
+                (*rivals[place].scales, scale),
+                (*rivals[place].biases, float(group.biases[none])),
+            )
             none_rows.append(group.rows[none])
-            rivals[place] = Rivals(slice(at, at + 1), scale, float(group.biases[none]))
 
     return replace(
         words,

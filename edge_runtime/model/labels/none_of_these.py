@@ -53,3 +53,19 @@ def fit_none(
 
     shift = words.scale * (BIAS_FEATURE * correction[-1] - correction[:-1] @ lesson.mean)
     return words.rows[none] + correction[:-1], float(words.biases[none] + shift - MARGIN)
+
+
+def fit_none_alone(
+    words: Words, pictures: Floats, mean_text: NDArray[np.floating]
+) -> tuple[Floats, float]:
+    """The row (dim,) and the bias of 'none of these', the last row of the words, where no label has
+    pictures (pictures, dim).
+
+    In the place of pictures, the labels show what their words say of one: a text row less the mean
+    of all texts, ``mean_text`` (dim,). Pictures lie around 0, and texts around that mean.
+    """
+    shown = words.rows[:-1] - mean_text
+    shown /= np.maximum(np.linalg.norm(shown, axis=1, keepdims=True), 1e-6)
+    images = np.vstack([shown, pictures])
+    own = np.arange(len(images)) < len(shown)
+    return fit_none(words, images, own, words(images)[:, :-1], len(shown))

@@ -39,8 +39,8 @@ class TaughtGroup:
 
     Attributes:
         name: The group.
-        labels: One a row; `NONE` is last, where pictures of "none of these" taught it. It then
-            stands in the place of the background prompts.
+        labels: One a row; `NONE` is last, where pictures of "none of these" taught it. It competes
+            beside the background prompts.
         words: A hash of each label's words when it was taught (`words_of`).
         rows: float32 (labels, dim), not of unit norm.
         biases: float32 (labels,), added to the logits.
@@ -216,14 +216,14 @@ def encoder_digest(manifest: Manifest) -> str:
 
 
 def words_of(label: LabelSpec | None, label_set: LabelSet, group: str, manifest: Manifest) -> str:
-    """A hash over what a label, or for None the background, says without pictures.
+    """A hash over what a label says without pictures. None, for "none of these", has no words.
 
     It is made of the words themselves: embeddings of the same words may differ from one machine to
     another in the last bit.
     """
     scale = manifest.logit_scale / label_set.temperatures.get(group, 1.0)
     if label is None:
-        parts: list[Any] = [label_set.background, 0.0, scale]
+        parts: list[Any] = [[], 0.0, scale]
     else:
         parts = [label_set.prompts(label, manifest.templates), label.bias, scale]
     return sha256_hex(json.dumps(parts).encode())

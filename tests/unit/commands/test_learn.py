@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,18 +89,21 @@ def test_none_keeps_all_labels_of_a_taught_group_off(
     assert record.state == "unknown"
 
 
-def test_a_picture_teaches_its_own_group_and_none_every_taught_group(
+GROUPS = """\
+labels:
+  - {name: apple, prompts: [green], group: a}
+  - {name: lawn, prompts: [red], group: a}
+  - {name: sky, prompts: [red], group: b}
+  - {name: fog, prompts: [blue], group: c}
+  - {name: dusk, prompts: [green], group: c}
+"""
+
+
+def test_a_picture_teaches_its_own_group_and_none_every_group(
     tiny_bundle: Path, tmp_path: Path, capsys
 ):
     path = tmp_path / "groups.yaml"
-    path.write_text(
-        "labels:\n"
-        "  - {name: apple, prompts: [green], group: a}\n"
-        "  - {name: lawn, prompts: [red], group: a}\n"
-        "  - {name: sky, prompts: [red], group: b}\n"
-        "  - {name: fog, prompts: [grey], group: c}\n"
-        "  - {name: dusk, prompts: [dark red], group: c}\n"
-    )
+    path.write_text(GROUPS)
     root = pictures(tmp_path / "p", apple="red", lawn="green", sky="blue", none="grey")
 
     assert labels("learn", path, tiny_bundle, root) == 0
@@ -107,12 +111,55 @@ def test_a_picture_teaches_its_own_group_and_none_every_taught_group(
     assert {group.name: group.labels for group in teaching.groups} == {
         "a": ("apple", "lawn", NONE),
         "b": ("sky", NONE),
+        "c": (NONE,),
     }
     out = capsys.readouterr().out
     assert "16 pictures taught 3 labels, and none of these" in out
-    assert "  group a: " in out
-    assert "  group b: " in out
-    assert "group c" not in out
+    assert "  group c: 0 of 4 held-out pictures right before, 4 after" in out
+
+
+def test_none_alone_silences_what_it_shows_and_leaves_the_words_as_they_are(
+    tiny_bundle: Path, tmp_path: Path
+):
+    path = tmp_path / "my.yaml"
+    path.write_text("labels: [red, green, blue]\n")
+    root = pictures(tmp_path / "p", none="grey")
+    asked = [picture(tmp_path / f"{name}.png", name, 99) for name in ("grey", "red", "green")]
+    before = load(tiny_bundle, labels=str(path))(asked)
+
+    assert labels("learn", path, tiny_bundle, root) == 0
+    labeller = load(tiny_bundle, labels=str(path))
+    after = labeller(asked)
+    assert [record.state for record in before] == ["ok", "ok", "ok"]
+    assert [record.state for record in after] == ["unknown", "ok", "ok"]
+    assert [record.labels[0].name for record in after[1:]] == ["red", "green"]
+    words = load(tiny_bundle, labels="colours")._pipeline.engine.score.labels
+    taught = labeller._pipeline.engine.score.labels
+    assert taught.matrix[:3].tobytes() == words.matrix[:3].tobytes()
+
+
+def test_a_picture_of_a_label_that_is_also_in_none_is_none_of_the_other_groups(
+    tiny_bundle: Path, tmp_path: Path, capsys
+):
+    path = tmp_path / "groups.yaml"
+    path.write_text(GROUPS)
+    root = pictures(tmp_path / "p", apple="red", lawn="green")
+    for name in ("apple", "lawn"):
+        shutil.copytree(root / name, root / "none", dirs_exist_ok=True)
+    for i in range(4):
+        shutil.copy(root / "apple" / f"{i}.png", root / "none" / f"apple{i}.png")
+
+    assert labels("learn", path, tiny_bundle, root) == 0
+    teaching = PhraseRows.read(rows_path(path)).teaching
+    assert {group.name: group.labels for group in teaching.groups} == {
+        "a": ("apple", "lawn"),
+        "b": (NONE,),
+        "c": (NONE,),
+    }
+    assert (
+        "8 pictures of labels are in none/ too: they show none of the labels of other groups"
+        in (capsys.readouterr().out)
+    )
 
 
 def test_a_group_with_pictures_of_one_label_is_left_as_it_is_in_one_line(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.model.labels.none_of_these import none_row
+from edge_runtime.model.labels.correction import Words
+from edge_runtime.model.labels.none_of_these import fit_none_alone, none_row
 from edge_runtime.model.labels.teaching import Taught, teach
 from tests.unit.model.labels.test_teaching import DIM, SCALE, World, logits, right, unit, world
 
@@ -101,3 +102,20 @@ def test_none_begins_at_the_background_where_a_set_has_one():
     background = scene.rows[:2]
     assert none_row(scene.rows, background) == pytest.approx(unit(background.mean(axis=0)[None])[0])
     assert none_row(scene.rows, background).shape == (DIM,)
+
+
+def test_without_pictures_of_labels_none_takes_what_it_shows_and_no_label():
+    """The words of the labels stand for their pictures: rows less the mean of all texts."""
+    centres = unit(np.random.default_rng(3).normal(size=(4, DIM)))  # pictures lie around 0
+    labels = World(centres[:3], unit(centres[:3] + unit(np.ones((1, DIM)))))
+    strange = World(centres[3:], labels.rows)
+    words = Words(np.vstack([labels.rows, none_row(labels.rows, labels.rows[:0])]), np.zeros(4), 20)
+    row, bias = fit_none_alone(words, strange.pictures(5)[0], labels.rows.mean(axis=0))
+
+    def share_of_none(scene: World) -> float:
+        pictures, _ = scene.pictures(40, seed=5)
+        none = words.scale * pictures @ row + bias
+        return float((none > words(pictures)[:, :-1].max(axis=1)).mean())
+
+    assert share_of_none(strange) > 0.9
+    assert share_of_none(labels) < 0.02

@@ -140,18 +140,17 @@ def test_the_background_is_scaled_as_the_words_beside_it(bundle: Bundle, tmp_pat
     assert list(found.values()) == pytest.approx(expected[:3].tolist())
 
 
-def test_none_of_these_stands_in_the_place_of_the_background(bundle: Bundle, tmp_path):
+def test_none_of_these_competes_beside_the_background(bundle: Bundle, tmp_path):
     path = tmp_path / "my.yaml"
     store(path, teaching_of(parse_label_set(SET, "x"), bundle, none=True), bundle)
     labels = load_labels(str(path), bundle)
 
-    blue = Scorer(labels)(axis(0, 0, 1))
-    grey = Scorer(labels)(axis(0, 0, 0, 1))
-    assert blue is not None
-    assert grey is not None
-    assert not blue.votes.any()
-    expected = np.exp([0.0, 0.25, 0.0, 0.5])  # nothing points to grey any more
-    assert grey.scores.tolist() == pytest.approx((expected / expected.sum())[:3].tolist())
+    for embedding, grey, none in ((axis(0, 0, 1), 0.0, 60.5), (axis(0, 0, 0, 1), 10.0, 0.5)):
+        found = Scorer(labels)(embedding)
+        assert found is not None
+        assert not found.votes.any()
+        odds = np.exp([0.0, 0.25, 0.5 * 20 * float(embedding[2]), grey, none])
+        assert found.scores.tolist() == pytest.approx((odds / odds.sum())[:3].tolist())
 
 
 def test_none_of_these_stays_in_the_groups_that_were_taught(bundle: Bundle, bank: TextBank):
@@ -210,7 +209,7 @@ CHANGES = {
         "labels: [red, {name: verdant, prompts: [green]}, blue]\nbackground: [grey]\n",
         ["green"],
     ),
-    "the background": ("labels: [red, green, blue]\nbackground: [dark red]\n", ["none of these"]),
+    "the background": ("labels: [red, green, blue]\nbackground: [dark red]\n", []),
     "the temperature": (
         SET + "temperatures: {labels: 2}\n",
         ["green", "none of these"],
