@@ -109,13 +109,14 @@ def test_without_pictures_of_labels_none_takes_what_it_shows_and_no_label():
     centres = unit(np.random.default_rng(3).normal(size=(4, DIM)))  # pictures lie around 0
     labels = World(centres[:3], unit(centres[:3] + unit(np.ones((1, DIM)))))
     strange = World(centres[3:], labels.rows)
-    words = Words(np.vstack([labels.rows, none_row(labels.rows, labels.rows[:0])]), np.zeros(4), 20)
-    row, bias = fit_none_alone(words, strange.pictures(5)[0], labels.rows.mean(axis=0))
+    rows = np.vstack([labels.rows, none_row(labels.rows, labels.rows[:0])])
+    words = Words(rows, np.zeros(4), SCALE)
+    row, bias = fit_none_alone(words, strange.pictures(16, noise=0.03)[0], labels.rows.mean(axis=0))
 
     def share_of_none(scene: World) -> float:
-        pictures, _ = scene.pictures(40, seed=5)
+        pictures, _ = scene.pictures(40, seed=5, noise=0.03)
         none = words.scale * pictures @ row + bias
         return float((none > words(pictures)[:, :-1].max(axis=1)).mean())
 
-    assert share_of_none(strange) > 0.9
+    assert share_of_none(strange) > 0.8
     assert share_of_none(labels) < 0.02
