@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +21,20 @@ TEXT_BANK = "../shared/weights/clip_vitb32_text_bank.npy"
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Who teaches. `name` is what teachers.load_teacher takes; `weights` is the folder the offline
-    one reads.
+    """Who teaches. `name` is what teachers.load_teacher takes; `weights` is the folder of the text
+    rows, and of what the offline teacher reads.
 
     members: the ImageNet classifiers the offline teacher asks; it answers with their mean.
+    words: the kinds of words whose genuine text rows it knows, all where it is empty; text/rows.py
+        names them. Every other phrase gets an estimated row.
+    scenes: the .npz of a scene classifier, see teachers/scenes.py; it looks at the pictures of
+        sources with `scene`, and losses.posterior weighs what it says.
     """
 
     name: str
     weights: str = "../shared/weights"
+    words: tuple[str, ...] = ()
+    scenes: str = ""
     members: tuple[str, ...] = ("mobilenet_v2",)
 
 
@@ -61,7 +67,8 @@ class HeadRecipe:
 class StudentRecipe:
     """Who learns; its first `frozen` layers are not trained.
 
-    pretrained: what weights.read_state takes, or a MobileNetV2 .npz.
+    pretrained: what weights.read_state takes, a MobileNetV2 .npz, or "bundle:DIR": backbone and
+        head of a bundle's int8 encoder, on which the training then goes on.
     flavour: which MobileNetV2 checkpoint an .npz is, see mobilenet.py; it decides normalisation and
     padding.
     """
@@ -93,9 +100,12 @@ class SourceRecipe:
     weight: how often a picture of this source is drawn, relative to the others.
     conditions: whether synthetic camera conditions may be laid over these pictures.
     condition: what all these pictures really show, e.g. "fog".
+    scene: whether the scene classifier of the teacher looks at these pictures.
     validation: the share held out; 1 for a source that is never trained on.
     targets: an .npz of genuine teacher embeddings (`image_embeddings`, `file_name`) in place of the
     teacher's.
+    only: for "folder", a regular expression; pictures whose relative path it does not match are
+        left out.
     limit: take at most this many pictures, spread evenly; 0 takes all.
     """
 
@@ -103,6 +113,7 @@ class SourceRecipe:
     path: str
     kind: Literal["folder", "csv", "tar"] = "folder"
     list: str = ""
+    only: str = ""
     label: str = ""
     texts: str = ""
     templates: tuple[str, ...] = ("a photo of a {}",)
@@ -110,6 +121,7 @@ class SourceRecipe:
     weight: float = 1.0
     conditions: bool = False
     condition: str = ""
+    scene: bool = False
     validation: float = 0.03
     targets: str = ""
     limit: int = 0
@@ -211,10 +223,15 @@ class TargetsRecipe:
 @dataclass(frozen=True)
 class LossRecipe:
     """Weights and temperatures of the terms; see losses.py for what each is. Weight 0 switches a
-    term off."""
+    term off.
+
+    text_noise: how far, as a share of the distance between two names, the text rows of the
+        contrastive and condition terms are moved in each step: phrases near a name then also serve.
+    """
 
     contrastive: float = 1.0
     contrastive_scale: float = 50.0
+    text_noise: float = 0.0
     condition: float = 0.5
     alignment: float = 1.0
     alignment_kind: Literal["cosine", "mse", "l1"] = "cosine"
@@ -239,7 +256,10 @@ class StageRecipe:
 @dataclass(frozen=True)
 class TrainRecipe:
     """The optimiser: AdamW, linear warm-up, cosine decay to `final_lr`, averaged weights
-    (`ema`)."""
+    (`ema`).
+
+    seed: another order of the same pictures, for several runs from one start.
+    """
 
     stages: tuple[StageRecipe, ...] = (StageRecipe(epochs=4.0),)
     batch: int = 64
@@ -251,6 +271,7 @@ class TrainRecipe:
     clip: float = 5.0
     ema: float = 0.998
     norm_batches: int = 8
+    seed: int = 0
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
@@ -262,8 +283,8 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class BankRecipe:
-    """The sentences of the relational loss: an .npy of embeddings (with its text space), or a .txt
-    of phrases."""
+    """The sentences of the relational loss: an .npy of embeddings (with its text space), a .txt of
+    phrases, or "teacher" for all genuine rows that the teacher knows."""
 
     path: str = TEXT_BANK
     text_space: str = "openai/clip-vit-base-patch32"
@@ -305,6 +326,28 @@ class Recipe:
     def stem_size(self) -> int:
         """Side in pixels of the pictures whose stems are kept."""
         return self.targets.size or self.input.size
+
+    def without_labels(self) -> Recipe:
+        """The recipe as far as it decides views and what a teacher says of them.
+
+        Labels and their text rows, and how often a source is drawn, change neither.
+        """
+        return replace(
+            self,
+            teacher=replace(self.teacher, words=(), scenes=""),
+            data=tuple(
+                replace(
+                    source,
+                    label="",
+                    texts="",
+                    templates=("{}",),
+                    group="",
+                    weight=1.0,
+                    scene=False,
+                )
+                for source in self.data
+            ),
+        )
 
     def digest(self, *parts: str) -> str:
         """12 hex digits over the named parts ("data", "input", ...), or over the whole recipe."""

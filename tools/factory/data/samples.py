@@ -166,11 +166,14 @@ def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
     texts = _Texts(source, root)
     condition = _check_condition(source.condition, f"source '{source.name}'")
     pattern = _label_pattern(source)
+    wanted = _compiled(source, "only", source.only)
     files = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
 
     samples = []
     for file in sorted(files):
         relative = file.relative_to(root).as_posix()
+        if not wanted.search(relative):
+            continue
         label = _label_of(relative, source, pattern)
         prompts = texts(label) if label else ()
         key = f"{source.name}/{relative}"
@@ -183,15 +186,19 @@ def _label_pattern(source: SourceRecipe) -> re.Pattern[str] | None:
     """The regular expression that finds a label in a path; None where the folder names it."""
     if not source.label or source.label == "folder":
         return None
-    try:
-        pattern = re.compile(source.label)
-    except re.error as error:
-        raise ConfigError(
-            f"source '{source.name}': label is not a regular expression ({error})"
-        ) from error
+    pattern = _compiled(source, "label", source.label)
     if pattern.groups != 1:
         raise ConfigError(f"source '{source.name}': label must hold exactly one (group)")
     return pattern
+
+
+def _compiled(source: SourceRecipe, key: str, expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise ConfigError(
+            f"source '{source.name}': {key} is not a regular expression ({error})"
+        ) from error
 
 
 def _label_of(relative: str, source: SourceRecipe, pattern: re.Pattern[str] | None) -> str:

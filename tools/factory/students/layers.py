@@ -107,6 +107,11 @@ class Backbone(nn.Module):
             x = layer(x)
         return self.tail(F.adaptive_avg_pool2d(x, 1)).flatten(1)
 
+    @property
+    def all_frozen(self) -> bool:
+        """Whether only the head is trained."""
+        return self.frozen == len(self.layers)
+
     def first(self) -> tuple[nn.Conv2d, nn.BatchNorm2d | None]:
         """The first convolution and its BatchNorm, if it has one."""
         first = next(m for m in self.layers.modules() if isinstance(m, nn.Conv2d))

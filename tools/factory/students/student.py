@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import DataError, UsageError
 from tools.factory.recipe import StudentRecipe
+from tools.factory.students.bundle_start import BUNDLE, fill_from_bundle
 from tools.factory.students.efficientnet_lite import LITE, fill_lite
 from tools.factory.students.heads import ClassifierHead, ProjectionHead
 from tools.factory.students.layers import NORM_MOMENTUM, Backbone, ConvNorm, SqueezeExcite
@@ -103,6 +104,8 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
             f"unknown student '{recipe.name}'", f"{hint}There are: {', '.join(STUDENTS)}"
         )
 
+    if recipe.pretrained.startswith(BUNDLE):
+        return _from_bundle(recipe, dim, load=load)
     if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
         backbone = _mobilenet_from_npz(recipe, load=load)
     else:
@@ -113,6 +116,15 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
         elif load:
             _load_pretrained(recipe, backbone)
     return Student(backbone, _head(recipe, backbone, dim, load=load), recipe.frozen)
+
+
+def _from_bundle(recipe: StudentRecipe, dim: int, *, load: bool) -> Student:
+    """Backbone and head of a bundle's encoder: its BatchNorm is folded away."""
+    backbone = STUDENTS[recipe.name]()
+    student = Student(backbone, _head(recipe, backbone, dim, load=False), recipe.frozen)
+    if load:
+        fill_from_bundle(student, recipe.pretrained, PIXEL_SCALE)
+    return student
 
 
 def _mobilenet_from_npz(recipe: StudentRecipe, *, load: bool) -> Backbone:

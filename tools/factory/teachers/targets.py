@@ -5,9 +5,10 @@ that very view, and the student is shown the same view again."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from tools.factory.data.pictures import PictureCache
 from tools.factory.data.views import draw_views, partners
 from tools.factory.recipe import Recipe, SourceRecipe
 from tools.factory.teachers.offline import OfflineTeacher
+from tools.factory.teachers.scenes import cache_scenes
 from tools.factory.teachers.teacher import Teacher, unit
 
 Mode = Literal["r", "r+", "w+", "c"]
@@ -37,7 +39,7 @@ class Targets:
     embeddings: (max(views, 1), N, D) float16, unit norm. views: the same first axes, or None
         without replay.
     names (K, D) and posterior (max(views, 1), N, K) float16: what a classifier as teacher thinks of
-        its classes, where the recipe weighs that; else None.
+        its classes, where the recipe weighs that; else None. Rows of zeros where it did not look.
     """
 
     embeddings: NDArray[np.float16]
@@ -56,7 +58,19 @@ def cache_targets(
     under the same crop.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    classifier = _as_classifier(teacher) if recipe.losses.posterior else None
+    targets = _ask_teacher(teacher, recipe, cache, folder, quiet=quiet)
+    if not recipe.teacher.scenes:
+        return targets
+    names, shares = cache_scenes(teacher, recipe, cache, folder, quiet=quiet)
+    planes = len(targets.embeddings)
+    return replace(targets, names=names, posterior=np.broadcast_to(shares, (planes, *shares.shape)))
+
+
+def _ask_teacher(
+    teacher: Teacher, recipe: Recipe, cache: PictureCache, folder: Path, *, quiet: bool
+) -> Targets:
+    asked = recipe.losses.posterior and not recipe.teacher.scenes
+    classifier = _as_classifier(teacher) if asked else None
     stem = folder / _stem(recipe, cache, classifier)
     views = _stored_views(recipe, cache, stem)
     whole = recipe.targets.teacher_sees == "whole"
@@ -66,17 +80,24 @@ def cache_targets(
 
     # Mode "c": what is changed below stays in memory, the file keeps what the teacher said.
     embeddings = teacher_pass.open_embeddings("c", dim)
+    posterior = teacher_pass.open_posterior("c") if classifier else None
+    answers = [embeddings] if posterior is None else [embeddings, posterior]
+    for answer in answers:
+        _copy_rows(answer, teacher_pass.twins)
     _use_genuine(recipe, cache, embeddings)
-    for row, partner in partners(cache).items():
-        embeddings[:, row] = embeddings[:, partner]
-    posterior = teacher_pass.open_posterior("r") if classifier else None
+    _copy_rows(embeddings, partners(cache))
 
     if whole and views is not None:
         # One look at the whole picture is the target of every view; no copy is made.
-        embeddings = np.broadcast_to(embeddings, (len(views), *embeddings.shape[1:]))
-        if posterior is not None:
-            posterior = np.broadcast_to(posterior, (len(views), *posterior.shape[1:]))
-    return Targets(embeddings, views, classifier.imagenet if classifier else None, posterior)
+        answers = [np.broadcast_to(a, (len(views), *a.shape[1:])) for a in answers]
+    names = classifier.imagenet if classifier else None
+    return Targets(answers[0], views, names, answers[1] if classifier else None)
+
+
+def _copy_rows(answer: NDArray[np.float16], source_of: dict[int, int]) -> None:
+    """Give rows the answers of others, in place, in every plane."""
+    for row, other in source_of.items():
+        answer[:, row] = answer[:, other]
 
 
 def _as_classifier(teacher: Teacher) -> OfflineTeacher:
@@ -94,7 +115,7 @@ def _stem(recipe: Recipe, cache: PictureCache, classifier: OfflineTeacher | None
     if recipe.targets.views:
         parts += ["augment", "seed"]
     suffix = "-posterior" if classifier else ""
-    return f"targets-{recipe.digest(*parts)}-{cache.digest}{suffix}"
+    return f"targets-{recipe.without_labels().digest(*parts)}-{cache.digest}{suffix}"
 
 
 def _stored_views(recipe: Recipe, cache: PictureCache, stem: Path) -> NDArray[np.void] | None:
@@ -152,6 +173,23 @@ class _TeacherPass:
                 self._save(number + 1, dim, embeddings, posterior)
         return dim
 
+    @functools.cached_property
+    def twins(self) -> dict[int, int]:
+        """Row of a picture -> row of the same file in an earlier source.
+
+        A source may list the pictures of another under other labels. Where the teacher sees whole
+        pictures, it is asked about each file once.
+        """
+        if self.views is not None and self.recipe.targets.teacher_sees != "whole":
+            return {}
+        first: dict[tuple[Path, int], int] = {}
+        twins = {}
+        for row, sample in enumerate(self.cache.samples):
+            earlier = first.setdefault((sample.file, sample.offset), row)
+            if earlier != row and not sample.partner:
+                twins[row] = earlier
+        return twins
+
     def open_embeddings(self, mode: Mode, dim: int) -> np.memmap[Any, Any]:
         """(planes, N, dim) float16."""
         shape = (self.planes, len(self.cache.samples), dim)
@@ -193,7 +231,9 @@ class _TeacherPass:
             [
                 row
                 for row in range(start, end)
-                if not samples[row].partner and not (plane and samples[row].held_out)
+                if not samples[row].partner
+                and row not in self.twins
+                and not (plane and samples[row].held_out)
             ],
             np.int64,
         )

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError, NoInputError
+from edge_runtime.errors import ConfigError, DataError, NoInputError
+from edge_runtime.model.labels.text_bank import TextBank
 from tools.factory.data import conditions
 from tools.factory.data.pictures import PictureCache
 from tools.factory.recipe import BankRecipe, SourceRecipe
 from tools.factory.teachers.teacher import Teacher, check_text_space, unit
+
+OF_TEACHER = "teacher"  # bank.path: the rows that the teacher knows
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def load_bank(teacher: Teacher, recipe: BankRecipe) -> NDArray[np.float32]:
     """
     path = Path(recipe.path)
     try:
-        if path.suffix == ".txt":
+        if recipe.path == OF_TEACHER:
+            rows = _rows_of(teacher)
+        elif path.suffix == ".txt":
             rows = unit(teacher.text_embeddings(_read_phrases(path)))
         else:
             check_text_space(teacher, recipe.text_space, str(path))
@@ -81,6 +86,15 @@ def load_bank(teacher: Teacher, recipe: BankRecipe) -> NDArray[np.float32]:
         spread = np.linspace(0, len(rows) - 1, recipe.limit).round().astype(int)
         rows = rows[spread]
     return rows
+
+
+def _rows_of(teacher: Teacher) -> NDArray[np.float32]:
+    bank = getattr(teacher, "bank", None)
+    if not isinstance(bank, TextBank):
+        raise ConfigError(
+            "bank.path: this teacher has no rows of its own", "name an .npy or a .txt of phrases"
+        )
+    return unit(bank.rows)
 
 
 def _read_phrases(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import DataError, NoInputError
+from edge_runtime.errors import DataError, NoInputError, UsageError
 from edge_runtime.model.labels.phrases import bare, normalise
 
 DEFAULT_WEIGHTS = Path("../shared/weights")
@@ -90,6 +90,21 @@ def load_text_rows(weights: Path) -> TextRows:
     ]
     words = np.array([words for _, _, words in described])
     return TextRows(tuple(names), tuple(prompts), unit(vectors), np.array(kinds), words)
+
+
+def known_rows(weights: Path, words: Sequence[str] = ()) -> TextRows:
+    """The rows of some kinds of words, or all rows where `words` is empty.
+
+    Raises UsageError for an unknown kind, and what `load_text_rows` raises.
+    """
+    rows = load_text_rows(weights)
+    kinds = sorted(set(map(str, rows.words)))
+    unknown = sorted(set(words) - set(kinds))
+    if unknown:
+        raise UsageError(
+            f"no kind of words is called '{unknown[0]}'", f"there are: {', '.join(kinds)}"
+        )
+    return _chosen(rows, np.isin(rows.words, list(words))) if words else rows
 
 
 def _read_rows(weights: Path) -> tuple[list[dict[str, str]], list[np.ndarray]]:

@@ -68,7 +68,8 @@ class Batches:
         Systematic sampling: on a line, each picture covers a stretch as long as its weight, and
         `length` points at equal distances, shifted by one random number, pick the pictures.
         """
-        rng = np.random.default_rng((self.materials.recipe.seed, 2, epoch))
+        recipe = self.materials.recipe
+        rng = np.random.default_rng((recipe.seed, 2, epoch, recipe.train.seed))
         points = (np.arange(self.length) + rng.random()) * (self._ends[-1] / self.length)
         rows = np.minimum(np.searchsorted(self._ends, points, side="right"), len(self._ends) - 1)
         return rng.permutation(rows)
@@ -76,7 +77,8 @@ class Batches:
     def batch(self, step: int, size: int, *, stem: bool = False) -> Batch:
         """The batch of a step, at an input size, or as activations of the frozen layers."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        share = self.materials.recipe.train.batch
+        recipe = self.materials.recipe
+        share = recipe.train.batch
         start = (within * self.world + self.rank) * share
         order = self._cached_order(epoch)
         positions = np.arange(start, start + share) % len(order)
@@ -85,7 +87,7 @@ class Batches:
         views = np.zeros(share, VIEW)
         planes = np.zeros(share, np.int64)
         for slot, (row, position) in enumerate(zip(rows, positions, strict=True)):
-            key = (self.materials.recipe.seed, 3, epoch, int(position))
+            key = (recipe.seed, 3, epoch, int(position), recipe.train.seed)
             views[slot], planes[slot] = self._view(int(row), key, size, stem=stem)
         return self._assemble(rows, views, planes, size, stem=stem)
 

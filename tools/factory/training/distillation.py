@@ -13,6 +13,8 @@ from edge_runtime.system.files import write_atomically
 from tools.factory.recipe import Recipe
 from tools.factory.students.student import Student, build_student
 from tools.factory.teachers.teacher import Teacher
+from tools.factory.training.features import FeatureCache
+from tools.factory.training.frozen import frozen_layers
 from tools.factory.training.materials import Materials, prepare, report_pictures
 from tools.factory.training.stems import cache_stems
 from tools.factory.training.student_teacher import make_teacher
@@ -49,7 +51,9 @@ def distill(
     # Process 0 fills the caches while the others wait; then these find them filled.
     if not first:
         dist.barrier()
-    student, materials = _prepare(recipe, teacher, data, cache, device, quiet=quiet or not first)
+    student, materials = prepare_training(
+        recipe, teacher, data, cache, device, quiet=quiet or not first
+    )
     if first and several:
         dist.barrier()
 
@@ -67,7 +71,7 @@ def distill(
     return trainer.run(stop_after_s=stop_after_s, stop_at_step=steps, workers=workers)
 
 
-def _prepare(
+def prepare_training(
     recipe: Recipe,
     teacher: Teacher,
     data: Path,
@@ -76,10 +80,15 @@ def _prepare(
     *,
     quiet: bool,
 ) -> tuple[Student, Materials]:
+    """The student at its start, and all that its training reads."""
     materials = prepare(recipe, teacher, data, cache, quiet=quiet)
     student = build_student(recipe.student, materials.bank.shape[1])
     if recipe.targets.stem:
         views = materials.targets.views
         stems = cache_stems(student, recipe, materials.cache, views, cache, device, quiet=quiet)
         materials = replace(materials, stems=stems)
+        if student.backbone.all_frozen:
+            layers = frozen_layers(student, recipe, device)
+            features = FeatureCache(layers, materials.cache, cache)
+            materials = replace(materials, features=features)
     return student, materials

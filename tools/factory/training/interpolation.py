@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError
+from tools.factory.students.bundle_start import BUNDLE
 from tools.factory.students.student import Student, build_student
 from tools.factory.training.materials import prepare
 from tools.factory.training.run_folder import derive_run, load_run
@@ -33,13 +34,17 @@ def start_and_end(run: Path) -> tuple[Student, dict[str, Tensor], dict[str, Tens
     """
     recipe, student, _ = load_run(run)
     head = recipe.student.head
-    if head.kind != "classifier" or head.rank or recipe.train.norm_batches:
+    from_bundle = recipe.student.pretrained.startswith(BUNDLE)
+    measured = not from_bundle and (head.kind != "classifier" or head.rank)
+    if measured or recipe.train.norm_batches:
         raise ConfigError(
             f"{run}: its weights before training are unknown",
-            "this needs student.head.kind classifier with rank 0, and train.norm_batches 0",
+            "this needs train.norm_batches 0, and a start from a bundle or student.head.kind "
+            "classifier with rank 0",
         )
     end = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    outputs = end["head.names.weight"].shape[0]
+    # The last tensor of the head is the bias of its last layer, one number for each dimension.
+    outputs = next(reversed(end.values())).shape[0]
     return student, build_student(recipe.student, outputs).state_dict(), end
 
 

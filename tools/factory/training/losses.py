@@ -34,6 +34,16 @@ def contrastive(
     return F.cross_entropy(logits, text_rows, ignore_index=-1)
 
 
+def moved(texts: Tensor, bank: Tensor, share: float) -> Tensor:
+    """Text rows (V, D), each moved by a share of the step between two random names of the bank.
+
+    Such steps vary where names vary: a row ends where a phrase near its name might lie.
+    """
+    first = torch.randint(len(bank), (len(texts),), device=bank.device)
+    second = torch.randint(len(bank), (len(texts),), device=bank.device)
+    return F.normalize(texts + share * (bank[first] - bank[second]), dim=1)
+
+
 def alignment(student: Tensor, target: Tensor, kind: str) -> Tensor:
     """Distance between unit embeddings (B, D), mean over the pictures.
 
@@ -127,6 +137,10 @@ def objective(
             is one.
     """
     scale = recipe.contrastive_scale
+    if recipe.text_noise:
+        texts = moved(texts, bank, recipe.text_noise)
+        conditions = moved(conditions, bank, recipe.text_noise)
+
     terms: dict[str, Tensor] = {}
     if recipe.contrastive:
         terms["contrastive"] = contrastive(student, texts, text_rows, scale, groups)

@@ -16,6 +16,7 @@ from tools.factory.recipe import Recipe
 from tools.factory.teachers.targets import Targets, cache_targets
 from tools.factory.teachers.teacher import Teacher
 from tools.factory.teachers.texts import Texts, embed_texts, load_bank
+from tools.factory.training.features import FeatureCache
 from tools.factory.training.stems import Stems
 
 
@@ -23,7 +24,8 @@ from tools.factory.training.stems import Stems
 class Materials:
     """All that a run reads.
 
-    `bank` is (N, D) float32. Where there are `stems`, training reads them instead of pixels.
+    `bank` is (N, D) float32. Where there are `stems`, training reads them instead of pixels; where
+    only the head is trained, scores read `features`.
     """
 
     recipe: Recipe
@@ -33,6 +35,7 @@ class Materials:
     bank: NDArray[np.float32]
     text_space: str
     stems: Stems | None = None
+    features: FeatureCache | None = None
 
 
 def prepare(recipe: Recipe, teacher: Teacher, data: Path, cache: Path, *, quiet: bool) -> Materials:

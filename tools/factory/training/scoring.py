@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tools.factory.data.augment import VIEW, draw, stack_views, whole_picture
 from tools.factory.data.pictures import PictureCache
 from tools.factory.data.views import may_get_condition
 from tools.factory.recipe import Recipe
-from tools.factory.students.student import to_pixels
+from tools.factory.students.student import Student, to_pixels
 from tools.factory.training.materials import Materials
 
 BATCH = 64
@@ -41,8 +41,24 @@ def embed_pictures(
     return np.concatenate(parts)
 
 
+@torch.no_grad()
+def embed_views(
+    model: Student,
+    materials: Materials,
+    rows: NDArray[np.int64],
+    views: NDArray[np.void],
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Embeddings (len(rows), D) of views; from stored features where only the head is trained."""
+    size = materials.recipe.input.size
+    if materials.features is None:
+        return embed_pictures(model, materials.cache, rows, views, size, device)
+    features = torch.from_numpy(materials.features(rows, views, size)).to(device)
+    return model(features, len(model.backbone.layers)).cpu().numpy()
+
+
 def score_held_out(
-    model: nn.Module, materials: Materials, rows: NDArray[np.int64], device: torch.device
+    model: Student, materials: Materials, rows: NDArray[np.int64], device: torch.device
 ) -> dict[str, float | dict[str, float]]:
     """Scores on held-out pictures of the training sources.
 
@@ -52,10 +68,9 @@ def score_held_out(
     conditions: share of synthetic conditions (fixed draws) that are recognised.
     """
     cache = materials.cache
-    size = materials.recipe.input.size
 
     def embed(rows: NDArray[np.int64], views: NDArray[np.void]) -> NDArray[np.float32]:
-        return embed_pictures(model, cache, rows, views, size, device)
+        return embed_views(model, materials, rows, views, device)
 
     whole = np.full(len(rows), whole_picture(), VIEW)
     embeddings = embed(rows, whole)
@@ -92,16 +107,28 @@ def _views_with_conditions(recipe: Recipe, rows: NDArray[np.int64]) -> NDArray[n
 def _top1_by_source(
     embeddings: NDArray[np.float32], materials: Materials, rows: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Of the sources with two or more texts; a text competes with those of its own source."""
+    right = right_by_source(embeddings, materials, rows)
+    return {name: round(float(of_source.mean()), 4) for name, of_source in right.items()}
+
+
+def right_by_source(
+    embeddings: NDArray[np.float32], materials: Materials, rows: NDArray[np.int64]
+) -> dict[str, NDArray[np.bool_]]:
+    """By source, which labelled pictures of `rows` are nearest to their own text.
+
+    A text competes with those of its own source, or of its group where it is the only one.
+    """
     texts = materials.texts
     source_of = np.array([sample.source for sample in materials.cache.samples])
     text_of = texts.of_sample
-    top1: dict[str, float] = {}
+    right = {}
     for number, source in enumerate(materials.recipe.data):
         labelled = (source_of == number) & (text_of >= 0)
         vocabulary = np.unique(text_of[labelled])
+        if len(vocabulary) == 1:
+            vocabulary = np.flatnonzero(texts.groups == texts.groups[vocabulary[0]])
         own = labelled[rows]
         if len(vocabulary) > 1 and own.any():
             guess = vocabulary[(embeddings[own] @ texts.rows[vocabulary].T).argmax(1)]
-            top1[source.name] = round(float((guess == text_of[rows[own]]).mean()), 4)
-    return top1
+            right[source.name] = guess == text_of[rows[own]]
+    return right

@@ -15,6 +15,7 @@ from tools.factory.recipe import Recipe, TeacherRecipe
 from tools.factory.students.student import to_pixels
 from tools.factory.teachers.load import load_teacher
 from tools.factory.teachers.teacher import Pictures, Teacher
+from tools.factory.text.rows import known_rows
 from tools.factory.text.sentence_map import SentenceMap
 from tools.factory.training.run_folder import load_run
 
@@ -64,14 +65,16 @@ def teacher_of(recipe: TeacherRecipe) -> Teacher:
     if recipe.name.startswith("run:"):
         return StudentTeacher(Path(recipe.name.removeprefix("run:")), teacher_of)
     weights = Path(recipe.weights)
-
-    @functools.cache
-    def sentence_map() -> SentenceMap:
-        return SentenceMap.from_weights(weights)
-
     return load_teacher(
         recipe.name,
         weights=weights,
         members=recipe.members,
-        text=lambda phrases: sentence_map()(phrases),
+        words=recipe.words,
+        text=lambda phrases: _sentence_map(weights, recipe.words)(phrases),
     )
+
+
+@functools.cache
+def _sentence_map(weights: Path, words: tuple[str, ...]) -> SentenceMap:
+    """Fitted on first use: most phrases have genuine rows, and a fit takes half a minute."""
+    return SentenceMap(known_rows(weights, words))

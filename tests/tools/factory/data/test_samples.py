@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,13 @@ def test_a_label_with_an_empty_list_of_prompts_is_refused(recipe: Recipe, tmp_pa
     (tmp_path / "weather.csv").write_text("file,label\nhighway/a.png,empty\n")
     with pytest.raises(ConfigError, match="label 'empty' has an empty text"):
         scan(recipe.data, tmp_path)
+
+
+def test_only_keeps_the_pictures_whose_path_matches(recipe: Recipe, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "highway" / "depth.png")
+    both = SourceRecipe("highways", "highway")
+    assert len(scan((both,), tmp_path)) == 2
+    colour = scan((replace(both, only="^a"),), tmp_path)
+    assert [sample.key for sample in colour] == ["highways/a.png"]
+    with pytest.raises(ConfigError, match="only is not a regular expression"):
+        scan((replace(both, only="("),), tmp_path)

@@ -99,7 +99,7 @@ def test_onnx_teacher_is_a_tower_and_its_bank(tmp_path: Path, batch: int | None)
 @pytest.mark.parametrize("name", ["clip", "", "efficientnet"])
 def test_an_unknown_teacher_is_one_line_that_lists_what_exists(name: str) -> None:
     with pytest.raises(
-        UsageError, match=r"no such teacher; there are: offline, onnx:TOWER\.onnx, any Hugging Face"
+        UsageError, match=r"no such teacher; there are: offline, bundle:DIR, onnx:TOWER\.onnx, any"
     ) as info:
         load_teacher(name)
     assert "\n" not in str(info.value)
