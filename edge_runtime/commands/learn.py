@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_runtime.commands.lesson import GroupLesson, Seen, digests_of, teach_group
 from edge_runtime.commands.picture_cache import PictureCache
 from edge_runtime.commands.progress import Progress
+from edge_runtime.commands.taught_findings import held_out_sentence
 from edge_runtime.commands.teaching_pictures import (
     TeachingPicture,
     choose_pictures,
@@ -37,7 +38,7 @@ from edge_runtime.model.labels.phrase_rows import (
     remove_rows,
     rows_path,
 )
-from edge_runtime.model.labels.taught import METHOD, NONE, TaughtGroup, Teaching, encoder_digest
+from edge_runtime.model.labels.taught import METHOD, NONE, Teaching, encoder_digest
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.system.digest import sha256_hex
 from edge_runtime.system.files import read_capped
@@ -227,13 +228,3 @@ def _said_twice(seen: list[Seen]) -> list[str]:
         f"  {len(both)} pictures of labels are in none/ too: "
         "they show none of the labels of other groups"
     ]
-
-
-def held_out_sentence(group: TaughtGroup) -> str:
-    """``12 of 60 held-out pictures right before, 52 after``."""
-    if not group.held_out:
-        return "no picture could be held out; with two or more of each label one could"
-    return (
-        f"{group.words_right} of {group.held_out} held-out pictures right before, "
-        f"{group.right} after"
-    )
