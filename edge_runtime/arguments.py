@@ -115,6 +115,11 @@ def _add_run(commands: Commands) -> None:
         help="file with the page's token, 16 characters or more",
     )
     run.add_argument(
+        "--preview-edit",
+        action="store_true",
+        help="let the page change labels and keep pictures that teach them (needs a token)",
+    )
+    run.add_argument(
         "--exit-on-device-error",
         action="store_true",
         help="exit 69 instead of waiting for the camera",

@@ -188,7 +188,7 @@ _CAMERA_OPTIONS = {
     "exit_on_device_error": "exit_on_error",
 }
 _MODEL_OPTIONS = {name: name for name in ("labels", "bundle", "modality", "threads")}
-_PREVIEW_OPTIONS = {"preview": "listen", "preview_token_file": "token_file"}
+_PREVIEW_OPTIONS = {"preview": "listen", "preview_token_file": "token_file", "preview_edit": "edit"}
 
 
 def _pick(options: argparse.Namespace, fields: dict[str, str]) -> dict[str, Any]:

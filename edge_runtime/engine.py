@@ -38,6 +38,7 @@ class Engine:
         bundle was not trained for the configured modality.
         """
         check_trained(config.modality, bundle.manifest)
+        self.bundle = bundle
         self.manifest = bundle.manifest
         self.config = config
         self.score = Scorer(labels, config.top_k)
@@ -50,6 +51,10 @@ class Engine:
         else:
             self.preprocess = Preprocessor(bundle.manifest.input)
             self.encode = Encoder(bundle, config.threads)
+
+    def with_labels(self, labels: CompiledLabels) -> Engine:
+        """The same model with other labels of its bundle."""
+        return Engine(self.bundle, labels, self.config, old=self)
 
 
 def load_model(config: ModelConfig) -> tuple[Bundle, CompiledLabels]:

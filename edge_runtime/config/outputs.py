@@ -110,6 +110,13 @@ class PreviewConfig:
 
     listen: str = field(default="127.0.0.1:8080", metadata={"short": True})
     token_file: str | None = None
+    edit: bool = False
 
     def __post_init__(self) -> None:
         check_listen("preview", self.listen, self.token_file)
+        # Also on loopback: other users and other programs of this machine can reach it there.
+        if self.edit and self.token_file is None:
+            raise ValueError(
+                "preview.edit lets the page change labels and keep pictures, so it needs "
+                "preview.token_file; make one with: openssl rand -hex 16"
+            )

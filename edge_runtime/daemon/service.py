@@ -15,6 +15,7 @@ from pathlib import Path
 from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Config
+from edge_runtime.daemon.label_exchange import LabelExchange
 from edge_runtime.daemon.notify import Notifier
 from edge_runtime.daemon.parts import (
     Parts,
@@ -31,7 +32,7 @@ from edge_runtime.engine import Engine, start_engine
 from edge_runtime.errors import EdgeLabelError, StuckError, one_line
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, LabelledFrame, LabelRecord
-from edge_runtime.sinks import SinkContext, SinkRunner, open_sinks, retire
+from edge_runtime.sinks import SinkContext, SinkRunner, check_labels, open_sinks, retire
 from edge_runtime.sinks.console import live_line
 
 log = logging.getLogger("edge_label")
@@ -96,6 +97,7 @@ class Daemon:
         )
         self.summary = Summary()
         self._governor = ThermalGovernor(config.thermal.limit_c)
+        self._exchange = LabelExchange()
 
         # What sinks lost and deleted that a reload has closed.
         self._lost_before = 0
@@ -114,6 +116,7 @@ class Daemon:
             labels=engine.score.labels,
             engine=lambda: self.pipeline.engine,
             camera_state=lambda: self.parts.source.state,
+            use_labels=self._exchange.offer,
             live=live,
             finite=finite,
         )
@@ -133,6 +136,7 @@ class Daemon:
         while not signals.stop and time.monotonic() < deadline:
             deaths.check()
             self._reload_if_asked(signals, read_again, notifier)
+            self._exchange.take(self.parts.engine, self._use)
 
             start = time.monotonic()
             try:
@@ -256,6 +260,15 @@ class Daemon:
         self._switch_to(parts)
         log.info("reloaded")
         notifier.ready("reloaded")
+
+    def _use(self, engine: Engine) -> None:
+        """Go on with an engine that differs in its labels. Raises ConfigError for a trigger's."""
+        parts = self.parts
+        config = parts.config
+        check_labels(config, engine.score.labels)
+        parts.engine = engine
+        zones = Path(config.thermal.zones)
+        self.pipeline.switch(engine, parts.source.name, zones, parts.privacy, config.consensus)
 
     def _take_back(self, error: Exception, notifier: Notifier) -> None:
         """Return to the old configuration: a source can open and then give nothing to label.

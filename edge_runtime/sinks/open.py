@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.config import (
     Config,
@@ -19,11 +20,15 @@ from edge_runtime.config import (
     TriggersConfig,
 )
 from edge_runtime.engine import Engine
+from edge_runtime.errors import ConfigError
 from edge_runtime.model.labels.compiled import CompiledLabels
 from edge_runtime.records import CameraState
 from edge_runtime.sinks.base import Retiring, Sink, SinkRunner
 from edge_runtime.sinks.inline import InlineSink
 from edge_runtime.sinks.thread import SinkThread
+
+if TYPE_CHECKING:
+    from edge_runtime.sinks.web.editor import Editor
 
 SMALL_WIDTH = 640  # pixels: of preview pictures and clips, where we encode them
 
@@ -38,12 +43,15 @@ class SinkContext:
             keep the sinks.
         camera_state: The state of the camera at the moment of the call.
         live: The source is a camera. Its frames do not wait for a sink.
+        use_labels: Label with other labels from the next frame on, instead of those of an engine.
+            Waits for that frame, and raises EdgeLabelError where the labels are refused.
         finite: The source is a file or folder that is read once. Every record of it must be stored.
     """
 
     labels: CompiledLabels
     engine: Callable[[], Engine]
     camera_state: Callable[[], CameraState]
+    use_labels: Callable[[CompiledLabels, Engine], None]
     live: bool
     finite: bool = False
 
@@ -135,9 +143,25 @@ def _preview(config: PreviewConfig, context: SinkContext) -> SinkRunner:
     from edge_runtime.camera.jpeg import JpegEncoder
     from edge_runtime.sinks.web.preview import PreviewSink
 
+    editor = _editor(context) if config.edit else None
     to_jpeg = JpegEncoder(quality=75, max_width=SMALL_WIDTH)
-    sink = PreviewSink(config, to_jpeg, context.camera_state, lambda: context.engine().score)
+    sink = PreviewSink(
+        config, to_jpeg, context.camera_state, lambda: context.engine().score, editor
+    )
     return InlineSink(sink)
+
+
+def _editor(context: SinkContext) -> Editor:
+    from edge_runtime.sinks.web.editor import Editor
+    from edge_runtime.system.state import state_folder
+
+    folder = state_folder()
+    if folder is None:
+        raise ConfigError(
+            "preview.edit: this user has no home to keep labels and pictures in",
+            "set $STATE_DIRECTORY to a folder",
+        )
+    return Editor(folder, context.engine, context.use_labels)
 
 
 def _of_records(sink: Sink, context: SinkContext) -> SinkRunner:

@@ -367,6 +367,31 @@ ROWS = tuple(
             "root labels with another user's words",
             "root keeps rows only where nobody else can plant a link",
         ),
+        (
+            "E1",
+            "a stranger, or another web page, changes labels",
+            "token, own Host and Origin, a header of its own and JSON; refused before the body",
+        ),
+        (
+            "E2",
+            "a huge or broken change, too many pictures",
+            "256 KB, 500 phrases, 10 s; checked as a file is; 500 pictures of 100 MB in all",
+        ),
+        (
+            "E3",
+            "two editors, or a reload meanwhile",
+            "a change names the version it began with; one job, one program for the working copy",
+        ),
+        (
+            "E4",
+            "a label or a name that is a path",
+            "folders are escaped, saved sets have plain names, the configured set is only read",
+        ),
+        (
+            "E5",
+            "no text encoder, full disk, dead child, refused labels",
+            "the page says it in one line; the labels in use stay, and the next change is made",
+        ),
         ("G1", "config typo, YAML bomb, tag", "strict loader: line, nearest key, limits"),
         ("G2", "picture bomb", "pixel limit before decoding"),
         (

@@ -33,6 +33,7 @@ class Mutant:
     new: str
 
 
+WEB = "edge_runtime/sinks/web/"
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
 NEW_ROWS = "edge_runtime/model/labels/new_rows.py"
 STORE = "edge_runtime/model/store/writable_store.py"
@@ -499,6 +500,61 @@ MUTANTS = tuple(
         ("W3", NEW_ROWS, "elif kept:", "elif False:"),
         ("W4", NEW_ROWS, " - set(rows.phrases)", ""),
         ("W5", NEW_ROWS, "path_that_only_root_can_change(place.parent)", "pass"),
+        ("E1", WEB + "guard.py", "if not is_own_name(request.host):", "if False:"),
+        (
+            "E1",
+            WEB + "guard.py",
+            'if origin_scheme not in ("http", "https") or origin_host != request.host:',
+            "if False:",
+        ),
+        ("E1", WEB + "guard.py", "if not request.has_page_header:", "if False:"),
+        ("E1", WEB + "guard.py", 'if request.content_type != "application/json":', "if False:"),
+        ("E1", WEB + "http.py", "return guard.refusal(request) or", "return"),
+        (
+            "E1",
+            "edge_runtime/config/outputs.py",
+            "if self.edit and self.token_file is None:",
+            "if False:",
+        ),
+        ("E2", WEB + "guard.py", "if request.length > MAX_BODY:", "if False:"),
+        ("E2", WEB + "http.py", "connection.deadline_s = time.monotonic() + BODY_S", "pass"),
+        ("E2", WEB + "editor.py", "if count > MAX_PHRASES:", "if False:"),
+        ("E2", WEB + "kept_pictures.py", "if len(sizes) >= MAX_PICTURES or", "if"),
+        ("E3", WEB + "editor.py", "if version != self.present().version:", "if False:"),
+        ("E3", WEB + "editor.py", "            if self.doing:", "            if False:"),
+        ("E3", WEB + "working_copy.py", "            claim(fd)", "            pass"),
+        (
+            "E3",
+            "edge_runtime/daemon/label_exchange.py",
+            "if instead_of is not present:",
+            "if False:",
+        ),
+        ("E4", WEB + "kept_pictures.py", "folder_name(label) if label", "label if label"),
+        (
+            "E4",
+            WEB + "editor.py",
+            'if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):',
+            "if False:",
+        ),
+        (
+            "E5",
+            WEB + "editor.py",
+            "        except Exception as error:",
+            "        except OSError as error:",
+        ),
+        ("E5", WEB + "editor.py", "            self._tried = before\n", "            pass\n"),
+        (
+            "E5",
+            WEB + "working_copy.py",
+            "                write_atomically(self.path, before, at_most=0o640)",
+            "                pass",
+        ),
+        (
+            "E5",
+            "edge_runtime/daemon/label_exchange.py",
+            "        except EdgeLabelError as error:",
+            "        except OSError as error:",
+        ),
         (
             "G1",
             "edge_runtime/system/yaml_nodes.py",

@@ -28,6 +28,7 @@ SECTIONS = {
     "P": "The process",
     "N": "Network and outputs",
     "K": "Viewers and passwords",
+    "E": "Labels changed on the page",
     "W": "Words that the text bank lacks",
     "G": "Configuration and privacy",
     "D": "Dependencies and permissions",

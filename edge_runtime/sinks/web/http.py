@@ -1,8 +1,8 @@
-"""A small HTTP/1.1 server for the metrics and the page: GET and HEAD of a fixed list of paths.
+"""A small HTTP/1.1 server for the metrics and the page: GET, HEAD and POST of fixed paths.
 
 One thread, which sleeps in select while nobody asks. The standard library's http.server costs 5 MB,
-and a thread for each connection. What must not live here: anything that reads a file, a body or a
-query.
+and a thread for each connection. What must not live here: anything that reads a file or a query,
+and what a POST must prove (`guard`).
 
 A viewer who is served keeps being served. A connection takes one of `PLACES` with its first good
 answer and keeps it while it goes on asking. When all are taken, the next one gets 503 with
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from edge_runtime.config import parse_listen
-from edge_runtime.sinks.web import listener
+from edge_runtime.sinks.web import guard, listener
 from edge_runtime.sinks.web.messages import Request, Response, encode, error_response, parse_request
 from edge_runtime.sinks.web.token import is_authorized
 
@@ -37,9 +37,11 @@ RETRY_S = 5  # when a viewer without a place may try again; longer than PLACE_S
 MAX_HEAD = 8192  # bytes of a request's head; what common web servers accept of one header
 HEAD_S = 5.0  # to send the whole head: a client that drips it must not hold its connection
 SEND_S = 10.0  # to take the answer: a picture of 100 KB passes a link of 80 kbit/s
+BODY_S = 10.0  # to send the body of a POST
 IDLE_S = 30.0  # between two requests: longer than the usual 15 s between Prometheus' scrapes
 
 Route = Callable[[], Response]
+PostRoute = Callable[[bytes], Response]
 
 # Browsers obey Refresh and load the page again by themselves; Retry-After is for programs.
 _FULL = Response(
@@ -58,6 +60,7 @@ class _Connection:
     deadline_s: float
     served_s: float = float("-inf")  # when a route answered it last
     received: bytearray = field(default_factory=bytearray)
+    sends_body: bool = False  # its head is good, and a part of its body is still to come
     to_send: memoryview = field(default_factory=lambda: memoryview(b""))
     close_after: bool = False
 
@@ -66,8 +69,9 @@ class HttpServer:
     """Serves ``routes`` (exact paths) at ``listen`` (``127.0.0.1:8080``) until ``close``.
 
     With a token every request must carry it, as ``Authorization: Bearer TOKEN`` or as the password
-    of Basic authentication. On a loopback address the Host header must name this machine, so that
-    no web page can reach us by DNS rebinding.
+    of Basic authentication. ``post_routes`` change something, so they need one. On a loopback
+    address the Host header must name this machine, so that no web page can reach us by DNS
+    rebinding.
 
     Raises ConfigError when the address is taken or cannot be used.
     """
@@ -78,9 +82,13 @@ class HttpServer:
         listen: str,
         routes: Mapping[str, Route],
         token: str | None = None,
+        post_routes: Mapping[str, PostRoute] | None = None,
     ) -> None:
+        if post_routes and not token:
+            raise ValueError(f"{what}: everybody could change something")
         self._what = what
         self._routes = routes
+        self._post_routes = post_routes or {}
         self._token = token
         host, port = parse_listen(listen)
         self._hosts: set[str] | None = None
@@ -195,22 +203,36 @@ class HttpServer:
         if not end and len(head) <= MAX_HEAD:
             return False
 
-        request: Request | None = None
-        if len(head) > MAX_HEAD:
-            response = error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        else:
-            request = parse_request(head)
-            response = self._respond(request, connection)
+        request = parse_request(head) if len(head) <= MAX_HEAD else None
+        if request is None:
+            status = HTTPStatus.BAD_REQUEST
+            if len(head) > MAX_HEAD:
+                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._reply(connection, error_response(status), None, rest)
+            return True
 
+        refused = self._refuse(request, connection)
+        length = 0 if refused else request.length
+        if len(rest) < length:
+            self._wait_for_body(connection)
+            return False
+        response = refused or self._respond(request, rest[:length], connection)
+        self._reply(connection, response, request, rest[length:])
+        return True
+
+    def _reply(
+        self, connection: _Connection, response: Response, request: Request | None, rest: bytes
+    ) -> None:
+        """Make the answer the next thing to send. ``rest`` is what came after the request."""
         keep_alive = request is not None and request.keep_alive and not response.close
         with_body = request is None or request.method != "HEAD"
         data = encode(response, keep_alive=keep_alive, with_body=with_body)
         connection.received = bytearray(rest)
+        connection.sends_body = False
         connection.close_after = not keep_alive
         connection.deadline_s = time.monotonic() + SEND_S
         connection.to_send = memoryview(data)
         self._selector.modify(connection.socket, selectors.EVENT_WRITE, connection)
-        return True
 
     def _send(self, connection: _Connection) -> None:
         sent = connection.socket.send(connection.to_send)
@@ -223,26 +245,42 @@ class HttpServer:
         connection.deadline_s = time.monotonic() + IDLE_S
         self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
 
-    def _respond(self, request: Request | None, connection: _Connection) -> Response:
-        """The answer to one request; None is a request that makes no sense."""
-        if request is None:
+    def _wait_for_body(self, connection: _Connection) -> None:
+        if not connection.sends_body:
+            connection.sends_body = True
+            connection.deadline_s = time.monotonic() + BODY_S
+
+    def _refuse(self, request: Request, connection: _Connection) -> Response | None:
+        """Why a request is not answered, known without its body; None for a good one."""
+        is_post = request.method == "POST" and request.path in self._post_routes
+        if request.length and not is_post:
             return error_response(HTTPStatus.BAD_REQUEST)
         if not self._host_is_ours(request.host):
             return error_response(HTTPStatus.MISDIRECTED_REQUEST)
         if self._token and not is_authorized(request.authorization, self._token):
             challenge = 'WWW-Authenticate: Basic realm="edge-label"'
-            return error_response(HTTPStatus.UNAUTHORIZED, challenge, close=False)
-        if request.method not in ("GET", "HEAD"):
-            return error_response(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD")
+            # What follows would be the body, and not the next request.
+            return error_response(HTTPStatus.UNAUTHORIZED, challenge, close=bool(request.length))
+        if is_post:
+            return guard.refusal(request) or self._full(connection)
 
-        route = self._routes.get(request.path)
-        if route is None:
+        if request.method not in ("GET", "HEAD"):
+            allowed = "POST" if request.path in self._post_routes else "GET, HEAD"
+            return error_response(HTTPStatus.METHOD_NOT_ALLOWED, f"Allow: {allowed}")
+        if request.path not in self._routes:
             return error_response(HTTPStatus.NOT_FOUND, close=False)
-        if not self._has_place(connection):
-            return _FULL
+        return self._full(connection)
+
+    def _full(self, connection: _Connection) -> Response | None:
+        return None if self._has_place(connection) else _FULL
+
+    def _respond(self, request: Request, body: bytes, connection: _Connection) -> Response:
+        """The answer to a good request."""
         connection.served_s = time.monotonic()
         try:
-            return route()
+            if request.method == "POST":
+                return self._post_routes[request.path](body)
+            return self._routes[request.path]()
         except Exception:
             log.exception("%s: %s failed", self._what, request.path)
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.([01])")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+_LENGTH = re.compile(rb"[0-9]{1,12}")
 _SECURITY = (
     "X-Content-Type-Options: nosniff\r\n"
     "Referrer-Policy: no-referrer\r\n"
@@ -18,13 +19,25 @@ _SECURITY = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a request's head asks for. ``path`` is without the query, which nobody reads."""
+    """What a request's head asks for.
+
+    Attributes:
+        path: Without the query, which nobody reads.
+        host, origin: In lower case; empty without the header.
+        length: Bytes of the body that follows.
+        content_type: Without parameters.
+        has_page_header: Whether it has the header that only our own page sends (`guard`).
+    """
 
     method: str
     path: str
     host: str
     authorization: bytes
     keep_alive: bool
+    origin: str = ""
+    length: int = 0
+    content_type: str = ""
+    has_page_header: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +52,7 @@ class Response:
 
 
 def parse_request(head: bytes) -> Request | None:
-    """A request's head, without the empty line after it; None for one that is wrong or has a body.
+    """A request's head, without the empty line after it; None for one that is wrong.
 
     It is strict, because two programs that read one head differently can be played against each
     other: no header twice, no folded lines, no spaces where the standard has none.
@@ -55,10 +68,13 @@ def parse_request(head: bytes) -> Request | None:
         if match is None or match[1].lower() in headers:
             return None
         headers[match[1].lower()] = match[2]
-    if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+    length = headers.get(b"content-length", b"0")
+    if b"transfer-encoding" in headers or _LENGTH.fullmatch(length) is None:
         return None
 
     method, target, minor_version = request_line.groups()
+    if int(length) and method != b"POST":
+        return None
     asks_to_close = headers.get(b"connection", b"").lower() == b"close"
     return Request(
         method=method.decode("ascii"),
@@ -66,6 +82,10 @@ def parse_request(head: bytes) -> Request | None:
         host=headers.get(b"host", b"").decode("latin-1").lower(),
         authorization=headers.get(b"authorization", b""),
         keep_alive=minor_version == b"1" and not asks_to_close,
+        origin=headers.get(b"origin", b"").decode("latin-1").lower(),
+        length=int(length),
+        content_type=headers.get(b"content-type", b"").split(b";")[0].decode("latin-1").strip(),
+        has_page_header=b"x-edge-label" in headers,
     )
 
 

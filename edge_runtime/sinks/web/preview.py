@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.config import PreviewConfig
 from edge_runtime.errors import DataError
@@ -27,16 +28,22 @@ from edge_runtime.sinks.web.messages import Response
 from edge_runtime.sinks.web.token import read_token
 from edge_runtime.system.digest import sha256_hex
 
+if TYPE_CHECKING:
+    from edge_runtime.sinks.web.edit_routes import EditRoutes
+    from edge_runtime.sinks.web.editor import Editor
+
 log = logging.getLogger("edge_label.preview")
 
 PAGE = Path(__file__).with_name("preview.html")
 MAX_EVENTS = 50
+SHOWN = 8  # pictures that a page may still show when a person presses "this is", at 8 a second
 
 
 class PreviewSink:
     """Serves the page.
 
-    ``to_jpeg`` encodes the picture of a frame, ``scorer`` gives the one that is in use.
+    ``to_jpeg`` encodes the picture of a frame, ``scorer`` gives the one that is in use. With an
+    ``editor`` the page can change the labels.
 
     Raises ConfigError for an address or a token that cannot be used.
     """
@@ -49,13 +56,16 @@ class PreviewSink:
         to_jpeg: Callable[[Frame], bytes],
         camera_state: Callable[[], CameraState],
         scorer: Callable[[], Scorer],
+        editor: Editor | None = None,
     ) -> None:
         self._to_jpeg = to_jpeg
         self._camera_state = camera_state
         self._scorer = scorer
         self._newest: LabelledFrame | None = None
-        # The newest picture that was asked for. Only the server's thread uses it.
-        self._encoded: tuple[Frame, bytes] | None = None
+        # The newest pictures that were asked for, with the numbers of their records, and the frame
+        # of the last one. Only the server's thread uses them.
+        self._shown: deque[tuple[int, bytes]] = deque(maxlen=SHOWN if editor else 1)
+        self._shown_frame: Frame | None = None
 
         # The pipeline's thread adds events, the server's thread lists them.
         self._events_lock = threading.Lock()
@@ -63,13 +73,25 @@ class PreviewSink:
         self._event_count = 0
         self._changes = LabelChanges()
 
-        self._page = _page(PAGE.read_bytes())
+        page = PAGE.read_bytes()
         routes = {
             "/": self._answer_page,
             "/state": self._answer_state,
             "/picture.jpg": self._answer_picture,
         }
-        self._server = HttpServer("preview", config.listen, routes, read_token(config.token_file))
+        self._edit: EditRoutes | None = None
+        post_routes = {}
+        if editor:
+            from edge_runtime.sinks.web.edit_routes import EditRoutes, with_editor
+
+            self._edit = EditRoutes(editor, self._shown_jpeg)
+            routes |= self._edit.routes
+            post_routes = self._edit.post_routes
+            page = with_editor(page)
+        self._page = _page(page)
+
+        token = read_token(config.token_file)
+        self._server = HttpServer("preview", config.listen, routes, token, post_routes)
         host, port = self._server.address
         log.info("preview: http://%s:%d/", f"[{host}]" if ":" in host else host, port)
 
@@ -94,6 +116,8 @@ class PreviewSink:
     def close(self) -> None:
         """Stop serving."""
         self._server.close()
+        if self._edit:
+            self._edit.close()
 
     def _note(self, record: LabelRecord, label: str, *, on: bool, score: float | None) -> None:
         self._event_count += 1
@@ -119,18 +143,30 @@ class PreviewSink:
             "groups": shown_groups(newest, self._scorer()) if newest else [],
             "events": events,
         }
+        if self._edit:
+            state["edit"] = self._edit.status(newest, self._scorer())
         return Response(json.dumps(state, allow_nan=False).encode(), "application/json")
 
     def _answer_picture(self) -> Response:
-        frame = self._newest.frame if self._newest else None
-        if frame is None:
+        newest = self._newest
+        if newest is None or newest.frame is None:
             return Response(b"no picture yet\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         try:
-            if self._encoded is None or self._encoded[0] is not frame:
-                self._encoded = (frame, self._to_jpeg(frame))
+            if self._shown_frame is not newest.frame:
+                self._shown.append((newest.record.seq, self._to_jpeg(newest.frame)))
+                self._shown_frame = newest.frame
         except DataError as error:
             return Response(f"{error}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return Response(self._encoded[1], "image/jpeg")
+        return Response(self._shown[-1][1], "image/jpeg")
+
+    def _shown_jpeg(self, seq: int) -> bytes | None:
+        """The picture of a page that shows the record ``seq``; None where it is forgotten.
+
+        The page asks for the record first, so its picture is of that record or of the next one.
+        """
+        if not self._shown or seq < self._shown[0][0] - 1:
+            return None
+        return next((jpeg for number, jpeg in self._shown if number >= seq), None)
 
 
 def _page(html: bytes) -> Response:

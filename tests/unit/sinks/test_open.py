@@ -31,7 +31,7 @@ def runners_for(bundle: Path, config: Config):
     spec = (LabelSpec("red"), LabelSpec("green", background=True))
     opened = load_bundle(bundle)
     labels = compile_labels(LabelSet(spec), opened, TextBank.from_bundle(opened))
-    context = SinkContext(labels, pytest.fail, lambda: "ok", live=True)
+    context = SinkContext(labels, pytest.fail, lambda: "ok", pytest.fail, live=True)
     return open_sinks(config, context)
 
 

@@ -255,9 +255,9 @@ def test_a_browser_needs_one_connection_also_while_pictures_take_long(tmp_path: 
     sink = open_sink(slow_jpeg, next_record)
     respond = sink._server._respond
 
-    def noted(request: Request, connection: object) -> object:
+    def noted(request: Request, body: bytes, connection: object) -> object:
         taken.append((request.path, connection))
-        return respond(request, connection)
+        return respond(request, body, connection)
 
     sink._server._respond = noted
     with running(tmp_path, url(sink)):
