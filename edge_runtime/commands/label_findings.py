@@ -13,6 +13,7 @@ from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.labels.compiled import CompiledLabels, compile_labels
 from edge_runtime.model.labels.label_set import LabelSet
 from edge_runtime.model.labels.phrases import bare, normalise
+from edge_runtime.model.labels.taught import NONE, Teaching
 from edge_runtime.model.labels.text_bank import TextBank
 
 MOST_SHOWN = 20  # lines of one kind; a set may have thousands of labels
@@ -80,13 +81,16 @@ def _has_latin_letter(phrase: str) -> bool:
     return any(c.isascii() and c.isalpha() for c in bare(normalise(phrase)))
 
 
-def groups_without_background(label_set: LabelSet) -> list[str]:
+def groups_without_background(label_set: LabelSet, teaching: Teaching | None = None) -> list[str]:
     """Groups in which nothing means 'none of these', sorted. One of their labels always wins."""
     if label_set.background:
         return []
     groups = {label.group for label in label_set.labels}
     with_background = {label.group for label in label_set.labels if label.background}
-    return sorted(groups - with_background)
+    with_pictures = {
+        group.name for group in (teaching.groups if teaching else ()) if NONE in group.labels
+    }
+    return sorted(groups - with_background - with_pictures)
 
 
 def describe_pairs(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:

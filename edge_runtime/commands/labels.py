@@ -27,7 +27,6 @@ from edge_runtime.model.labels.compiled import built_rows, with_built_rows
 from edge_runtime.model.labels.label_set import LabelSpec, load_label_set
 from edge_runtime.model.labels.new_rows import missing_phrases, row_files, with_new_rows
 from edge_runtime.model.labels.phrases import bare, normalise
-from edge_runtime.model.labels.taught import NONE
 from edge_runtime.model.labels.text_bank import TextBank
 
 _NAMES_OF_A_SET = 6
@@ -131,13 +130,12 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
     labels = len(label_set.labels)
     lines = [f"{path}: {labels} labels, {len(label_set.background)} background prompts"]
     built = built_rows(path, bundle)
-    taught = built.teaching.groups if built and built.teaching else ()
-    with_none = {group.name for group in taught if NONE in group.labels}
-    groups = [group for group in groups_without_background(label_set) if group not in with_none]
+    teaching = built.teaching if built else None
+    groups = groups_without_background(label_set, teaching)
     if groups:
         lines.append(
             f"  no background: some label of group {', '.join(groups)} always wins, "
-            "whatever the camera sees; add a background prompt"
+            "whatever the camera sees; add a background prompt, or pictures of none of them"
         )
 
     missing = missing_phrases(label_set, bundle, bank)
@@ -147,8 +145,8 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
         lines += describe_rows(label_set, bundle, bank)
         lines += [f"  rows kept in {file}" for file in row_files(path, bundle)]
         lines += describe_pairs(label_set, bundle, bank)
-    if built and built.teaching:
-        lines += describe_teaching(built.teaching, label_set, bundle)
+    if teaching:
+        lines += describe_teaching(teaching, label_set, bundle)
     return "\n".join(lines), not missing
 
 

@@ -166,7 +166,7 @@ def _share(group: str, counts: list[int]) -> int:
 
     if share < max(counts):
         log.warning(
-            "group %s: %d pictures, and %d teach as well: an even choice of %d a label is taken",
+            "group %s: %d pictures, more than %d; an even choice of %d a label teaches",
             group,
             sum(counts),
             MOST_PICTURES,

@@ -392,6 +392,48 @@ ROWS = tuple(
             "no text encoder, full disk, dead child, refused labels",
             "the page says it in one line; the labels in use stay, and the next change is made",
         ),
+        (
+            "L1",
+            "teaching pictures that cannot teach",
+            "one line and the old file, for no folder, no picture, and pictures of one label",
+        ),
+        (
+            "L2",
+            "one picture under two labels",
+            "embeddings compared; both files are named, nothing is written",
+        ),
+        ("L3", "unreadable teaching pictures", "named and left out; the others teach"),
+        (
+            "L4",
+            "10,000 teaching pictures",
+            "an even choice of 1,000 a group is encoded, one at a time; memory stays under 180 MB",
+        ),
+        ("L5", "a folder of no label of the set", "refused, with the nearest label"),
+        (
+            "L6",
+            "learn interrupted, or on a full disk",
+            "the file is written at once and at the end; the old one stays whole",
+        ),
+        (
+            "L7",
+            "a full, torn or damaged picture cache",
+            "every record has a checksum; the cache is given up in one line",
+        ),
+        (
+            "L8",
+            "no permission to write beside the label set",
+            "looked at before the first picture is encoded",
+        ),
+        (
+            "L9",
+            "label set or bundle changed after teaching",
+            "hashes of words and encoder; what does not fit goes by its words, in one line",
+        ),
+        (
+            "L10",
+            "damaged taught rows",
+            "hash over the file; every number finite and in proportion",
+        ),
         ("G1", "config typo, YAML bomb, tag", "strict loader: line, nearest key, limits"),
         ("G2", "picture bomb", "pixel limit before decoding"),
         (

@@ -38,6 +38,9 @@ CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runt
 NEW_ROWS = "edge_runtime/model/labels/new_rows.py"
 STORE = "edge_runtime/model/store/writable_store.py"
 SERVICE = "edge_runtime/daemon/service.py"
+LEARN = "edge_runtime/commands/learn.py"
+TEACHING = "edge_runtime/commands/teaching_pictures.py"
+TAUGHT = "edge_runtime/model/labels/taught.py"
 PARTS = "edge_runtime/daemon/parts.py"
 PIPELINE = "edge_runtime/pipeline.py"
 FILE = "edge_runtime/sinks/files/record_file.py"
@@ -554,6 +557,36 @@ MUTANTS = tuple(
             "edge_runtime/daemon/label_exchange.py",
             "        except EdgeLabelError as error:",
             "        except OSError as error:",
+        ),
+        ("L1", LEARN, "if not groups:", "if False:"),
+        (
+            "L2",
+            "edge_runtime/commands/lesson.py",
+            "if NONE not in (label, label_before) and label_before != label:",
+            "if False:",
+        ),
+        ("L3", LEARN, "except (DataError, ConfigError) as error:", "except EOFError as error:"),
+        ("L4", TEACHING, "> MOST_PICTURES and share > 1:", "> 1e9:"),
+        ("L5", TEACHING, "label = label_of.get(key)", "label = label_of.get(key, NONE)"),
+        (
+            "L6",
+            "edge_runtime/model/labels/phrase_rows.py",
+            "write_atomically(path, line + array + numbers)",
+            "path.write_bytes(line + array + numbers)",
+        ),
+        (
+            "L7",
+            "edge_runtime/commands/picture_cache.py",
+            "_checksum(body) != record[-_CHECKSUM_BYTES:]",
+            "False",
+        ),
+        ("L8", LEARN, "not os.access(folder, os.W_OK | os.X_OK)", "False"),
+        ("L9", TAUGHT, "if teaching.encoder != encoder_digest(manifest):", "if False:"),
+        (
+            "L10",
+            TAUGHT,
+            "if not (largest[:-1].max() <= MAX_ROW_NORM and largest[-1] <= MAX_BIAS):",
+            "if False:",
         ),
         (
             "G1",

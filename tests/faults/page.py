@@ -29,6 +29,7 @@ SECTIONS = {
     "N": "Network and outputs",
     "K": "Viewers and passwords",
     "E": "Labels changed on the page",
+    "L": "Labels taught with pictures",
     "W": "Words that the text bank lacks",
     "G": "Configuration and privacy",
     "D": "Dependencies and permissions",

@@ -248,6 +248,7 @@ def test_a_set_that_ships_is_copied_first(tiny_bundle: Path, root: Path, capsys)
     assert "colours ships with the bundle and cannot be taught; copy" in capsys.readouterr().err
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_learn_leaves_the_old_file_and_goes_on_where_it_was(
     number: int, tiny_bundle: Path, label_set: Path, root: Path, tmp_path: Path

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edge_runtime.commands import picture_cache
 from edge_runtime.commands.picture_cache import PictureCache
@@ -36,6 +37,7 @@ def test_another_encoder_has_another_cache(tmp_path: Path):
     assert PictureCache(tmp_path, "f" * 64, 4).get(ONE) is None
 
 
+@pytest.mark.fault("L7")
 def test_a_record_that_is_cut_off_is_dropped_and_the_next_stands_in_its_place(tmp_path: Path):
     path = filled(tmp_path)
     os.truncate(path, path.stat().st_size - 3)
@@ -46,6 +48,7 @@ def test_a_record_that_is_cut_off_is_dropped_and_the_next_stands_in_its_place(tm
     np.testing.assert_array_equal(PictureCache(tmp_path, ENCODER, 4).get(OTHER), ROW + 2)
 
 
+@pytest.mark.fault("L7")
 def test_a_changed_byte_is_never_an_embedding(tmp_path: Path):
     path = filled(tmp_path)
     data = bytearray(path.read_bytes())

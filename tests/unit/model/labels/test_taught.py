@@ -217,6 +217,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.fault("L9")
 @pytest.mark.parametrize(("text", "lost"), CHANGES.values(), ids=CHANGES)
 def test_a_label_stays_taught_while_its_own_words_are_the_same(
     text: str, lost: list[str], bundle: Bundle, tmp_path, caplog
@@ -250,6 +251,7 @@ def test_a_new_label_competes_at_the_scale_of_the_others(bundle: Bundle, bank: T
     np.testing.assert_array_equal(compile_labels(after, bundle, bank, kept).matrix[3], 0.5 * words)
 
 
+@pytest.mark.fault("L9")
 def test_what_was_taught_with_another_encoder_is_left_out_in_one_line(
     bundle: Bundle, tmp_path, caplog
 ):
@@ -273,6 +275,7 @@ def test_forgetting_all_pictures_of_a_group_forgets_the_group(bundle: Bundle):
     assert teaching.without({"green", NONE}) is None
 
 
+@pytest.mark.fault("L10")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -2000.0])
 @pytest.mark.parametrize("place", [0, -1])
 def test_taught_numbers_out_of_all_proportion_are_refused(
@@ -315,6 +318,7 @@ def test_a_damaged_teaching_is_refused_in_one_line(bundle: Bundle, tmp_path):
         Teaching.from_dict(fields, numbers[:-1])
 
 
+@pytest.mark.fault("L10")
 def test_half_a_file_with_a_teaching_is_refused(bundle: Bundle, tmp_path):
     path = tmp_path / "my.yaml"
     store(path, teaching_of(parse_label_set(SET, "x"), bundle), bundle)
