@@ -30,7 +30,7 @@ $(VENV)/demo.stamp: pyproject.toml requirements.lock
 CPU_TORCH = $(shell sed -n 's/^\(torch==[^ ]*\).*/\1+cpu/p' requirements.lock)
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	$(if $(LOCK),$(INSTALL) $(LOCK) '$(CPU_TORCH)' 2> $(VENV)/cpu-torch.log || echo "no CPU build of torch found: installing the build of the index")
-	$(INSTALL) $(LOCK) --editable '.[demo,text,mqtt,parquet,sign,train]' --group dev --group build
+	$(INSTALL) $(LOCK) --editable '.[demo,mqtt,parquet,sign,train]' --group dev --group build
 	@touch $@
 
 demo: $(VENV)/demo.stamp  ## label a synthetic camera for ten seconds, then run a benchmark

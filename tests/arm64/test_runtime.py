@@ -51,7 +51,7 @@ def test_every_module_of_the_runtime_imports(userland: Userland) -> None:
     program = """
 import pkgutil, platform, edge_runtime, importlib
 names = [m.name for m in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime.")]
-optional = ("paho", "tokenizers", "cryptography", "skimage", "pyarrow")
+optional = ("paho", "cryptography", "skimage", "pyarrow")
 for name in names:
     if not name.endswith("__main__"):
         try:

@@ -57,6 +57,14 @@ def test_only_the_state_directory_is_written() -> None:
     assert Path(entry[entry.index("--output") + 1]).parent == Path("/var/lib/edge-label")
 
 
+def test_new_words_find_their_encoder_and_a_place_for_their_rows() -> None:
+    """The root is read-only, so rows cannot be kept beside a label set."""
+    copied = dict(line.split() for line in DOCKERFILE.all("COPY") if line.startswith("models/"))
+    bundle = Path(copied["models/edge-clip"])
+    assert copied["models/text-encoder"] == str(bundle.with_name("text-encoder"))
+    assert "STATE_DIRECTORY=/var/lib/edge-label" in DOCKERFILE.all("ENV")
+
+
 def test_everything_it_copies_is_in_the_checkout() -> None:
     for line in DOCKERFILE.all("COPY"):
         for source in line.split()[:-1]:

@@ -26,7 +26,7 @@ NEEDED = (
 if os.environ.get("CI") and (
     absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]
 ):
-    raise pytest.UsageError(f"missing in CI: {', '.join(absent)}; pip install '.[demo,text,train]'")
+    raise pytest.UsageError(f"missing in CI: {', '.join(absent)}; pip install '.[demo,train]'")
 
 COLOURS = {
     "cab": (200, 40, 40),

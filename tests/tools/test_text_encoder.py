@@ -67,7 +67,6 @@ def test_the_shipped_encoder_is_at_most_25_mb_and_its_figures_reach_the_target(m
 
 
 def test_the_shipped_encoder_puts_phrases_near_what_they_mean_whatever_stands_beside_them():
-    pytest.importorskip("tokenizers", reason="the [text] extra is not installed")
     phrases = [
         "a snowy mountain road",
         "snow on a road",

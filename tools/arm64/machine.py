@@ -269,6 +269,8 @@ def _install_project(root: Path, bundle: Path) -> None:
     models = root / "usr/share/edge-label/models"
     shutil.rmtree(models, ignore_errors=True)
     shutil.copytree(bundle, models / "edge-clip")
+    text_encoder = models / "text-encoder"
+    shutil.copytree(userland.REPOSITORY / "models/text-encoder", text_encoder)
     shutil.rmtree(root / "etc/edge-label", ignore_errors=True)
     make = debian.require("make", "make")
     debian.run(make, "-C", userland.REPOSITORY, "install", f"DESTDIR={root}")

@@ -26,7 +26,7 @@ from tools.upkeep import lock
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_ROOT = REPOSITORY / "build/arm64"
-RUNTIME = ["numpy", "onnxruntime", "opencv-python-headless", "pyyaml"]
+RUNTIME = ["numpy", "onnxruntime", "opencv-python-headless", "pyyaml", "tokenizers"]
 PACKAGES = ["python3-minimal", "python3", "libstdc++6", "libgcc-s1", "libgomp1"]
 # Wheels that run on Debian 12 and later. With manylinux2014 alone, pip would take a years-old ONNX
 # Runtime.

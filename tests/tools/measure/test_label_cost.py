@@ -13,8 +13,6 @@ from edge_runtime.model.labels.text_bank import TextBank
 from tests.conftest import REPOSITORY
 from tools.measure import label_cost
 
-pytest.importorskip("tokenizers", reason="the [text] extra is not installed")
-
 BUNDLE = REPOSITORY / "models" / "edge-clip"
 
 

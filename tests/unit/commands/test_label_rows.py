@@ -21,8 +21,6 @@ from edge_runtime.model.text.encoder import find_text_encoder
 from tests.tiny_text import write_tiny_text_encoder
 from tests.unit.commands.label_sets import SET, build
 
-pytest.importorskip("tokenizers", reason="the [text] extra is not installed")
-
 
 def test_phrases_outside_the_bank_become_labels(tiny_bundle, encoder, label_set, capsys):
     assert main(["labels", "check", str(label_set), "--bundle", str(tiny_bundle)]) == 78

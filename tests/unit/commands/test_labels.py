@@ -12,8 +12,6 @@ from edge_runtime.model.labels.compiled import load_labels
 from edge_runtime.model.labels.label_set import parse_label_set
 from tests.unit.commands.label_sets import build
 
-pytest.importorskip("tokenizers", reason="the [text] extra is not installed")
-
 
 @pytest.mark.parametrize(
     ("text", "warned"),

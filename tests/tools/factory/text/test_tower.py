@@ -11,7 +11,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 transformers = pytest.importorskip("transformers", reason="needs edge-label[train]")
-pytest.importorskip("tokenizers", reason="needs edge-label[text]")
 
 from edge_runtime.cli import main  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
