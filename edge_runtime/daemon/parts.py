@@ -20,7 +20,7 @@ from edge_runtime.config import (
     PrivacyConfig,
     ThermalConfig,
 )
-from edge_runtime.engine import Engine, start_engine
+from edge_runtime.engine import Engine
 from edge_runtime.sinks import SinkRunner, check_labels
 
 # All sinks together get so long to write what is queued. SIGTERM to exit stays under 5 s.
@@ -41,13 +41,14 @@ class Parts:
 OpenSinks = Callable[[Config, Engine, Source], list[SinkRunner]]
 
 
-def build_beside(old: Parts, config: Config, open_sinks: OpenSinks) -> Parts:
+def build_beside(old: Parts, config: Config, engine: Engine, open_sinks: OpenSinks) -> Parts:
     """The parts of ``config``. Those that stay the same are the old ones, not copies.
+
+    ``engine`` is that of ``config.model``.
 
     What can fail fails here, while the old parts still run, and leaves nothing open. Raises
     EdgeLabelError, or whatever a file's content makes a library raise.
     """
-    engine = start_engine(config.model, old.engine)
     privacy = Privacy.of(config.privacy)
     source = old.source
     if config.camera != old.config.camera:

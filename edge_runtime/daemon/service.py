@@ -16,6 +16,7 @@ from edge_runtime.camera import Source, open_source
 from edge_runtime.camera.privacy import Privacy
 from edge_runtime.config import Config
 from edge_runtime.daemon.label_exchange import LabelExchange
+from edge_runtime.daemon.loading import Loading
 from edge_runtime.daemon.notify import Notifier
 from edge_runtime.daemon.parts import (
     Parts,
@@ -42,6 +43,8 @@ _POLL_S = 1.0
 # The longest silence before a record says that no frame came. The watchdog waits for that record,
 # so this must stay below WatchdogSec (30 s in systemd/edge-label.service).
 _PATIENCE_S = 20.0
+# How long the end waits for a reload that is still loading. SIGTERM to exit stays under 5 s.
+_LOADING_S = 1.0
 
 
 @dataclass(slots=True)
@@ -67,7 +70,13 @@ def run(
     signals = signals or Signals()
     deaths = ThreadDeaths()
     notifier = Notifier()
-    daemon = Daemon(config)
+    try:
+        daemon = Daemon(config)
+    except EdgeLabelError:
+        # SIGTERM to the whole service also ends a child that the start waited for.
+        if signals.stop:
+            return
+        raise
 
     try:
         notifier.ready("loaded, opening the camera")
@@ -102,6 +111,8 @@ class Daemon:
         # What sinks lost and deleted that a reload has closed.
         self._lost_before = 0
         self._deleted_before = 0
+
+        self._loading: Loading | None = None
 
         # What a reload replaced, until the first frame of the new source is labelled.
         self._fallback: Config | None = None
@@ -240,21 +251,28 @@ class Daemon:
     def _reload_if_asked(
         self, signals: Signals, read_again: Callable[[], Config], notifier: Notifier
     ) -> None:
-        """Take the new configuration if all of it can be built, else log why and keep the old."""
-        if not signals.reload:
-            return
-        # Before the file is read: a signal that comes meanwhile asks for another reload.
-        signals.reload = False
-        notifier.reloading()
+        """Take the new configuration if all of it can be built, else log why and keep the old.
+
+        The model is loaded beside the loop, over as many frames as that takes.
+        """
         try:
-            parts = build_beside(self.parts, read_again(), self._open_sinks)
+            if self._loading is None and signals.reload:
+                # Before the file is read: a signal that comes meanwhile asks for another reload.
+                signals.reload = False
+                notifier.reloading()
+                self._loading = Loading(read_again(), self.parts.engine)
+            if self._loading is None or not self._loading.done:
+                return
+            parts = self._build(self._loading)
         except Exception as error:  # a file may hold anything, and labelling must go on
+            self._loading = None
             why = one_line(error)
             log.warning("reload refused, the old configuration stays: %s", why)
             log.debug("traceback of that error", exc_info=True)
             notifier.ready(f"reload refused: {why}")
             return
 
+        self._loading = None
         # A second reload before the first frame still goes back to what last worked.
         self._fallback = self._fallback or self.parts.config
         self._switch_to(parts)
@@ -270,6 +288,9 @@ class Daemon:
         zones = Path(config.thermal.zones)
         self.pipeline.switch(engine, parts.source.name, zones, parts.privacy, config.consensus)
 
+    def _build(self, loading: Loading) -> Parts:
+        return build_beside(self.parts, loading.config, loading.engine(), self._open_sinks)
+
     def _take_back(self, error: Exception, notifier: Notifier) -> None:
         """Return to the old configuration: a source can open and then give nothing to label.
 
@@ -280,7 +301,8 @@ class Daemon:
         if fallback is None or isinstance(error, StuckError):
             raise error
         try:
-            parts = build_beside(self.parts, fallback, self._open_sinks)
+            engine = start_engine(fallback.model, self.parts.engine)
+            parts = build_beside(self.parts, fallback, engine, self._open_sinks)
         except Exception:
             # Why the old configuration fails now is not why the frame failed.
             log.debug("the old configuration cannot be built again", exc_info=True)
@@ -314,6 +336,8 @@ class Daemon:
 
     def close(self) -> None:
         """Stop the camera, flush every sink, log in one line what the run was."""
+        if self._loading:
+            self._loading.wait(_LOADING_S)
         self.parts.source.close()
         lost = self._lost_before + close_sinks(self.parts.sinks)
         if self.summary.records:
