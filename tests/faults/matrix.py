@@ -434,6 +434,16 @@ ROWS = tuple(
             "damaged taught rows",
             "hash over the file; every number finite and in proportion",
         ),
+        (
+            "W6",
+            "no memory for the text encoder",
+            "the kernel ends the encoder first; one line, and the old labels stay (OOMPolicy)",
+        ),
+        (
+            "W7",
+            "a reload that takes long",
+            "loaded beside the loop; a stop does not wait for it; no child outlives the daemon",
+        ),
         ("G1", "config typo, YAML bomb, tag", "strict loader: line, nearest key, limits"),
         ("G2", "picture bomb", "pixel limit before decoding"),
         (

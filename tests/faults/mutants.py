@@ -36,6 +36,7 @@ class Mutant:
 WEB = "edge_runtime/sinks/web/"
 CAMERA, MODEL, SINKS = "edge_runtime/camera/", "edge_runtime/model/", "edge_runtime/sinks/"
 NEW_ROWS = "edge_runtime/model/labels/new_rows.py"
+TEXT = "edge_runtime/model/text/"
 STORE = "edge_runtime/model/store/writable_store.py"
 SERVICE = "edge_runtime/daemon/service.py"
 LEARN = "edge_runtime/commands/learn.py"
@@ -503,6 +504,11 @@ MUTANTS = tuple(
         ("W3", NEW_ROWS, "elif kept:", "elif False:"),
         ("W4", NEW_ROWS, " - set(rows.phrases)", ""),
         ("W5", NEW_ROWS, "path_that_only_root_can_change(place.parent)", "pass"),
+        ("W6", TEXT + "encoder.py", "if outcome.returncode == -signal.SIGKILL:", "if False:"),
+        ("W6", TEXT + "child.py", 'write_text("1000")', "exists()"),
+        ("W7", "edge_runtime/daemon/loading.py", "self._thread.start()", "self._thread.run()"),
+        ("W7", SERVICE, "        if signals.stop:\n            return\n", ""),
+        ("W7", TEXT + "child.py", "pr_set_pdeathsig = 1", "pr_set_pdeathsig = 0"),
         ("E1", WEB + "guard.py", "if not is_own_name(request.host):", "if False:"),
         (
             "E1",

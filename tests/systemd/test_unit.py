@@ -66,6 +66,7 @@ def test_the_unit_is_hardened_to_2_0_or_better(systemd_analyze: str):
         "WatchdogSec=30",
         "RestartPreventExitStatus=78",
         "MemoryMax=256M",
+        "OOMPolicy=continue",
         "DeviceAllow=char-81 rw",
         "Environment=ORT_DISABLE_TELEMETRY=1",
     ],

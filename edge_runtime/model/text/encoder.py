@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def find_text_encoder(encoder: str | None = None, bundle: Path | None = None) ->
         # Anything that does not look like a path may be a model's name:
         # openai/clip-vit-base-patch32.
         if named.startswith(("/", ".")) and not Path(named).exists():
-            raise NoInputError(f"{named}: no such text encoder", "check --text-encoder")
+            source = "--text-encoder" if encoder else "$EDGE_LABEL_TEXT_ENCODER"
+            raise NoInputError(f"{named}: no such text encoder", f"check {source}")
         return named
 
     places = [
@@ -117,6 +119,11 @@ def encode_phrases(phrases: Sequence[str], encoder: str) -> Encoded:
             f"text encoder {encoder}: no answer within {timeout_s} s", "give it fewer phrases"
         ) from error
 
+    if outcome.returncode == -signal.SIGKILL:
+        raise DataError(
+            f"text encoder {encoder}: killed, it needs 200 MB of memory",
+            "run on another machine: edge-label labels build",
+        )
     if outcome.returncode:
         message = child.last_line(outcome.stderr.decode(errors="replace"))
         reason = message or f"ended with {outcome.returncode}"
