@@ -96,13 +96,12 @@ def check_bundle(options: Options) -> list[Answer]:
 
 
 def check_labels(options: Options) -> list[Answer]:
-    """Look up every phrase of the label set. Makes no rows: a check writes nothing."""
+    """Look up every phrase of the label set, and try the encoder on new ones. Writes nothing."""
     from edge_runtime.model.bundle import find_bundle, load_bundle
     from edge_runtime.model.labels.compiled import with_built_rows
     from edge_runtime.model.labels.label_set import load_label_set
-    from edge_runtime.model.labels.new_rows import missing_phrases
+    from edge_runtime.model.labels.new_rows import make_rows, missing_phrases
     from edge_runtime.model.labels.text_bank import TextBank
-    from edge_runtime.model.text.encoder import find_text_encoder
 
     bundle = load_bundle(find_bundle(options.bundle))
     if options.labels is None:
@@ -114,8 +113,11 @@ def check_labels(options: Options) -> list[Answer]:
     reported = sum(not label.background for label in label_set.labels)
     text = f"{options.labels}: {reported} labels to report"
     if missing:
-        encoder = find_text_encoder(bundle=bundle.path)
-        text += f"; {len(missing)} phrases are new, {encoder} makes their rows"
+        try:
+            rows = make_rows(missing, bundle, bank)
+        except EdgeLabelError as error:
+            raise error.within(f"{options.labels}: '{missing[0]}'") from error
+        text += f", {len(missing)} new phrases, which {rows.encoder} can embed"
     return [ok(text)]
 
 

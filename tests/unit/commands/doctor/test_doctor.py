@@ -15,6 +15,7 @@ from edge_runtime.commands.doctor import doctor
 from edge_runtime.commands.doctor.answers import Options
 from edge_runtime.commands.doctor.doctor import Finding, run_check
 from tests.daemon import EDGE_LABEL, REPOSITORY
+from tests.tiny_text import write_tiny_text_encoder
 
 
 def dying(number: int) -> list[str]:
@@ -105,6 +106,12 @@ def test_the_label_set_of_a_configuration_is_looked_at(tiny_bundle: Path, tmp_pa
     )
     refused = labels(str(tmp_path / "my.yaml"))
     assert (refused.level, "my.yaml" in refused.text + refused.advice) == ("fail", True)
+
+    write_tiny_text_encoder(tiny_bundle.parent / "text-encoder")
+    new = labels(str(tmp_path / "my.yaml"))
+    assert new.level == "ok"
+    assert "my.yaml: 1 labels to report, 1 new phrases, which tiny-text-1.0.0 " in new.text
+    assert not (tmp_path / "my.embeddings").exists()
 
 
 def test_findings_are_lines_with_their_advice_below():
