@@ -104,7 +104,8 @@ def open_camera(source: str | int | PathLike[str] = "/dev/video0", **options: An
     it raises DeviceError instead.
 
     Args:
-        source: A device or its number, a video, a picture, a folder, a URL, or ``demo``.
+        source: A device or its number, a video, a picture, a folder, a URL, ``libcamera``,
+            ``exec:`` and a command, ``-`` for standard input, or ``demo``.
         options: Fields of the configuration's section ``camera``, such as ``width``, ``height``,
             ``fps`` and ``loop``. docs/configuration.md lists them.
 

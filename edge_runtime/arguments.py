@@ -24,6 +24,8 @@ examples:
   edge-label --camera 0 --labels road --output run.jsonl
   edge-label --camera drive.mp4 --labels road | jq .labels[0].name
   edge-label --camera rtsp://user:password@10.0.0.7/stream
+  edge-label --camera libcamera                        a ribbon (CSI) camera
+  rpicam-vid -t 0 --codec mjpeg -o - | edge-label --camera -
   edge-label --camera demo --seconds 10                no camera needed
   edge-label --camera 0 --preview                      picture and labels at http://127.0.0.1:8080/
 
@@ -327,7 +329,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "--camera",
         metavar="SOURCE",
         help="/dev/video0, 0, a /dev/v4l/by-id path, video file, picture, folder, rtsp:// or "
-        "http:// URL, or demo",
+        "http:// URL, libcamera (a ribbon camera), 'exec:PROGRAM ARGUMENTS' that writes MJPEG, - "
+        "for a pipe, or demo",
     )
     parser.add_argument(
         "--config",

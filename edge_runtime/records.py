@@ -25,7 +25,7 @@ CameraState = Literal[
 ]
 Modality = Literal["rgb", "ir", "depth"]
 WantedModality = Literal["auto", "rgb", "ir", "depth"]
-Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "y16", "f32"]
+Encoding = Literal["bgr", "grey", "mjpg", "yuyv", "yu12", "y16", "f32"]
 Degrees = Literal[0, 90, 180, 270]
 Flip = Literal["horizontal", "vertical"]
 
@@ -50,6 +50,7 @@ class Frame:
     - ``y16``: uint16 (H, W), infrared levels or depth in millimetres
     - ``f32``: float (H, W), depth in metres
     - ``yuyv``: uint8 (H, W, 2)
+    - ``yu12``: uint8 (1.5 H, W), a plane of brightness and two small ones of colour (YUV420, I420)
     - ``mjpg``: uint8 (n,), the camera's own JPEG bytes
     """
 

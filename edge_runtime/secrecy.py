@@ -21,6 +21,8 @@ _KNOWN = r"(?:rtsp|rtmp|http|mqtt|srt|udp|tcp|rtp|mms|ftp|ws)s?"
 _MISTYPED = re.compile(
     rf"\s*({_KNOWN})(?:[:;]|[/\\]{{2}})|\s*([A-Za-z][A-Za-z0-9+.-]*):[/\\]", re.IGNORECASE
 )
+_EXEC = "exec:"
+_WORD = re.compile(r"""((?:"[^"]*"|'[^']*'|\S)+)""")
 _HOST = re.compile(r"(?:\[[\w:.%]+\]|[\w.-]*)(?::\d{1,5})?")
 
 # Parts of names with a secret value. A user's name is one: some cameras take a bare token there.
@@ -43,9 +45,14 @@ _PUNCTUATION = ":;,.)]}'\""
 def shown(source: str) -> str:
     """A camera's source without its password. A device or a path is shown completely.
 
+    >>> shown("exec:grab --token hunter2 --size 640")
+    'exec:grab --token *** --size 640'
     >>> shown("rtsp://admin:hunter2@10.0.0.7/user=admin_password=hunter2_channel=1")
     'rtsp://***@10.0.0.7/user=***_password=***_channel=1'
     """
+    if source.startswith(_EXEC):
+        return _EXEC + _shown_command(source.removeprefix(_EXEC))
+
     address = _ADDRESS.fullmatch(source)
     if address:
         return f"{address[1]}://{_shown_location(address[2])}"
@@ -59,6 +66,22 @@ def shown(source: str) -> str:
     if _secret_value(source) is not None or (_has_user(source) and not is_path):
         return HIDDEN
     return source
+
+
+def _shown_command(command: str) -> str:
+    """A command line without its addresses' passwords and the values of its secret options."""
+    pieces = []
+    is_value = False  # of a secret option
+    for piece in _WORD.split(command):
+        if not piece or piece.isspace():
+            pieces.append(piece)
+            continue
+
+        shown_piece = masked(piece)
+        has_spaces = shown_piece != piece and " " in piece  # then only a part may be masked
+        pieces.append(HIDDEN if is_value or has_spaces else shown_piece)
+        is_value = shown_piece == piece and holds_secret(piece)
+    return "".join(pieces)
 
 
 def _shown_location(location: str) -> str:

@@ -16,20 +16,28 @@ from edge_runtime.secrecy import shown
 
 __all__ = ["Source", "open_source"]
 
-_TRY = "try /dev/video0, a video file, or demo"
+_TRY = "try /dev/video0, libcamera, a video file, or demo"
 
 
 def open_source(config: CameraConfig) -> Source:
-    """A source for ``config.source``: device, index, video file, picture, folder, URL or ``demo``.
+    """A source for ``config.source``, of whatever kind.
 
-    Raises NoInputError or DataError for files. A live source that is not there yet is no error
-    here: it reports its state and keeps trying.
+    A device or its index, a video file, a picture, a folder, a URL, ``exec:`` and a command,
+    ``libcamera``, ``-`` or ``demo``.
+
+    Raises NoInputError or DataError for files, ConfigError for a command that is none, and
+    UsageError for a standard input that is a terminal. A live source that is not there yet is no
+    error here: it reports its state and keeps trying.
     """
     name = config.source
     if not name:
         raise NoInputError("--camera is empty", _TRY)
     if name == "demo":
         return _open_demo(config)
+    if name == "-":
+        return _open_standard_input(config)
+    if name == "libcamera" or name.startswith("exec:"):
+        return _open_program(config)
     if name.isdecimal():
         return _open_device(f"/dev/video{name}", config)
     if name.startswith("/dev/"):
@@ -52,6 +60,23 @@ def _open_device(device: str, config: CameraConfig) -> Source:
 
     path = V4l2Path(device)
     return LiveSource(config.source, lambda: V4l2Camera(path, config), config, path.presence)
+
+
+def _open_program(config: CameraConfig) -> Source:
+    from edge_runtime.camera.live import LiveSource
+    from edge_runtime.camera.program import Program
+
+    program = Program(config)
+    return LiveSource(program.name, program.open, config, program.presence)
+
+
+def _open_standard_input(config: CameraConfig) -> Source:
+    from edge_runtime.camera.live import LiveSource
+    from edge_runtime.camera.pipe import StandardInput
+
+    # The same object at every opening: it may hold the first half of a picture.
+    standard_input = StandardInput(config)
+    return LiveSource("-", lambda: standard_input, config)
 
 
 def _open_stream(config: CameraConfig) -> Source:

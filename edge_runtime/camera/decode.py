@@ -21,6 +21,8 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
+_YUV = {"yuyv": cv2.COLOR_YUV2BGR_YUYV, "yu12": cv2.COLOR_YUV2BGR_I420}
+
 _ROTATIONS = {
     90: cv2.ROTATE_90_CLOCKWISE,
     180: cv2.ROTATE_180,
@@ -58,8 +60,8 @@ def _decode(frame: Frame, at_least: tuple[int, int]) -> NDArray[Any]:
     """The pixels as the camera delivered them."""
     if frame.encoding == "mjpg":
         return _decode_jpeg(frame.data, at_least)
-    if frame.encoding == "yuyv":
-        bgr: NDArray[Any] = cv2.cvtColor(frame.data, cv2.COLOR_YUV2BGR_YUYV)
+    if frame.encoding in _YUV:
+        bgr: NDArray[Any] = cv2.cvtColor(frame.data, _YUV[frame.encoding])
         return bgr
     return frame.data
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from edge_runtime.camera.pace import Pace
 from edge_runtime.camera.repeats import RepeatCounter
-from edge_runtime.camera.source import Device
+from edge_runtime.camera.source import Device, EndOfSource
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, EdgeLabelError, StuckError
 from edge_runtime.records import CameraState, Frame
@@ -69,6 +69,7 @@ class LiveSource:
         self._dropped = 0
         # When the capture thread went into the device. None while it is not there, backing off.
         self._called: float | None = None
+        self._waiting_since = 0.0  # for the next frame: the device may be asked several times
 
         self._fresh = threading.Condition()
         self._stop = threading.Event()
@@ -80,7 +81,7 @@ class LiveSource:
 
     @property
     def ended(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.is_set() and self._newest is None
 
     @property
     def patience_s(self) -> float:
@@ -121,7 +122,7 @@ class LiveSource:
             self._thread.join(timeout=_JOIN_S)
 
     def _has_news(self) -> bool:
-        return self._newest is not None or self._error is not None
+        return self._newest is not None or self._error is not None or self._stop.is_set()
 
     def _check_silence(self) -> None:
         """No frame came. Raises StuckError where the device will never answer again."""
@@ -129,12 +130,13 @@ class LiveSource:
         if called is None:
             return
 
-        silent_s = time.monotonic() - called
-        if silent_s > self._pace.stuck_s:
+        now = time.monotonic()
+        if now - called > self._pace.stuck_s:
             raise StuckError(
-                f"{self.name}: has not answered for {silent_s:.0f} s", "only a new process can help"
+                f"{self.name}: has not answered for {now - called:.0f} s",
+                "only a new process can help",
             )
-        if silent_s > self._pace.silence_s and self._state == "ok":
+        if now - self._waiting_since > self._pace.silence_s and self._state == "ok":
             self._change("frozen", f"frozen, no frame for {self._pace.silence_s:.0f} s")
 
     # Everything below runs in the capture thread.
@@ -161,6 +163,8 @@ class LiveSource:
         """
         try:
             self._deliver()
+        except EndOfSource:
+            self._end()
         except DeviceError as error:
             if not self._exit_on_error:
                 return error
@@ -177,14 +181,18 @@ class LiveSource:
         """Open the device and publish its frames until it fails or ``close`` is called."""
         self._called = time.monotonic()
         device = self._open_device()
+        self._waiting_since = time.monotonic()
         try:
             while not self._stop.is_set():
                 self._called = time.monotonic()
                 frame = device.grab()
+                if frame is None:
+                    continue
                 if isinstance(frame, Frame):
                     self._publish(frame)
                 else:
                     self._rest(frame)
+                self._waiting_since = time.monotonic()
         finally:
             device.close()
 
@@ -237,9 +245,14 @@ class LiveSource:
             raise DeviceError(f"{self.name}: still the same picture", state="frozen")
 
     def _learn_pace(self, now: float) -> None:
-        silent_s = now - (self._called or now)
+        silent_s = now - self._waiting_since
         if self._pace.learn(silent_s, now):
             log.info("camera %s: sends a picture every %.0f s", self.name, silent_s)
+
+    def _end(self) -> None:
+        with self._fresh:
+            self._stop.set()
+            self._fresh.notify()
 
     def _fail(self, error: EdgeLabelError) -> None:
         with self._fresh:

@@ -39,13 +39,18 @@ class Source(Protocol):
         """Release the device; idempotent."""
 
 
+class EndOfSource(Exception):  # noqa: N818 - no error: nothing went wrong
+    """A device raises it when no frame will ever come again, however often it is opened."""
+
+
 class Device(Protocol):
     """An open camera, used by the capture thread alone."""
 
-    def grab(self) -> Frame | float:
+    def grab(self) -> Frame | float | None:
         """Block for the next frame, undecoded; or the seconds until it is worth asking again.
 
-        Raises DeviceError when the camera stops delivering.
+        None: no frame yet; it is asked again at once, and may be closed before. Raises DeviceError
+        when the camera stops delivering, and EndOfSource.
         """
 
     def close(self) -> None:

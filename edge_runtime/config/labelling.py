@@ -18,7 +18,7 @@ class CameraConfig:
     width: int = 640
     height: int = 480
     fps: float = 30
-    fourcc: Literal["auto", "MJPG", "YUYV", "GREY", "Y16"] = "auto"
+    fourcc: Literal["auto", "MJPG", "YUYV", "YU12", "GREY", "Y16"] = "auto"
     rotate: Degrees = 0
     flip: Flip | None = None
     max_fps: float | None = None

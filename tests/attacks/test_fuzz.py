@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.camera.decode import decode
 from edge_runtime.camera.jpeg import JpegEncoder
+from edge_runtime.camera.splitter import JpegSplitter
 from edge_runtime.config import Config
 from edge_runtime.errors import EdgeLabelError
 from edge_runtime.model.bundle import load_bundle
@@ -281,6 +282,31 @@ def test_jpeg_framing(data: bytes):
     frame = Frame(np.frombuffer(data, np.uint8), "mjpg", 0.0, 0.0)
     one_line_or_fine(lambda: decode(frame, (96, 96)))
     one_line_or_fine(lambda: JpegEncoder()(frame))
+
+
+def split(stream: bytes, block: int) -> list[bytes]:
+    """The pictures in a stream of which ``block`` bytes come at a time."""
+    splitter = JpegSplitter()
+    pictures = []
+    for at in range(0, len(stream), block):
+        pictures += [picture.tobytes() for picture in splitter.feed(stream[at : at + block])]
+    assert len(splitter._buffer) <= len(stream)
+    return pictures
+
+
+@pytest.mark.fault("C20")
+@fuzz
+@given(st.one_of(edited(SMALL_JPEG * 3), edited(PROGRESSIVE)), st.integers(1, 70_000))
+def test_jpeg_streams(damaged: bytes, block: int):
+    """However a stream is cut, the same pictures come out, and those behind the damage are whole.
+
+    Behind it come more than 64 kB of whole pictures, for a damaged length can hide so many.
+    """
+    stream = damaged + SMALL_JPEG * (2 + 70_000 // len(SMALL_JPEG))
+    pictures: list[list[bytes]] = []
+    one_line_or_fine(lambda: pictures.append(split(stream, block)))
+    assert pictures[0] == split(stream, len(stream))
+    assert pictures[0][-1] == SMALL_JPEG
 
 
 @pytest.mark.fault("C6")

@@ -111,6 +111,21 @@ ROWS = tuple(
             "turned before masks, encoder and captures, as camera.rotate or the file says",
         ),
         (
+            "C19",
+            "a camera's program is absent, ends or falls silent",
+            "its last line is logged, and it is started again after 1 to 30 s",
+        ),
+        (
+            "C20",
+            "a program's output is cut off, garbage or endless",
+            "split by markers and lengths; at most 16 MB are kept",
+        ),
+        (
+            "C21",
+            "a program that will not end, or leaves others behind",
+            "SIGTERM, half a second later SIGKILL to its process group; no zombie",
+        ),
+        (
             "M1",
             "truncated, empty or garbage ONNX",
             "size and protobuf structure checked before ONNX Runtime reads it",

@@ -137,6 +137,23 @@ MUTANTS = tuple(
         ("C18", "edge_runtime/camera/jpeg.py", " and frame.turn is None:", ":"),
         ("C18", "edge_runtime/camera/live.py", "frame, turn=self._turn,", "frame,"),
         ("C18", "edge_runtime/camera/replay.py", "ORIENTATION_AUTO, 1)", "ORIENTATION_AUTO, 0)"),
+        ("C19", CAMERA + "program.py", "now - self._picture_s > self._program.limit_s:", "False:"),
+        (
+            "C19",
+            CAMERA + "child.py",
+            "        self._tail = (self._tail + data)[-_TAIL:]",
+            "        pass",
+        ),
+        (
+            "C19",
+            CAMERA + "live.py",
+            "if frame is None:\n                    continue",
+            "assert frame",
+        ),
+        ("C20", CAMERA + "splitter.py", "if self.unused > LIMIT:", "if False:"),
+        ("C20", CAMERA + "splitter.py", "if next_start >= 0:", "if False:"),
+        ("C21", CAMERA + "child.py", "self._signal(signal.SIGKILL)", "pass"),
+        ("C21", CAMERA + "child.py", "start_new_session=True,", "process_group=None,"),
         ("M1", "edge_runtime/model/onnx_bytes.py", "    if not has_graph:", "    if False:"),
         ("M2", "edge_runtime/model/bundle.py", "if sha256_hex(data) != sha256:", "if False:"),
         (

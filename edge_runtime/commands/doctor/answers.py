@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -16,6 +16,7 @@ class Options:
     bundle: str | None = None
     output: str | None = None
     labels: str | None = None
+    camera_settings: dict[str, Any] = field(default_factory=dict)  # the section but for its source
 
 
 class Answer(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from edge_runtime.commands.doctor.answers import Answer, Options, fail, ok, warn
@@ -19,6 +20,8 @@ _MOST_SIZES = 6
 def check_camera(options: Options) -> list[Answer]:
     """Whether the configured camera is there, may be opened, and is free."""
     source = options.camera
+    if source == "libcamera" or source.startswith("exec:"):
+        return [_try_program(options)]
     if not (source.isdecimal() or source.startswith("/dev/")):
         text = f"{shown(source)}: not a local camera, nothing to check before it is opened"
         return [ok(text)]
@@ -35,6 +38,29 @@ def check_camera(options: Options) -> list[Answer]:
     return [ok(f"{path} can be opened and is free")]
 
 
+def _try_program(options: Options) -> Answer:
+    """Run it until it gives a picture."""
+    from edge_runtime.camera.program import Program
+    from edge_runtime.config import CameraConfig
+    from edge_runtime.records import Frame
+
+    program = Program(CameraConfig(options.camera, **options.camera_settings))
+    try:
+        path = program.presence()
+        start = time.monotonic()
+        camera = program.open()
+        try:
+            while not isinstance(camera.grab(), Frame):
+                pass  # it raises DeviceError where no picture comes
+        finally:
+            camera.close()
+    except DeviceError as error:
+        return fail(f"{error.state}: {error.what}", error.advice)
+
+    seconds = time.monotonic() - start
+    return ok(f"{program.name}: a picture after {seconds:.1f} s from {path}")
+
+
 def check_devices(_options: Options, root: Path = Path("/")) -> list[Answer]:
     """Every camera, what it delivers, and its stable name. ``root`` holds dev and sys."""
     answers = []
@@ -49,9 +75,9 @@ def check_devices(_options: Options, root: Path = Path("/")) -> list[Answer]:
     if csi:
         answers.append(
             warn(
-                "a CSI camera: it works through libcamera; plain V4L2 gets only raw sensor data",
-                "libcamerify edge-label --camera /dev/video0 "
-                "(sudo apt install libcamera-tools libcamera-v4l2), or a USB camera",
+                "a ribbon (CSI) camera: plain V4L2 gets only raw sensor data from it",
+                "edge-label --camera libcamera (sudo apt install rpicam-apps); for the service see "
+                "docs/cameras.md",
             )
         )
     if not answers:

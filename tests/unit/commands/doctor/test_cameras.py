@@ -10,6 +10,7 @@ import pytest
 
 from edge_runtime.commands.doctor import cameras
 from edge_runtime.commands.doctor.answers import Options
+from tests.doubles.mjpeg_camera import jpegs
 from tests.v4l2 import Driver
 
 
@@ -46,8 +47,25 @@ def test_a_csi_camera_is_explained(board: Path):
     (board / "sys/class/video4linux/video0/name").write_text("unicam-image\n")
     level, text, advice = cameras.check_devices(Options(), board)[-1]
     assert level == "warn"
-    assert "libcamera" in text
-    assert "libcamerify edge-label" in advice
+    assert "ribbon" in text
+    assert "edge-label --camera libcamera" in advice
+
+
+def test_a_program_is_run_until_it_gives_a_picture(tmp_path: Path):
+    (tmp_path / "picture.jpg").write_bytes(jpegs(1)[0])
+    ((level, text, _),) = cameras.check_camera(Options(f"exec:cat {tmp_path}/picture.jpg"))
+    assert level == "ok"
+    assert "a picture after" in text
+    assert text.endswith("/cat")
+
+
+def test_a_program_without_a_picture_is_a_problem():
+    ((level, text, advice),) = cameras.check_camera(Options("exec:ls /nonesuch"))
+    assert level == "fail"
+    assert text.startswith("no_signal: exec:ls /nonesuch: ended with exit code 2; it says: ")
+    assert advice == ""
+    ((level, text, advice),) = cameras.check_camera(Options("exec:nonesuch"))
+    assert (level, advice) == ("fail", "install it, or give its full path")
 
 
 def test_no_camera_at_all_is_told(tmp_path: Path):
