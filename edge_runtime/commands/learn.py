@@ -212,8 +212,9 @@ def _summary(path: str, teaching: Teaching) -> list[str]:
     """How many pictures taught which groups, and what became of the held-out ones."""
     count = len({digest for digests in teaching.pictures.values() for digest in digests})
     labels = len(teaching.pictures.keys() - {NONE})
-    none = ", and none of these" if NONE in teaching.pictures else ""
-    lines = [f"{path}: {count} pictures taught {labels} labels{none}"]
+    taught = [f"{labels} label{'s' if labels > 1 else ''}"] if labels else []
+    taught += ["'none of these'"] if NONE in teaching.pictures else []
+    lines = [f"{path}: {count} pictures taught {' and '.join(taught)}"]
     groups = [f"  group {group.name}: {held_out_sentence(group)}" for group in teaching.groups]
     return [*lines, *groups]
 

@@ -84,7 +84,7 @@ def test_none_keeps_all_labels_of_a_taught_group_off(
 
     pictures(root, none="blue")
     assert labels("learn", label_set, tiny_bundle, root) == 0
-    assert "12 pictures taught 2 labels, and none of these" in capsys.readouterr().out
+    assert "12 pictures taught 2 labels and 'none of these'" in capsys.readouterr().out
     record = load(tiny_bundle, labels=str(label_set))(sky)
     assert record.state == "unknown"
 
@@ -114,20 +114,22 @@ def test_a_picture_teaches_its_own_group_and_none_every_group(
         "c": (NONE,),
     }
     out = capsys.readouterr().out
-    assert "16 pictures taught 3 labels, and none of these" in out
+    assert "16 pictures taught 3 labels and 'none of these'" in out
     assert "  group c: 0 of 4 held-out pictures right before, 4 after" in out
 
 
 def test_none_alone_silences_what_it_shows_and_leaves_the_words_as_they_are(
-    tiny_bundle: Path, tmp_path: Path
+    tiny_bundle: Path, tmp_path: Path, capsys
 ):
     path = tmp_path / "my.yaml"
     path.write_text("labels: [red, green, blue]\n")
     root = pictures(tmp_path / "p", none="grey")
+    capsys.readouterr()
     asked = [picture(tmp_path / f"{name}.png", name, 99) for name in ("grey", "red", "green")]
     before = load(tiny_bundle, labels=str(path))(asked)
 
     assert labels("learn", path, tiny_bundle, root) == 0
+    assert "4 pictures taught 'none of these'\n" in capsys.readouterr().out
     labeller = load(tiny_bundle, labels=str(path))
     after = labeller(asked)
     assert [record.state for record in before] == ["ok", "ok", "ok"]
