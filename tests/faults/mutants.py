@@ -411,6 +411,12 @@ MUTANTS = tuple(
             "not ipaddress.ip_address(host).is_loopback",
             "False",
         ),
+        (
+            "N4",
+            WEB + "edit.js",
+            'addElement("span", "", row).textContent = phrase;',
+            'addElement("span", "", row).innerHTML = phrase;',
+        ),
         ("N4", "edge_runtime/errors.py", "c if c.isprintable() else", "c if True else"),
         (
             "N5",
@@ -554,6 +560,12 @@ MUTANTS = tuple(
             "edge_runtime/daemon/label_exchange.py",
             "if instead_of is not present:",
             "if False:",
+        ),
+        (
+            "E3",
+            WEB + "edit.js",
+            "} else if (edit.version !== draftVersion) {",
+            "} else if (false) {",
         ),
         ("E4", WEB + "kept_pictures.py", "folder_name(label) if label", "label if label"),
         (

@@ -227,6 +227,11 @@ class Editor:
             self._tried = before
             raise
 
+        with self._lock:
+            # Other words may score the same: then no other id says that the set has changed.
+            if self._present is not None and self._present.label_set is not label_set:
+                self._present_id = ""
+
     def _run_learn(self) -> str:
         """What ``edge-label labels learn`` says of the working copy. Raises DataError."""
         engine = self._engine()

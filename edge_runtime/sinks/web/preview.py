@@ -162,9 +162,9 @@ class PreviewSink:
     def _shown_jpeg(self, seq: int) -> bytes | None:
         """The picture of a page that shows the record ``seq``; None where it is forgotten.
 
-        The page asks for the record first, so its picture is of that record or of the next one.
+        The page asks for the record first, so its picture is of that record or a little newer.
         """
-        if not self._shown or seq < self._shown[0][0] - 1:
+        if len(self._shown) == self._shown.maxlen and seq < self._shown[0][0]:
             return None
         return next((jpeg for number, jpeg in self._shown if number >= seq), None)
 

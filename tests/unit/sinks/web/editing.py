@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ class Bench:
         token.chmod(0o600)
         self.state_folder = folder / "kept"
         self.frames = 0
+        self._between_frames = threading.Lock()
         self.privacy = privacy
         self.config = ModelConfig(bundle=str(bundle), labels="colours")
         engine = load_engine(self.config)
@@ -59,15 +63,35 @@ class Bench:
         self._switch(load_engine(self.config, self.pipeline.engine))
 
     def _switch(self, engine: Engine) -> None:
-        self.pipeline.switch(engine, "test", THERMAL_ZONES, self.privacy, None)
+        with self._between_frames:
+            self.pipeline.switch(engine, "test", THERMAL_ZONES, self.privacy, None)
 
     def see(self, colour: str) -> None:
         """A frame of one colour, 640 pixels wide."""
         pixels = np.empty((480, 640, 3), np.uint8)
         self.frames += 1
         pixels[:] = np.array(COLOURS[colour]) - self.frames % 30  # no two are the same
-        pixels[::2, ::2] //= 2  # not flat
-        self.sink.write(self.pipeline.process(Frame(pixels, "bgr", 0.0, 0.0)))
+        pixels[::64, ::64] = 255
+        pixels[:240:2] //= 2  # not flat
+        with self._between_frames:
+            self.sink.write(self.pipeline.process(Frame(pixels, "bgr", 0.0, 0.0)))
+
+    @contextmanager
+    def watching(self, *colours: str) -> Iterator[None]:
+        """A camera that sees these colours in turn, each for a second, until the end."""
+        over = threading.Event()
+
+        def see() -> None:
+            while not over.wait(0.05):
+                self.see(colours[self.frames // 20 % len(colours)])
+
+        camera = threading.Thread(target=see, daemon=True)
+        camera.start()
+        try:
+            yield
+        finally:
+            over.set()
+            camera.join(20)
 
     def ask(
         self, method: str, path: str, body: Any = None, **headers: str | None

@@ -220,7 +220,7 @@ def test_a_hostile_label_is_only_text(
 
 def test_the_page_says_when_edge_label_is_gone(sink: PreviewSink, tmp_path: Path):
     sink.write(LabelledFrame(of("cat"), FRAME))
-    old_page = PAGE.read_text().replace('fetch("state"', 'fetch("nothing"')
+    old_page = PAGE.read_text().replace('here("state")', 'here("nothing")')
     sink._server._routes = {"/": lambda: sink._page.__class__(old_page.encode(), "text/html")}
     page, _ = dom(tmp_path, url(sink))
     assert "edge-label does not answer; trying again" in page
