@@ -84,6 +84,10 @@ def load(
     from edge_runtime.engine import load_engine
     from edge_runtime.labeller import Labeller
 
+    if isinstance(labels, list | tuple):
+        raise ConfigError(
+            "load: labels is a list", "write 'labels: [cat, dog]' into my.yaml and name that"
+        )
     try:
         config = ModelConfig(
             bundle=None if bundle is None else fspath(bundle),

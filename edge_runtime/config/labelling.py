@@ -50,7 +50,13 @@ class ModelConfig:
     """The model bundle, and the labels that it looks for."""
 
     bundle: str | None = None
-    labels: str = "everyday"
+    labels: str = field(
+        default="everyday",
+        metadata={
+            "advice": "name a label set of the bundle (labels: road), or a file with this list "
+            "(labels: /etc/edge-label/my.yaml)"
+        },
+    )
     modality: WantedModality = "auto"
     threads: int | None = None
     top_k: int = 10

@@ -68,10 +68,11 @@ def parse(text: str, where: str, cls: type[T]) -> T:
     """Build dataclass ``cls`` from YAML ``text``; ``where`` (a path) opens every error.
 
     Unknown keys, wrong types, duplicate keys, aliases, tags and deep nesting raise ConfigError with
-    the line. Three things in a field's metadata change how it is read:
+    the line. Four things in a field's metadata change how it is read:
 
     - ``key``: its key in YAML, where that is a word that Python keeps for itself (``not``);
     - ``short``: ``camera: /dev/video0`` means this field of the section;
+    - ``advice``: what to write instead of a value of a wrong kind;
     - ``any_word``: ``off`` and ``none`` are text like any other (a label may be called so).
     """
     root = yaml_nodes.compose(text, where)
@@ -142,7 +143,11 @@ class _Reader:
 
             inner = f"{path}.{key}" if path else key
             hint = str if field.metadata.get("any_word") else hints[field.name]
-            value = self._convert(value_node, hint, inner)
+            try:
+                value = self._convert(value_node, hint, inner)
+            except ConfigError as error:
+                error.advice = error.advice or field.metadata.get("advice", "")
+                raise
             # Only here, not in lists: a hook's command line may hold a variable for its own shell.
             if isinstance(value, str) and _SHELL.search(value):
                 raise self._error(

@@ -108,6 +108,11 @@ def test_an_argument_of_the_wrong_kind_is_refused(tiny_bundle: Path, wrong: dict
         edge.load(tiny_bundle, **wrong)  # type: ignore[arg-type]
 
 
+def test_words_in_the_place_of_a_label_set_are_told_where_they_belong():
+    with pytest.raises(edge.ConfigError, match="load: labels is a list; write 'labels: "):
+        edge.load(labels=["cat", "dog"])
+
+
 def test_importing_the_package_loads_no_library():
     libraries = {"numpy", "cv2", "onnxruntime", "yaml"}
     code = f"import edge_runtime, sys; print({libraries} & set(sys.modules))"

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from edge_runtime.config import CameraConfig, ConsensusConfig, PrivacyConfig, ThermalConfig
+from edge_runtime.config import (
+    CameraConfig,
+    ConsensusConfig,
+    PrivacyConfig,
+    ThermalConfig,
+    load_config,
+)
+from edge_runtime.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -40,3 +48,16 @@ def test_a_number_out_of_range_is_refused(section: type, key: str, value: float,
 def test_a_region_or_a_mask_outside_the_picture_is_refused(region, masks):
     with pytest.raises(ValueError, match="privacy"):
         PrivacyConfig(region, masks)
+
+
+@pytest.mark.fault("G4")
+@pytest.mark.parametrize("labels", ["[cat, dog]", "{labels: [cat, dog]}"])
+def test_words_in_the_configuration_itself_are_told_where_they_belong(tmp_path: Path, labels: str):
+    path = tmp_path / "edge-label.yaml"
+    path.write_text(f"model:\n  labels: {labels}\n")
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert str(error.value) == (
+        f"{path}:2: model.labels must be text; name a label set of the bundle (labels: road), or "
+        "a file with this list (labels: /etc/edge-label/my.yaml)"
+    )
