@@ -240,8 +240,8 @@ MUTANTS = tuple(
         (
             "U8",
             "edge_runtime/model/labels/phrase_rows.py",
-            "        refuse_other_file(path)\n        stream",
-            "        stream",
+            "        refuse_other_file(path)\n        array",
+            "        array",
         ),
         ("U8", "edge_runtime/sinks/triggers/spool.py", r"-\d{8}T\d{6}Z\.", r"\."),
         ("U8", "edge_runtime/sinks/files/rotated.py", r"(\d{6}|[1-9]\d{6})", r"(\d{6,})"),
@@ -476,8 +476,8 @@ MUTANTS = tuple(
         (
             "K1",
             "edge_runtime/sinks/web/http.py",
-            "if not self._has_place(connection):",
-            "if False:",
+            "return None if self._has_place(connection) else _FULL",
+            "return None",
         ),
         ("K1", "edge_runtime/sinks/web/http.py", "self._connections - placed", "self._connections"),
         (
@@ -642,6 +642,12 @@ MUTANTS = tuple(
             "edge_runtime/system/strict_yaml.py",
             'if field.metadata.get("short"):',
             "if False:",
+        ),
+        (
+            "G4",
+            "edge_runtime/system/strict_yaml.py",
+            'error.advice or field.metadata.get("advice", "")',
+            "error.advice",
         ),
         (
             "G4",
