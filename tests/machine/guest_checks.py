@@ -24,6 +24,7 @@ RECORDS = Path("/var/lib/edge-label/labels.jsonl")
 CAMERA = (
     "/dev/v4l/by-path/platform-vivid.0-video-index0"  # found again under whatever number it returns
 )
+WORDS = Path("/etc/edge-label/my.yaml")
 VIVID = Path("/sys/bus/platform/drivers/vivid")
 BUDGET_RSS_MB = 180
 LADDER_MIB = (128, 96, 80, 64, 48, 30)
@@ -259,6 +260,29 @@ def a_reload_keeps_the_process() -> str:
     return journal(1)
 
 
+def new_words_are_made_in_the_sandbox() -> str:
+    """Words that the bank lacks, in a folder that the service cannot write to."""
+    before, restarts = pid(), show("NRestarts")
+    reloads = journal().count("reloaded")
+    WORDS.write_text("labels: [a rusty turnstile, a cat]\n")
+    CONFIG.write_text(CONFIG.read_text().replace("labels: road", f"labels: {WORDS}"))
+    first = frames()
+    sh(f"systemctl reload {UNIT}")
+    took = wait(300, lambda: journal().count("reloaded") > reloads, "reloaded")
+    meanwhile = frames() - first
+    wait(60, lambda: "a rusty turnstile" in str(records()[-1]["labels"]), "the new label")
+
+    assert (pid(), show("NRestarts")) == (before, restarts)
+    assert meanwhile > 0, "no frame was labelled while the rows were made"
+    assert "tokenizers" not in Path(f"/proc/{before}/maps").read_text()
+    kept = [path.name for path in Path("/var/lib/edge-label/embeddings").iterdir()]
+    assert len(kept) == 1, kept
+    assert [path.name for path in WORDS.parent.glob("*.embeddings")] == []
+    peak = int(Path(f"/sys/fs/cgroup/system.slice/{UNIT}.service/memory.peak").read_text()) / 1e6
+    line = next(line for line in journal(20).splitlines() if "wrote rows" in line)
+    return f"{line}; {took:.0f} s, {meanwhile} frames meanwhile, cgroup peak {peak:.1f} MB"
+
+
 def a_stopped_process_is_restarted_by_the_watchdog() -> str:
     before, restarts = pid(), int(show("NRestarts"))
     os.kill(before, signal.SIGSTOP)
@@ -332,6 +356,7 @@ CHECKS = [
     back_under_another_number,
     a_stalled_camera_is_said_and_survived,
     a_reload_keeps_the_process,
+    new_words_are_made_in_the_sandbox,
     a_stopped_process_is_restarted_by_the_watchdog,
     stops_cleanly,
     the_memory_limit_is_enforced,
