@@ -7,7 +7,10 @@ Nothing here connects only to see whether the camera is there: for a server that
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, printable
@@ -23,6 +26,13 @@ LIMIT_S = 4.0
 # Between two tries to open. A stream shows in no other way that it is back, so this is short.
 LONGEST_BACKOFF_S = 4.0
 
+# What a stream is opened with; OpenCV hands it to FFmpeg. A user's own setting counts instead.
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+
+# Each thread of the decoder after the first holds back a picture, which is 40 ms at 25 FPS; one
+# thread alone may be too slow for a large picture. `python -m tools.measure.rtsp_latency` shows it.
+DECODER_THREADS = 2
+
 # A connection that brought fewer pictures before it fell silent may be a slow camera.
 FEW = 5
 
@@ -35,8 +45,9 @@ class Stream:
     to most of ``camera.stuck_s``.
     """
 
-    def __init__(self, url: str, config: CameraConfig) -> None:
+    def __init__(self, url: str, config: CameraConfig, threads: int = DECODER_THREADS) -> None:
         self.url = url
+        self._threads = threads
         self.name = shown(url)
         self.interval_s = 1 / min(1.0, config.fps, config.max_fps or 1.0)  # between two snapshots
         self._first_limit_s = max(LIMIT_S, 3 / config.fps)
@@ -44,6 +55,8 @@ class Stream:
         # Less than stuck_s: FFmpeg gives up before the process is taken for stuck.
         self._longest_limit_s = max(self.limit_s, 0.8 * config.stuck_s)
         self._snapshot_is_logged = False
+        is_rtsp = url.lower().startswith(("rtsp:", "rtsps:"))
+        self._transport = config.rtsp_transport if is_rtsp else None
 
     def open(self) -> StreamCamera:
         """Raises DeviceError."""
@@ -58,18 +71,26 @@ class Stream:
             limit_ms,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             limit_ms,
+            cv2.CAP_PROP_N_THREADS,
+            self._threads,
         ]
-        capture = cv2.VideoCapture(self.url, cv2.CAP_FFMPEG, options)
+        with _ffmpeg_options(self._transport):
+            capture = cv2.VideoCapture(self.url, cv2.CAP_FFMPEG, options)
         if not capture.isOpened():
             took_s = time.monotonic() - start
             self.ended(0, took_s, took_s)
             raise DeviceError(
                 f"{self.name}: stream does not open",
-                "check address, password and network",
+                f"check address, password and network{self._or_tcp}",
                 state="no_device",
             )
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture
+
+    @property
+    def _or_tcp(self) -> str:
+        """UDP is what firewalls and virtual networks drop without a word."""
+        return ", or set camera.rtsp_transport: tcp" if self._transport == "udp" else ""
 
     def ended(self, pictures: int, lasted_s: float, silent_s: float) -> bool:
         """A connection brought ``pictures`` in ``lasted_s``, and none in the last ``silent_s``.
@@ -93,6 +114,23 @@ class Stream:
                 printable(self.name),
                 self.interval_s,
             )
+
+
+@contextmanager
+def _ffmpeg_options(transport: str | None) -> Iterator[None]:
+    """While this is entered, an RTSP stream opens over ``transport`` and as its newest picture.
+
+    OpenCV knows no other way than the environment. Without nobuffer, FFmpeg first hands out the
+    second of pictures that it looked at to learn the format.
+    """
+    if transport is None or _OPTIONS in os.environ:
+        yield
+        return
+    os.environ[_OPTIONS] = f"rtsp_transport;{transport}|fflags;nobuffer|flags;low_delay"
+    try:
+        yield
+    finally:
+        del os.environ[_OPTIONS]
 
 
 class StreamCamera:

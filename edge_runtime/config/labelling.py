@@ -19,6 +19,7 @@ class CameraConfig:
     height: int = 480
     fps: float = 30
     fourcc: Literal["auto", "MJPG", "YUYV", "YU12", "GREY", "Y16"] = "auto"
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
     rotate: Degrees = 0
     flip: Flip | None = None
     max_fps: float | None = None

@@ -111,6 +111,11 @@ ROWS = tuple(
             "turned before masks, encoder and captures, as camera.rotate or the file says",
         ),
         (
+            "C22",
+            "an RTSP camera drops and returns, or shows the past",
+            "tcp or udp as configured; opened without a buffer; opened again when it falls silent",
+        ),
+        (
             "C19",
             "a camera's program is absent, ends or falls silent",
             "its last line is logged, and it is started again after 1 to 30 s",

@@ -137,6 +137,8 @@ MUTANTS = tuple(
         ("C18", "edge_runtime/camera/jpeg.py", " and frame.turn is None:", ":"),
         ("C18", "edge_runtime/camera/live.py", "frame, turn=self._turn,", "frame,"),
         ("C18", "edge_runtime/camera/replay.py", "ORIENTATION_AUTO, 1)", "ORIENTATION_AUTO, 0)"),
+        ("C22", CAMERA + "stream.py", "rtsp_transport;{transport}", "rtsp_transport;tcp"),
+        ("C22", CAMERA + "stream.py", "|fflags;nobuffer", ""),
         ("C19", CAMERA + "program.py", "now - self._picture_s > self._program.limit_s:", "False:"),
         (
             "C19",
