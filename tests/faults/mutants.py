@@ -723,7 +723,7 @@ def main() -> int:
         print(f"no mutant for {', '.join(sorted(missing))}")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
-        skip = shutil.ignore_patterns(".git", ".venv", "*cache*", "__pycache__", "dist", "build")
+        skip = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "dist", "build")
         shutil.copytree(REPOSITORY, copy, ignore=skip)
         if (shared := REPOSITORY.parent / "shared").is_dir():
             (Path(folder) / "shared").symlink_to(shared)

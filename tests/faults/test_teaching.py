@@ -107,6 +107,7 @@ def test_ten_thousand_pictures_stay_within_memory(tiny_bundle: Path, label_set: 
 
     assert done.returncode == 0, done.stderr
     assert "group labels: 10008 pictures, more than 1000" in done.stderr
+    assert "1000 pictures taught 2 labels" in done.stdout
     assert int(done.stdout.split()[-2]) / 1000 < BUDGET_MB
 
 
