@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 # An encoder is tried on names that the bank holds exactly. The small encoder that ships, which only
 # estimates, agrees with the bank's rows to a cosine of 0.98. Rows of unrelated names agree to 0.76:
 # CLIP's texts share a large mean.
-_PROBES = 24
+_PROBES = 8  # times the forms below
 _MIN_AGREEMENT = 0.8
+
+# A bank does not say in which of these forms a name was encoded; the nearest one counts.
+_FORMS = ("{}", "a {}", "a photo of a {}")
 
 
 def encode_in_space(
@@ -31,12 +34,12 @@ def encode_in_space(
     Raises ConfigError for an encoder of another text space, DataError where it fails.
     """
     probes = _probes(bank)
-    names = [bank.names[row] for row in probes]
-    encoded = encode_phrases([*phrases, *names], encoder)
+    spoken = [form.format(bank.names[row]) for form in _FORMS for row in probes]
+    encoded = encode_phrases([*phrases, *spoken], encoder)
 
-    probe_rows = encoded.rows[len(phrases) :]
     same_dim = encoded.rows.shape[1] == bundle.manifest.dim
-    if not same_dim or _agreement(probe_rows, bank, probes) < _MIN_AGREEMENT:
+    spoken_rows = encoded.rows[len(phrases) :]
+    if not same_dim or _agreement(spoken_rows, bank, probes) < _MIN_AGREEMENT:
         raise ConfigError(
             f"text encoder {encoder}: does not encode into the bundle's text space "
             f"{bundle.manifest.text_space} (it disagrees with the bank on names both know)",
@@ -52,8 +55,9 @@ def _probes(bank: TextBank) -> list[int]:
 
 
 def _agreement(rows: NDArray[np.float32], bank: TextBank, probes: list[int]) -> float:
-    """Mean cosine between an encoder's rows and the bank's."""
+    """Mean cosine between the bank's rows and an encoder's, shape (forms x probes, dim)."""
     if not probes:
         return 1.0
     bank_rows = bank.rows[probes].astype(np.float32)
-    return float((rows * bank_rows).sum(axis=1).mean())
+    by_form = rows.reshape(len(_FORMS), *bank_rows.shape)
+    return float((by_form * bank_rows).sum(axis=-1).max(axis=0).mean())

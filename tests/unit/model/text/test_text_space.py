@@ -11,8 +11,9 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.phrase_rows import PhraseRows
 from edge_runtime.model.labels.text_bank import TextBank
+from edge_runtime.model.text.encoder import encode_phrases
 from edge_runtime.model.text.text_space import encode_in_space
-from tests.tiny_text import write_tiny_text_encoder
+from tests.tiny_text import encoder_onnx, tokenizer_json, write_tiny_text_encoder
 
 
 def test_an_encoder_of_the_bank_s_space_answers_in_order(tiny_bundle: Path, tmp_path: Path):
@@ -45,3 +46,15 @@ def test_rows_from_pictures_are_no_names_that_an_encoder_must_know(
     pictured = PhraseRows(names, rows, "pictures", False, "test/tiny", "", names)
     encoder = write_tiny_text_encoder(tmp_path / "encoder")
     encode_in_space(["sea"], str(encoder), bundle, bank.extended(pictured))
+
+
+def test_an_encoder_agrees_with_a_bank_that_it_made_of_sentences(tiny_bundle: Path, tmp_path: Path):
+    """The bank's row of "red" may be that of "a photo of a red", as `tools.prompts` makes it."""
+    (tmp_path / "model.onnx").write_bytes(encoder_onnx())
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer_json())
+    names = ["red", "green", "blue"]
+    made = encode_phrases([f"a photo of a {name}" for name in names], str(tmp_path))
+    bank = TextBank(names, made.rows)
+    plain = encode_phrases(names, str(tmp_path))
+    assert (plain.rows * made.rows).sum(axis=1).max() < 0.8
+    encode_in_space(["sea"], str(tmp_path), load_bundle(tiny_bundle), bank)
