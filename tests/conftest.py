@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
+from tests.paths import REPOSITORY, SHARED
 from tests.tiny import write_tiny_bundle
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"
 
 
 def pytest_report_header() -> str:

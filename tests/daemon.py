@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.paths import REPOSITORY
+
 # How long to wait for what must happen. A passing test never waits so long.
 PATIENCE_S = float(os.environ.get("EDGE_LABEL_PATIENCE", "60"))
 EDGE_LABEL = (sys.executable, "-m", "edge_runtime")

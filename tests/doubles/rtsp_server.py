@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.doubles import rtsp_camera
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 
 PYTHON = "/usr/bin/python3"
 PACKAGES = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon, records_of, wait_until, write_config
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 from tests.unit.sinks.web.editing import TOKEN, Bench
 
 

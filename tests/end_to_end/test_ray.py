@@ -14,8 +14,9 @@ import pytest
 
 from edge_runtime.cli import main
 from tests.commands import need_module
+from tests.paths import REPOSITORY
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "label_with_ray.py"
+EXAMPLE = REPOSITORY / "examples" / "label_with_ray.py"
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 from edge_runtime.records import json_schema
 from tests.commands import need
 from tests.daemon import EDGE_LABEL, records_of
+from tests.paths import REPOSITORY
 
 
 def test_a_real_drive_gives_a_valid_record_a_frame(
@@ -181,7 +182,7 @@ def test_a_run_writes_no_file_of_its_own_and_opens_no_socket(tiny_bundle: Path, 
         command,
         check=True,
         env=env,
-        cwd=Path(__file__).parents[2],
+        cwd=REPOSITORY,
         stdout=subprocess.DEVNULL,
         timeout=120,
     )

@@ -17,7 +17,7 @@ import pytest
 
 from edge_runtime.system.opencv import cv2
 from tests.daemon import EDGE_LABEL, Daemon, records_of, wait_until, write_config
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 from tests.tiny import tiny_input, write_tiny_bundle
 
 LONG = "n" * 300  # a file's name has at most 255 bytes

@@ -18,7 +18,7 @@ from edge_runtime.commands.report.page import to_html
 from edge_runtime.commands.report.run import read_run
 from edge_runtime.system.files import read_capped
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 from tests.unit.test_records import record
 
 

@@ -14,7 +14,7 @@ from edge_runtime.camera.live import LiveSource
 from edge_runtime.camera.stream import Stream
 from edge_runtime.config import CameraConfig
 from tests.daemon import PATIENCE_S, Daemon, records_of, wait_until, write_config
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 from tests.doubles.rtsp_server import RtspServer, age_ms, need_rtsp_server
 
 

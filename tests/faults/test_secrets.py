@@ -19,7 +19,8 @@ import edge_runtime
 from tests.commands import need, need_mosquitto
 from tests.daemon import EDGE_LABEL, REPOSITORY, Daemon, records_of, wait_until, write_config
 from tests.doubles.mjpeg_camera import MjpegCamera
-from tests.doubles.mosquitto import Broker, free_port
+from tests.doubles.mosquitto import Broker
+from tests.doubles.ports import free_port
 
 # Letters only, or the rule for strings drawn by lot would hide it; another one each time, so that
 # nothing else has it.

@@ -19,7 +19,8 @@ from tests import disks
 from tests.commands import need_mosquitto
 from tests.daemon import Daemon, records_of
 from tests.disks import bytes_in
-from tests.doubles.mosquitto import Broker, free_port
+from tests.doubles.mosquitto import Broker
+from tests.doubles.ports import free_port
 
 SECONDS = float(os.environ.get("EDGE_LABEL_SINK_FAULT_SECONDS", "4"))
 LONGEST_GAP_S = 1.0  # a connection attempt that blocked a frame would take five

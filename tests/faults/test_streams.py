@@ -21,6 +21,7 @@ from edge_runtime.records import Frame
 from tests.commands import need
 from tests.daemon import PATIENCE_S, Daemon, write_config
 from tests.doubles.mjpeg_camera import jpegs
+from tests.doubles.ports import free_port
 
 PICTURES = jpegs()
 _MULTIPART = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
@@ -72,11 +73,6 @@ class Server:
         except OSError:
             pass
         self._listener.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def frames(source: LiveSource, count: int, timeout_s: float = PATIENCE_S) -> list[Frame]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.dockerfile import Dockerfile
+from tests.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = Dockerfile(REPOSITORY / "Dockerfile.arm64")
 
 

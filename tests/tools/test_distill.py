@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import resource
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +18,13 @@ torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 pytest.importorskip("transformers", reason="needs edge-label[train]")
 
 from edge_runtime.errors import DataError  # noqa: E402
+from tests.doubles.ports import free_port  # noqa: E402
+from tests.paths import REPOSITORY  # noqa: E402
 from tools import distill  # noqa: E402
 from tools.factory.data.arrays import write_array  # noqa: E402
 from tools.factory.recipe import load_recipe  # noqa: E402
 from tools.factory.students.student import build_student  # noqa: E402
 from tools.factory.training.checkpoint import read_checkpoint  # noqa: E402
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run(recipe: str, data: Path, output: Path, *options: str) -> int:
@@ -98,9 +97,6 @@ def test_two_processes_share_the_batches_and_one_can_go_on_alone(
     save once."""
     path = tmp_path / "two.yaml"
     path.write_text(recipe_text.replace("batch: 8", "batch: 4"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [
         sys.executable,
         "-m",
@@ -108,7 +104,7 @@ def test_two_processes_share_the_batches_and_one_can_go_on_alone(
         "--nproc-per-node",
         "2",
         "--master-port",
-        str(port),
+        str(free_port()),
     ]
     command += [
         "-m",

@@ -1,7 +1,6 @@
 """The shipped text encoder: smaller than promised, whole, faithful to what it was made from."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,9 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.model.text.encoder import encode_phrases
+from tests.paths import REPOSITORY
 from tools.factory.text import tower
 
-SHIPPED = Path(__file__).resolve().parents[2] / "models" / "text-encoder"
+SHIPPED = REPOSITORY / "models" / "text-encoder"
 
 
 def test_the_vocabulary_is_cut_to_ascii_and_every_word_keeps_its_row():

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from tools.arm64 import debian
 from tools.lib.command import run_verb, verb_parser
+from tools.lib.paths import REPOSITORY
 from tools.upkeep import lock
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_ROOT = REPOSITORY / "build/arm64"
 RUNTIME = ["numpy", "onnxruntime", "opencv-python-headless", "pyyaml", "tokenizers"]
 PACKAGES = ["python3-minimal", "python3", "libstdc++6", "libgcc-s1", "libgomp1"]

@@ -40,7 +40,8 @@ from typing import Any
 
 from edge_runtime.errors import EdgeLabelError, UsageError
 from edge_runtime.records import CameraState, Frame
-from tests.doubles.mosquitto import Broker, free_port
+from tests.doubles.mosquitto import Broker
+from tests.doubles.ports import free_port
 from tools.lib.command import run_verb, verb_parser
 
 BUDGET_RSS_MB = 25.0

@@ -13,9 +13,9 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tools.lib.paths import REPOSITORY
+
 LOCK = REPOSITORY / "requirements.lock"
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

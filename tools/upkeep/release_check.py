@@ -17,11 +17,11 @@ import venv
 import zipfile
 from pathlib import Path
 
+from tools.lib.paths import REPOSITORY
 from tools.upkeep import lock
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "release"
-BUNDLE = ROOT / "models" / "edge-clip"
+BUILD = REPOSITORY / "build" / "release"
+BUNDLE = REPOSITORY / "models" / "edge-clip"
 DEMO_SECONDS = 3
 
 
@@ -79,12 +79,13 @@ def demo(binaries: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def main() -> int:
     """Run every step; the first that fails ends it with one line."""
     shutil.rmtree(BUILD, ignore_errors=True)
-    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    shutil.rmtree(REPOSITORY / "dist", ignore_errors=True)
     builder = environment("builder", "build", "hatchling")
-    build = [builder / "python", "-m", "build", "--no-isolation", "--outdir", ROOT / "dist", ROOT]
+    output = REPOSITORY / "dist"
+    build = [builder / "python", "-m", "build", "--no-isolation", "--outdir", output, REPOSITORY]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-    (wheel,) = (ROOT / "dist").glob("*.whl")
-    (sdist,) = (ROOT / "dist").glob("*.tar.gz")
+    (wheel,) = (REPOSITORY / "dist").glob("*.whl")
+    (sdist,) = (REPOSITORY / "dist").glob("*.tar.gz")
     built = [f"{path.name} ({path.stat().st_size} bytes)" for path in (wheel, sdist)]
     print(f"built {' and '.join(built)}")
     foreign = strangers(wheel)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError, NoInputError
 from tools.lib.command import run_verb, verb_parser
+from tools.lib.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CLIPS = (".avi", ".mkv", ".mp4", ".webm")
 
 # What the clock, the machine or the run decides, and not the code.

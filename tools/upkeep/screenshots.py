@@ -22,10 +22,10 @@ from pathlib import Path
 from PIL import Image
 
 from edge_runtime.errors import DataError
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 from tools.lib.command import run_verb, verb_parser
+from tools.lib.paths import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
 SHOTS = {
     "preview-desktop": ((1000, 740), ()),
     "preview-dark": ((1000, 740), ("--blink-settings=preferredColorScheme=0",)),
@@ -102,7 +102,7 @@ def keep(picture: Image.Image, path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Take the pictures; returns the exit code."""
     parser = verb_parser("tools.upkeep.screenshots", __doc__)
-    images = ROOT / "docs" / "images"
+    images = REPOSITORY / "docs" / "images"
     parser.add_argument("--output", type=Path, default=images, help="folder (default docs/images)")
     return run_verb(parser, _screenshots, argv)
 

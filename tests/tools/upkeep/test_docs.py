@@ -30,7 +30,7 @@ def test_a_stale_document_is_named(
     tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(docs, "DOCUMENTS", {"x.md": lambda: "new"})
-    monkeypatch.setattr(docs, "ROOT", tmp_path)
+    monkeypatch.setattr(docs, "REPOSITORY", tmp_path)
     assert docs.main(["--check"]) == 1
     assert "stale: x.md" in capsys.readouterr().err
     assert docs.main([]) == 0

@@ -23,6 +23,7 @@ from edge_runtime.errors import DataError, NoInputError
 from edge_runtime.records import Frame
 from tests.commands import need
 from tests.matroska import matroska
+from tests.paths import REPOSITORY
 
 
 def frames(source) -> list[Frame]:
@@ -332,9 +333,7 @@ def test_a_picture_bomb_is_refused_before_it_is_decoded(tmp_path: Path):
         "read_picture(pathlib.Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "bomb.png")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=60
-    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     assert "DataError" in done.stderr
     assert "over 64 megapixels" in done.stderr
 

@@ -24,7 +24,7 @@ from edge_runtime.model.labels.label_set import LabelSet, LabelSpec
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.sinks import SinkContext, open_sinks
 from tests.daemon import Daemon, write_config
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 
 
 def runners_for(bundle: Path, config: Config):

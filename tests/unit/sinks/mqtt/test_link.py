@@ -19,7 +19,8 @@ from edge_runtime.sinks.mqtt.sink import MqttSink
 from edge_runtime.system import strict_yaml
 from tests.commands import need
 from tests.daemon import wait_until
-from tests.doubles.mosquitto import Broker, free_port
+from tests.doubles.mosquitto import Broker
+from tests.doubles.ports import free_port
 from tests.unit.sinks.mqtt.test_sink import NAMES, of
 
 

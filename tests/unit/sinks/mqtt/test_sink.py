@@ -22,7 +22,8 @@ from edge_runtime.sinks.thread import SinkThread
 from edge_runtime.system import strict_yaml
 from tests.commands import need, need_mosquitto
 from tests.daemon import REPOSITORY, wait_until
-from tests.doubles.mosquitto import Broker, free_port
+from tests.doubles.mosquitto import Broker
+from tests.doubles.ports import free_port
 from tests.unit.test_records import record
 
 NAMES = ("snowy road", "tunnel")

@@ -18,7 +18,7 @@ from edge_runtime.sinks.web.prometheus import MAX_LABELS, PrometheusSink
 from edge_runtime.system import strict_yaml
 from tests.commands import need
 from tests.daemon import wait_until
-from tests.doubles.mosquitto import free_port
+from tests.doubles.ports import free_port
 from tests.unit.test_records import record
 
 HOSTILE = 'a "quoted" \\ name\nwith {braces="x"} 1\n# HELP'
