@@ -8,16 +8,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_runtime.errors import DataError
 from edge_runtime.model.text.encoder import encode_phrases
-from tests.commands import instead_of_python
-from tests.daemon import Daemon, records_of, wait_until, write_config
-from tests.tiny_text import encoder_onnx, tokenizer_json
+from edge_runtime.system.opencv import cv2
+from tests.attacks.as_root import NOBODY, root_only
+from tests.commands import instead_of_python, need
+from tests.daemon import EDGE_LABEL, Daemon, records_of, wait_until, write_config
+from tests.tiny_text import encoder_onnx, tokenizer_json, write_tiny_text_encoder
 
 NEW = {"labels": [{"name": "crimson", "prompts": ["crimson"]}, "blue"]}
 
@@ -189,3 +193,42 @@ def test_a_text_encoder_that_the_kernel_ends_for_memory_is_one_line(
     instead_of_python(tmp_path, monkeypatch, "kill -KILL $$")
     with pytest.raises(DataError, match="mine: killed, it needs 200 MB of memory; run on another"):
         encode_phrases(["a"], "mine")
+
+
+@root_only
+@pytest.mark.fault("W1")
+def test_the_service_s_user_keeps_the_rows_where_it_may_write(tmp_path: Path, tiny_bundle: Path):
+    """As in the unit: /etc is root's, and the state directory is the service's."""
+    setpriv = need("setpriv", "util-linux")
+    encoder = write_tiny_text_encoder(tmp_path / "encoder")
+    # Named, for access(2) does not count the right to read everything.
+    places = {"STATE_DIRECTORY": str(tmp_path / "service"), "EDGE_LABEL_TEXT_ENCODER": str(encoder)}
+    etc = tmp_path / "etc"
+    state = tmp_path / "service"
+    for folder in (etc, state):
+        folder.mkdir(mode=0o755)
+    os.chown(state, NOBODY, NOBODY)
+    (etc / "my.yaml").write_text(json.dumps(NEW))
+    cv2.imwrite(str(etc / "red.png"), np.full((32, 32, 3), (0, 0, 255), np.uint8))
+
+    # The right to read everything, for Python may lie in root's home; none to write.
+    identity = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+    rights = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
+    once = [*EDGE_LABEL, "once", etc / "red.png", "--labels", etc / "my.yaml"]
+    logs = []
+    for _ in range(2):
+        done = subprocess.run(
+            [setpriv, *identity, *rights, *once, "--bundle", tiny_bundle],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **places},
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["labels"][0]["name"] == "crimson"
+        logs.append(done.stderr)
+
+    (kept,) = (state / "embeddings").iterdir()
+    assert kept.stat().st_uid == NOBODY
+    assert f"wrote rows for 1 new phrase ('crimson') to {kept} in " in logs[0]
+    assert "wrote" not in logs[1]
+    assert {path.name for path in etc.iterdir()} == {"my.yaml", "red.png"}
