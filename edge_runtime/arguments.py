@@ -204,7 +204,7 @@ def _add_labels(commands: Commands) -> None:
 
     build = actions.add_parser(
         "build",
-        help="embed the phrases that the text bank lacks, so that the camera needs no text encoder",
+        help="embed the phrases that the text bank lacks now, for a camera without a text encoder",
     )
     build.add_argument(
         "labels",

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edge_label")
 
-# So many take a Pi 4 less time than the service manager waits for a start, and no more memory than
-# few (docs/decisions/026-words-just-work.md).
+# More may take longer than systemd waits for a start: docs/decisions/026-words-just-work.md.
 MOST_AT_ONCE = 1000
 
 

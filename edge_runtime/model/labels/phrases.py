@@ -75,7 +75,8 @@ def normalise(phrase: str) -> str:
 def bare(key: str) -> str:
     """A normalised phrase without a leading 'a photo of' and article, as the bank's names are."""
     key = re.sub(r"^(a |an |the )?(photo|picture|image) of ", "", key)
-    return re.sub(r"^(a|an|the) ", "", key)
+    # "a photo of a an apple" has two: one is the template's.
+    return re.sub(r"^((a|an|the) )+", "", key)
 
 
 def joined(key: str) -> str:

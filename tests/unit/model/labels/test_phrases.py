@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from edge_runtime.model.labels.phrases import PhraseIndex
+from edge_runtime.model.labels.phrases import PhraseIndex, bare
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,9 @@ def test_ten_thousand_names_are_indexed_and_found_in_a_blink():
     index = PhraseIndex(names)
     assert [index.find(f"{name[:-7]}shelf") for name in names] == list(range(10_000))
     assert time.process_time() - started < 2
+
+
+def test_an_article_of_the_name_and_one_of_the_template_are_both_ignored():
+    assert bare("a photo of a an apple") == "apple"
+    assert bare("the an apple") == "apple"
+    assert bare("another apple") == "another apple"
