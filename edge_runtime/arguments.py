@@ -143,6 +143,11 @@ def _add_once(commands: Commands) -> None:
         help="continue that table: label only the pictures that are not in it",
     )
     once.add_argument(
+        "--watch",
+        action="store_true",
+        help="stay, and label the pictures that arrive in the folders, until SIGTERM or Ctrl-C",
+    )
+    once.add_argument(
         "--embeddings",
         action="store_true",
         help="also store the image embeddings (.parquet)",

@@ -38,7 +38,8 @@ log = logging.getLogger("edge_label")
 def main(argv: Sequence[str] | None = None, signals: Signals | None = None) -> int:
     """Run a command; returns its exit code.
 
-    ``signals`` are handlers that the process has installed already; only ``run`` keeps them.
+    ``signals`` are handlers that the process has installed already; what runs until a signal
+    keeps them.
     """
     streams.mend()
     if argv is None:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None, signals: Signals | None = None) -> i
 def _main(arguments: Sequence[str], signals: Signals | None) -> int:
     options = parse(arguments)
     options.signals = signals
-    if signals and options.command != "run":
+    if signals and options.command != "run" and not getattr(options, "watch", False):
         signals.forget()
     _start_log(verbose=bool(getattr(options, "verbose", False)))
 
@@ -271,15 +272,16 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _once(options: argparse.Namespace) -> int:
+    model = _config(options).model
+    table = {"resume": options.resume, "embeddings": options.embeddings}
+    if options.watch:
+        from edge_runtime.commands.watch import watch_folders
+
+        return watch_folders(options.pictures, model, options.output, options.signals, **table)
+
     from edge_runtime.commands.once import label_pictures
 
-    return label_pictures(
-        options.pictures,
-        _config(options).model,
-        options.output,
-        resume=options.resume,
-        embeddings=options.embeddings,
-    )
+    return label_pictures(options.pictures, model, options.output, **table)
 
 
 def _bench(options: argparse.Namespace) -> int:

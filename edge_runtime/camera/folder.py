@@ -40,6 +40,11 @@ def pictures_below(root: Path) -> list[Path]:
     return sorted(survey.pictures)
 
 
+def pictures_now(root: Path) -> list[Path]:
+    """As `pictures_below`, without a word about what is left out; empty where there is nothing."""
+    return sorted(_Survey(root).pictures)
+
+
 class _Survey:
     """What lies in a folder and below it.
 

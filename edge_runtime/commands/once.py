@@ -99,7 +99,7 @@ def label_pictures(
         log.info("%d of %d pictures are done already", in_all - total, in_all)
 
     # Beside others, or in a continued table, a picture that cannot be labelled ends nothing.
-    run = _Run(
+    run = Run(
         labeller,
         table,
         total,
@@ -136,7 +136,7 @@ def _count(batches: list[Batch]) -> int:
     return sum(len(batch.paths) for batch in batches)
 
 
-class _Run:
+class Run:
     """Labels batch after batch; counts what was labelled and remembers what was refused last.
 
     With ``one_of_many`` a picture that the model does not take is passed over. Unless
@@ -151,6 +151,7 @@ class _Run:
         *,
         one_of_many: bool,
         forgiving: bool,
+        quiet: bool = False,
     ) -> None:
         self._labeller = labeller
         self._table = table
@@ -159,7 +160,7 @@ class _Run:
         self._forgiving = forgiving
 
         # Without a table the lines themselves show how far the run is.
-        self._progress = Progress("pictures", total, quiet=table is None)
+        self._progress = Progress("pictures", total, quiet=quiet or table is None)
         self.labelled = 0
         self._refused: EdgeLabelError | None = None
 

@@ -116,6 +116,11 @@ ROWS = tuple(
             "tcp or udp as configured; opened without a buffer; opened again when it falls silent",
         ),
         (
+            "C23",
+            "a watched folder: half a picture, a restart, a drive that goes",
+            "two looks must agree; retried after a change; each name once, --resume too",
+        ),
+        (
             "C19",
             "a camera's program is absent, ends or falls silent",
             "its last line is logged, and it is started again after 1 to 30 s",

@@ -139,6 +139,10 @@ MUTANTS = tuple(
         ("C18", "edge_runtime/camera/replay.py", "ORIENTATION_AUTO, 1)", "ORIENTATION_AUTO, 0)"),
         ("C22", CAMERA + "stream.py", "rtsp_transport;{transport}", "rtsp_transport;tcp"),
         ("C22", CAMERA + "stream.py", "|fflags;nobuffer", ""),
+        ("C23", CAMERA + "arrivals.py", "self._stamps.get(path) == stamp !=", "stamp !="),
+        ("C23", CAMERA + "arrivals.py", "else stamp", "else None"),
+        ("C23", CAMERA + "arrivals.py", "None if readable", "stamp if readable"),
+        ("C23", "edge_runtime/commands/watch.py", "batch = batch.without(table.stored)", "pass"),
         ("C19", CAMERA + "program.py", "now - self._picture_s > self._program.limit_s:", "False:"),
         (
             "C19",

@@ -21,7 +21,7 @@ from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
 
 ROUNDS = 200
-INPUT = (192, 192)  # of the default bundle's encoder, height and width
+INPUT = (176, 176)  # of the default bundle's encoder, height and width
 
 TURNS: dict[str, Turn | None] = {
     "as it is": None,

@@ -80,3 +80,19 @@ def test_every_suffix_that_counts_as_a_picture_is_one_that_opencv_reads(tmp_path
         assert read_picture(path).shape[:2] == (40, 50), suffix
         assert pictures_below(tmp_path) == [path]
         path.unlink()
+
+
+@pytest.mark.fault("C23")
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".png", ".webp", ".bmp", ".tif", ".ppm", ".jp2", ".avif", ".gif"]
+)
+def test_the_first_half_of_a_picture_is_none(tmp_path: Path, suffix: str):
+    """A folder may be watched while another program writes into it."""
+    small = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    path = tmp_path / f"x{suffix}"
+    assert cv2.imwrite(str(path), cv2.resize(small, (800, 600), interpolation=cv2.INTER_CUBIC))
+    whole = path.read_bytes()
+    assert read_picture(path).shape == (600, 800, 3)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError):
+        read_picture(path)
