@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from edge_runtime.camera import live, open_source, stream
 from edge_runtime.camera.live import LiveSource
 from edge_runtime.camera.stream import Stream
 from edge_runtime.config import CameraConfig
-from tests.daemon import PATIENCE_S, Daemon, records_of, wait_until, write_config
+from tests.daemon import Daemon, records_of, wait_until, write_config
 from tests.doubles.ports import free_port
 from tests.doubles.rtsp_server import RtspServer, age_ms, need_rtsp_server
+from tests.live_camera import read_until
 
 
 @pytest.fixture
@@ -38,13 +38,6 @@ def udp_sockets() -> int:
     return len(known.intersection(mine))
 
 
-def until(source: LiveSource, state: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while source.state != state:
-        assert time.monotonic() < deadline, f"camera {source.state}"
-        source.read(0.1)
-
-
 @pytest.mark.fault("C22")
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_an_rtsp_camera_drops_and_returns(
@@ -57,12 +50,12 @@ def test_an_rtsp_camera_drops_and_returns(
     source = open_source(config)
     assert isinstance(source, LiveSource)
     try:
-        until(source, "ok")
+        read_until(source, lambda _: source.state == "ok")
         assert (udp_sockets() > before) == (transport == "udp")
         server.stop()
-        until(source, "no_device")
+        read_until(source, lambda _: source.state == "no_device")
         server.start()
-        until(source, "ok")
+        read_until(source, lambda _: source.state == "ok")
     finally:
         source.close()
 

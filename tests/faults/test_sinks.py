@@ -17,7 +17,7 @@ import pytest
 
 from tests import disks
 from tests.commands import need_mosquitto
-from tests.daemon import Daemon, records_of
+from tests.daemon import Daemon, records_of, wait_until
 from tests.disks import bytes_in
 from tests.doubles.mosquitto import Broker
 from tests.doubles.ports import free_port
@@ -113,10 +113,7 @@ def _longest_gap_s(records: list[dict]) -> float:
 
 def started(run: Run) -> None:
     run.daemon.wait_for("READY=1")
-    deadline = time.monotonic() + 30
-    while len(run.records()) < 30:
-        assert time.monotonic() < deadline, run.daemon.log
-        time.sleep(0.1)
+    wait_until(lambda: len(run.records()) >= 30, what="30 records")
 
 
 def test_a_broker_that_is_killed_frozen_and_back_costs_no_record_and_no_frame(

@@ -22,6 +22,7 @@ from tests.commands import need
 from tests.daemon import PATIENCE_S, Daemon, write_config
 from tests.doubles.mjpeg_camera import jpegs
 from tests.doubles.ports import free_port
+from tests.live_camera import frames, read_until
 
 PICTURES = jpegs()
 _MULTIPART = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
@@ -75,17 +76,6 @@ class Server:
         self._listener.close()
 
 
-def frames(source: LiveSource, count: int, timeout_s: float = PATIENCE_S) -> list[Frame]:
-    delivered: list[Frame] = []
-    deadline = time.monotonic() + timeout_s
-    while len(delivered) < count:
-        assert time.monotonic() < deadline, f"{len(delivered)} of {count}; camera {source.state}"
-        frame = source.read(0.2)
-        if frame is not None:
-            delivered.append(frame)
-    return delivered
-
-
 @pytest.fixture
 def opened() -> Iterator[Callable[..., LiveSource]]:
     """Live sources that are closed at the end of the test."""
@@ -122,9 +112,7 @@ def test_a_server_for_one_client_gives_that_client_to_the_camera(opened: Callabl
     """The camera is absent at first and waited for; then it takes one connection in all."""
     port = free_port()
     source = opened(f"http://127.0.0.1:{port}/stream")
-    deadline = time.monotonic() + PATIENCE_S
-    while source.state == "opening" and time.monotonic() < deadline:
-        source.read(0.1)
+    read_until(source, lambda _: source.state != "opening")
     server = Server(multipart(0.02), clients=1, port=port)
     assert len(frames(source, 5)) == 5
     assert server.connections == 1
@@ -136,9 +124,7 @@ def test_ffmpeg_that_listens_for_one_client_is_seen(opened: Callable[..., LiveSo
     ffmpeg = need("ffmpeg", "ffmpeg")
     url = f"{scheme}://127.0.0.1:{free_port()}"
     source = opened(url)
-    deadline = time.monotonic() + PATIENCE_S
-    while source.state == "opening" and time.monotonic() < deadline:
-        source.read(0.1)
+    read_until(source, lambda _: source.state != "opening")
     picture = ["-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=15", "-c:v", "mjpeg"]
     form = ["-f", "mpjpeg"] if scheme == "http" else ["-f", "mjpeg"]
     with subprocess.Popen([ffmpeg, "-v", "error", *picture, *form, "-listen", "1", url]) as camera:
@@ -216,10 +202,7 @@ def test_a_snapshot_camera_that_leaves_is_missed_and_found_again(
     source = opened(f"http://127.0.0.1:{server.port}/snapshot.jpg")
     frames(source, 2)
     server.close()
-    deadline = time.monotonic() + PATIENCE_S
-    while source.state == "ok":
-        assert time.monotonic() < deadline
-        source.read(0.1)
+    read_until(source, lambda _: source.state != "ok")
     assert source.state == "no_device"
 
 

@@ -16,10 +16,9 @@ from edge_runtime.camera.live import LiveSource
 from edge_runtime.camera.program import Program
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import ConfigError, DeviceError
-from edge_runtime.records import Frame
 from tests.commands import need
-from tests.daemon import PATIENCE_S
 from tests.doubles.mjpeg_camera import jpegs
+from tests.live_camera import frames, read_until
 from tests.unit.camera.test_child import is_running
 
 
@@ -63,18 +62,6 @@ def opened() -> Iterator[Callable[..., LiveSource]]:
         source.close()
 
 
-def until(source: LiveSource, condition: Callable[[], bool]) -> list[Frame]:
-    """The frames that come until ``condition`` is true."""
-    seen = []
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"camera {source.state}"
-        frame = source.read(0.05)
-        if frame is not None:
-            seen.append(frame)
-    return seen
-
-
 def starts(folder: Path) -> int:
     path = folder / "starts"
     return len(path.read_text().splitlines()) if path.exists() else 0
@@ -89,7 +76,7 @@ def test_a_program_that_ends_is_started_again_and_its_last_words_are_in_the_log(
 ):
     caplog.set_level(logging.INFO)
     source = opened(script("cat pictures.mjpeg; echo ERROR: sensor lost >&2; exit 3"))
-    seen = until(source, lambda: starts(tmp_path) > 2)
+    seen = read_until(source, lambda _: starts(tmp_path) > 2)
     assert seen
     line = "ended with exit code 3; it says: ERROR: sensor lost; trying again"
     assert f"camera {source.name}: {line}" in caplog.text
@@ -120,7 +107,7 @@ def test_every_fault_of_a_program_is_one_calm_line_and_it_is_started_again(
     says: str,
 ):
     source = opened(script(body))
-    until(source, lambda: starts(tmp_path) > 1)
+    read_until(source, lambda _: starts(tmp_path) > 1)
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert says in warnings[-1]
     assert len([line for line in warnings if says in line]) == 1
@@ -132,7 +119,7 @@ def test_a_program_ends_with_its_source(
     script: Callable[[str], str], opened: Callable[..., LiveSource], tmp_path: Path
 ):
     source = opened(script("echo $$ > pid; cat pictures.mjpeg; exec sleep 1000"))
-    until(source, lambda: source.state == "ok")
+    read_until(source, lambda _: source.state == "ok")
     pid = int((tmp_path / "pid").read_text())
     assert is_running(pid)
     source.close()
@@ -152,10 +139,10 @@ def test_a_program_that_is_not_there_is_found_as_soon_as_it_is(
     name = script("cat pictures.mjpeg; exec sleep 1000")
     (tmp_path / "camera.sh").rename(tmp_path / "hidden")
     source = opened(name)
-    until(source, lambda: source.state == "no_device")
+    read_until(source, lambda _: source.state == "no_device")
     assert "there is no program" in caplog.text
     (tmp_path / "hidden").rename(tmp_path / "camera.sh")
-    assert until(source, lambda: source.state == "ok") is not None
+    read_until(source, lambda _: source.state == "ok")
 
 
 @pytest.mark.fault("C19")
@@ -175,7 +162,7 @@ def test_no_shell_sees_the_command(
 ):
     name = script('for word; do echo "$word" >> words; done; cat pictures.mjpeg; exec sleep 1000')
     source = opened(f"{name} $(touch {tmp_path}/gone) ; 'two words' `id` $HOME")
-    until(source, lambda: source.state == "ok")
+    read_until(source, lambda _: source.state == "ok")
     assert not (tmp_path / "gone").exists()
     words = (tmp_path / "words").read_text().splitlines()
     assert words == ["$(touch", f"{tmp_path}/gone)", ";", "two words", "`id`", "$HOME"]
@@ -198,7 +185,7 @@ def test_a_program_for_single_pictures_is_run_again_and_again(
     caplog.set_level(logging.INFO)
     source = opened(script("cat picture.jpg"))
     start = time.monotonic()
-    until(source, lambda: starts(tmp_path) > 2)
+    read_until(source, lambda _: starts(tmp_path) > 2)
     assert time.monotonic() - start > 1.5, "no more than one picture a second"
     assert caplog.text.count("gives one picture and ends; it is started every 1 s") == 1
     assert "WARNING" not in caplog.text
@@ -220,7 +207,7 @@ def test_libcamera_is_the_program_that_this_system_has(
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     source = opened("libcamera", width=800, height=600, fps=15)
     called = tmp_path / "bin" / "called"
-    until(source, lambda: called.exists() and called.read_text().endswith("\n"))
+    read_until(source, lambda _: called.exists() and called.read_text().endswith("\n"))
     assert called.read_text() == (
         f"{tmp_path}/bin/{name} --timeout 0 --nopreview --width 800 --height 600 --framerate 15 "
         "--codec mjpeg --flush --output -\n"
@@ -247,10 +234,9 @@ def test_ffmpeg_is_a_camera(opened: Callable[..., LiveSource], fourcc: str, form
     ffmpeg = need("ffmpeg", "ffmpeg")
     scene = "-v error -re -f lavfi -i testsrc=size=160x120:rate=15"
     source = opened(f"exec:{ffmpeg} {scene} {form} -", fourcc=fourcc, width=160, height=120)
-    seen: list[Frame] = []
-    while len(seen) < 5:
-        seen += until(source, lambda: source.state == "ok") or filter(None, [source.read(1)])
-    assert {frame.encoding for frame in seen} == {"mjpg" if fourcc == "auto" else "yu12"}
+    assert {frame.encoding for frame in frames(source, 5)} == {
+        "mjpg" if fourcc == "auto" else "yu12"
+    }
 
 
 @pytest.mark.fault("K2")

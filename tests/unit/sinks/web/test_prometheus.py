@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
 
@@ -116,10 +115,7 @@ def test_the_text_file_is_whole_readable_by_others_and_taken_away_at_the_end(tmp
         PrometheusConfig(textfile=str(path), every_s=1), lambda: "ok", names_in_use
     )
     sink.write(LabelledFrame(lit("cat")))
-    deadline = time.monotonic() + 10
-    while not (path.exists() and "edge_label_on" in path.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: path.exists() and "edge_label_on" in path.read_text())
     assert check(path.read_text()) == ""
     assert path.stat().st_mode & 0o777 == 0o644
     sink.close()
