@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 import edge_runtime as edge
+from tests.tiny_text import write_tiny_text_encoder
 
 RED = np.zeros((48, 64, 3), np.uint8)
 RED[:, :, 0] = 255
@@ -106,6 +107,14 @@ def test_a_camera_option_that_does_not_exist_is_refused():
 def test_an_argument_of_the_wrong_kind_is_refused(tiny_bundle: Path, wrong: dict[str, object]):
     with pytest.raises(edge.ConfigError, match="load: "):
         edge.load(tiny_bundle, **wrong)  # type: ignore[arg-type]
+
+
+def test_new_words_just_work(tiny_bundle: Path, tmp_path: Path, red_file: Path):
+    write_tiny_text_encoder(tiny_bundle.parent / "text-encoder")
+    words = tmp_path / "my.yaml"
+    words.write_text("labels: [{name: crimson, prompts: [crimson]}, green]\n")
+    labeller = edge.load(tiny_bundle, labels=words)
+    assert labeller(red_file).labels[0].name == "crimson"
 
 
 def test_words_in_the_place_of_a_label_set_are_told_where_they_belong():

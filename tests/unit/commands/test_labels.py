@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from edge_runtime.cli import main
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.compiled import load_labels
 from edge_runtime.model.labels.label_set import parse_label_set
+from edge_runtime.model.labels.phrase_rows import PhraseRows
+from tests.tiny_text import write_tiny_text_encoder
 from tests.unit.commands.label_sets import build
 
 
@@ -36,6 +39,25 @@ def test_a_group_that_always_has_a_winner_is_pointed_out(
     out = capsys.readouterr().out
     assert warned in out
     assert ("always wins" in out) == bool(warned)
+
+
+def test_a_check_makes_the_rows_of_new_words_and_shows_where_they_are_kept(
+    tiny_bundle, label_set, tmp_path, capsys, monkeypatch
+):
+    write_tiny_text_encoder(tiny_bundle.parent / "text-encoder")
+    command = ["labels", "check", str(label_set), "--bundle", str(tiny_bundle)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "2 phrases: tiny-text-1.0.0 " in out
+    assert f"rows kept in {label_set.with_suffix('.embeddings')}\n" in out
+
+    # Rows beside it that an encoder made exactly are left alone.
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    row = np.eye(1, 16, dtype=np.float16)
+    exact = PhraseRows(("sea",), row, "clip", False, "test/tiny", "")
+    exact.write(label_set.with_suffix(".embeddings"))
+    assert main(command) == 0
+    assert f"rows kept in {tmp_path}/state/embeddings/my-" in capsys.readouterr().out
 
 
 def test_labels_that_say_the_same_are_pointed_out(tiny_bundle, encoder, tmp_path, capsys):
