@@ -23,6 +23,7 @@ SAME = 0.9
 CLOSE = 0.7
 
 _EXACT = "bank, exact"
+_OF_BANK = (_EXACT, "bank, approximate")
 _BLOCK = 512  # rows compared at a time: 512 x 10,000 cosines are 20 MB
 
 Pair = tuple[float, str, str]
@@ -50,6 +51,12 @@ def describe_rows(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[s
         lines.append(f"  {len(by_maker[maker]):>5} phrases: {maker}")
         if maker != _EXACT:
             lines += first_few([f"'{phrase}'" for phrase in by_maker[maker]])
+
+    new = [phrase for maker in by_maker if maker not in _OF_BANK for phrase in by_maker[maker]]
+    meant = [(phrase, bank.likely_meant(phrase)) for phrase in new[:MOST_SHOWN]]
+    doubts = [f"'{phrase}': did you mean '{name}'?" for phrase, name in meant if name]
+    if doubts:
+        lines += ["  these are new, and spelt almost as a name of the bank:", *first_few(doubts)]
 
     aliases = [(phrase, bank.alias(phrase)) for phrase in phrases]
     renamed = [f"'{phrase}' is '{name}'" for phrase, name in aliases if name]

@@ -33,6 +33,8 @@ log = logging.getLogger("edge_label")
 
 # More may take longer than systemd waits for a start: docs/decisions/026-words-just-work.md.
 MOST_AT_ONCE = 1000
+# New phrases that are compared with all names of the bank, letter by letter: 10 ms each.
+_LOOKED_AT = 20
 
 
 def missing_phrases(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[str]:
@@ -169,7 +171,7 @@ def _make_and_keep(
     target = _keep(rows, path, wanted)
     log.info(
         "wrote rows for %s to %s in %.1f s",
-        _counted(new_phrases),
+        _counted(new_phrases, bank),
         target,
         time.monotonic() - started_s,
     )
@@ -239,8 +241,10 @@ def _named(phrases: Sequence[str], bank: TextBank) -> str:
     return f"'{phrases[0]}'{hint}{more}"
 
 
-def _counted(phrases: Sequence[str]) -> str:
-    """``2 new phrases ('a barrier', ...)``."""
+def _counted(phrases: Sequence[str], bank: TextBank) -> str:
+    """``2 new phrases ('a gravle road', ...; did you mean 'gravel road'?)``."""
     noun = "phrase" if len(phrases) == 1 else "phrases"
     more = ", ..." if len(phrases) > 1 else ""
-    return f"{len(phrases)} new {noun} ('{phrases[0]}'{more})"
+    meant = next(filter(None, map(bank.likely_meant, phrases[:_LOOKED_AT])), None)
+    question = f"; did you mean '{meant}'?" if meant else ""
+    return f"{len(phrases)} new {noun} ('{phrases[0]}'{more}{question})"

@@ -21,6 +21,7 @@ from edge_runtime.model.npy import read_embeddings
 if TYPE_CHECKING:
     from edge_runtime.model.bundle import Bundle
 
+_MISTAKE = 0.85  # how alike two spellings are that differ by a mistake: difflib's ratio
 BANK_SCHEMA = "edge-label-bank/1"
 
 
@@ -117,6 +118,12 @@ class TextBank:
         if row is None or bare(normalise(self.names[row])) == bare(normalise(phrase)):
             return None
         return self.names[row]
+
+    def likely_meant(self, phrase: str) -> str | None:
+        """The bundle's name that is spelt almost as a new phrase: one of the two is a mistake."""
+        names = [normalise(name) for name in self.names[: self.shipped]]
+        near = difflib.get_close_matches(bare(normalise(phrase)), names, n=1, cutoff=_MISTAKE)
+        return near[0] if near else None
 
     def nearest_names(self, phrase: str, n: int = 3) -> list[str]:
         """Names of the bank that are spelt most like the phrase; error messages show them."""

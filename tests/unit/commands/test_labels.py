@@ -60,6 +60,16 @@ def test_a_check_makes_the_rows_of_new_words_and_shows_where_they_are_kept(
     assert f"rows kept in {tmp_path}/state/embeddings/my-" in capsys.readouterr().out
 
 
+def test_a_word_that_is_spelt_almost_as_a_name_is_asked_about(tiny_bundle, tmp_path, capsys):
+    write_tiny_text_encoder(tiny_bundle.parent / "text-encoder")
+    path = tmp_path / "typo.yaml"
+    path.write_text("labels: [gren, sea]\n")
+    assert main(["labels", "check", str(path), "--bundle", str(tiny_bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "'a photo of a gren': did you mean 'green'?" in out
+    assert out.count("did you mean") == 1
+
+
 def test_labels_that_say_the_same_are_pointed_out(tiny_bundle, encoder, tmp_path, capsys):
     path = tmp_path / "twins.yaml"
     path.write_text("labels: [{name: red}, {name: reddish, prompts: [a red]}, {name: green}]\n")

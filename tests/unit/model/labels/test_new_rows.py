@@ -312,3 +312,12 @@ def test_what_pictures_taught_stays_when_rows_are_added(bundle: Bundle, label_se
     rows = PhraseRows.read(beside)
     assert rows.phrases == ("crimson",)
     assert rows.teaching.numbers() == teaching.numbers()
+
+
+def test_a_typing_mistake_gets_its_row_and_is_asked_about(
+    bundle: Bundle, label_set: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    label_set.write_text("labels: [{name: x, prompts: [sea, gren]}]\n")
+    load_labels(str(label_set), bundle)
+    assert "2 new phrases ('sea', ...; did you mean 'green'?) to " in caplog.text

@@ -73,3 +73,9 @@ def test_a_bank_that_does_not_fit_its_bundle_is_refused(
 
     with pytest.raises(BundleError, match=message):
         TextBank.from_bundle(bundle)
+
+
+def test_a_new_phrase_that_is_spelt_almost_as_a_name_is_doubted(bank: TextBank):
+    assert bank.likely_meant("a photo of a gren") == "green"
+    assert bank.likely_meant("dark rde") == "dark red"
+    assert bank.likely_meant("sea") is None
