@@ -50,6 +50,7 @@ class MqttConfig:
     key_file: str | None = None
     every_s: float = 10.0
     queue: int = 100
+    picture_s: float | None = None
     discovery: bool = True
     discovery_prefix: str = "homeassistant"
 
@@ -59,6 +60,8 @@ class MqttConfig:
             check_range("mqtt.port", self.port, 1, 65535)
         check_range("mqtt.every_s", self.every_s, 0.1, 86400)
         check_range("mqtt.queue", self.queue, 10, 10_000)
+        if self.picture_s is not None:
+            check_range("mqtt.picture_s", self.picture_s, 1, 86400)
         _check_topic("mqtt.topic", self.topic)
         _check_topic("mqtt.discovery_prefix", self.discovery_prefix)
 

@@ -22,7 +22,7 @@ from edge_runtime.config import (
 from edge_runtime.engine import Engine
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.labels.compiled import CompiledLabels
-from edge_runtime.records import CameraState
+from edge_runtime.records import CameraState, Frame
 from edge_runtime.sinks.base import Retiring, Sink, SinkRunner
 from edge_runtime.sinks.inline import InlineSink
 from edge_runtime.sinks.thread import SinkThread
@@ -120,7 +120,17 @@ def _mqtt(config: MqttConfig, context: SinkContext) -> SinkRunner:
     from edge_runtime.sinks.mqtt.pace import Pace
     from edge_runtime.sinks.mqtt.sink import MqttSink
 
-    return SinkThread(MqttSink(config), lossless=False, chooser=Pace(context.label_names))
+    pictures = config.picture_s is not None
+    pace = Pace(context.label_names, config.picture_s)
+    sink = MqttSink(config, _small_jpeg() if pictures else None)
+    return SinkThread(sink, lossless=False, pictures=pictures, chooser=pace)
+
+
+def _small_jpeg() -> Callable[[Frame], bytes]:
+    """Encodes a frame for somebody who looks at it, no wider than `SMALL_WIDTH`."""
+    from edge_runtime.camera.jpeg import JpegEncoder
+
+    return JpegEncoder(quality=75, max_width=SMALL_WIDTH)
 
 
 def _prometheus(config: PrometheusConfig, context: SinkContext) -> SinkRunner:
@@ -140,13 +150,11 @@ def _triggers(config: TriggersConfig, context: SinkContext) -> SinkRunner:
 
 
 def _preview(config: PreviewConfig, context: SinkContext) -> SinkRunner:
-    from edge_runtime.camera.jpeg import JpegEncoder
     from edge_runtime.sinks.web.preview import PreviewSink
 
     editor = _editor(context) if config.edit else None
-    to_jpeg = JpegEncoder(quality=75, max_width=SMALL_WIDTH)
     sink = PreviewSink(
-        config, to_jpeg, context.camera_state, lambda: context.engine().score, editor
+        config, _small_jpeg(), context.camera_state, lambda: context.engine().score, editor
     )
     return InlineSink(sink)
 

@@ -84,3 +84,10 @@ class Broker:
         out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         lines = [json.loads(line) for line in out.splitlines()]
         return [(line["t"], bytes.fromhex(line["p"]).decode()) for line in lines]
+
+    def listen_bytes(self, topic: str, seconds: int) -> list[bytes]:
+        """The payloads of all messages that come within ``seconds``, the retained ones first."""
+        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.port), "-t", topic]
+        command += ["-W", str(seconds), "-F", "%x"]
+        out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return [bytes.fromhex(line) for line in out.splitlines()]

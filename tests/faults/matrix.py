@@ -368,6 +368,11 @@ ROWS = tuple(
             "no core dump and no debugger for a process with a secret; LimitCORE=0",
         ),
         (
+            "K4",
+            "pictures on a broker that nobody asked for",
+            "off by default; masked; one at a time; a former run's is cleared when it is off",
+        ),
+        (
             "W1",
             "no place takes the rows of new words",
             "beside the label set, else the state directory, else exit 78 and the phrase's name",

@@ -516,6 +516,8 @@ MUTANTS = tuple(
             "ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)",
             "pass",
         ),
+        ("K4", SINKS + "mqtt/pace.py", "now_s < self._next_picture_s", "False"),
+        ("K4", SINKS + "mqtt/sink.py", "ask.append(self._topics.picture)", "pass"),
         ("W1", NEW_ROWS, "for place in (beside, kept):", "for place in (beside,):"),
         ("W1", NEW_ROWS, "f\"its rows cannot be kept: {', '.join(reasons)}\"", '"no"'),
         (

@@ -16,6 +16,9 @@ from edge_runtime.version import __version__
 USUAL_PREFIX = "homeassistant"
 MAX_DISCOVERY = 1_000_000  # bytes; a message of ours for 64 labels has 20,000
 
+# The topics of a camera, below its device.
+_LEVELS = "(status|state|picture|label/[A-Za-z0-9_-]+)"
+
 _DIAGNOSTIC = {"entity_category": "diagnostic"}
 _LABELS_ON = (
     "{{ value_json.labels | selectattr('on') | map(attribute='name') | join(', ') "
@@ -52,8 +55,13 @@ _SENSORS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 )
 
 
-def discovery_message(topics: Topics, label_topics: dict[str, str]) -> dict[str, Any]:
-    """A handful of sensors, and one binary sensor for each label. ``label_topics`` are by name."""
+def discovery_message(
+    topics: Topics, label_topics: dict[str, str], *, picture: bool = False
+) -> dict[str, Any]:
+    """A handful of sensors, one binary sensor for each label, and a camera with ``picture``.
+
+    ``label_topics`` are by name.
+    """
     components: dict[str, dict[str, Any]] = {}
     for key, name, template, fields in _SENSORS:
         components[key] = {
@@ -65,6 +73,9 @@ def discovery_message(topics: Topics, label_topics: dict[str, str]) -> dict[str,
     for label, topic in label_topics.items():
         key = f"label_{topic.rsplit('/', 1)[-1]}"
         components[key] = {"platform": "binary_sensor", "name": label, "state_topic": topic}
+
+    if picture:
+        components["picture"] = {"platform": "camera", "name": "Picture", "topic": topics.picture}
 
     device = identifier(topics.device)
     for key, component in components.items():
@@ -106,7 +117,7 @@ def read_former(payload: bytes, device: str) -> Former | None:
     if not is_ours:
         return None
 
-    form = re.compile(rf"[A-Za-z0-9_/-]+/{re.escape(device)}/(status|state|label/[A-Za-z0-9_-]+)")
+    form = re.compile(rf"[A-Za-z0-9_/-]+/{re.escape(device)}/{_LEVELS}")
     of_our_form = frozenset(str(topic) for topic in topics if form.fullmatch(str(topic)))
     platforms = {key: str(component.get("platform")) for key, component in components.items()}
     return Former(of_our_form, platforms)
@@ -125,7 +136,6 @@ def _components(message: Any) -> dict[str, dict[str, Any]]:
 def _topics(message: Any, components: dict[str, dict[str, Any]]) -> list[Any]:
     topics = [message["state_topic"]]
     topics += [entry["topic"] for entry in message["availability"]]
-    topics += [
-        component["state_topic"] for component in components.values() if "state_topic" in component
-    ]
+    for component in components.values():
+        topics += [component[key] for key in ("state_topic", "topic") if key in component]
     return topics

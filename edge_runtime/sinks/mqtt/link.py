@@ -98,7 +98,7 @@ class Link:
             self._client.connect_async(self._config.host, self._port, KEEPALIVE_S)
             self._client.loop_start()
 
-    def publish(self, topic: str, payload: str) -> Any:
+    def publish(self, topic: str, payload: str | bytes) -> Any:
         """Queue one retained message. Raises BlockingIOError when the queue is full."""
         info = self._client.publish(topic, payload, qos=1, retain=True)
         if info.rc == _QUEUE_FULL:

@@ -5,6 +5,8 @@ Topics, all retained, QoS 1, below ``<topic>/<device>/``:
 - ``status``: ``online``, or ``offline`` by the broker's last will
 - ``state``: the newest record, as in the JSON lines, when labels or state change (at most every
   ``MIN_INTERVAL_S``) and every ``every_s`` seconds
+- ``picture``: the present picture as a JPEG, at most every ``picture_s`` seconds; privacy has been
+  applied to it like to every frame
 - ``label/<name>``: ``ON`` or ``OFF`` for every label of a set of at most ``MAX_LABEL_TOPICS``
 
 While the broker is away no messages pile up: when it is back, the next record is published. While
@@ -22,15 +24,20 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
+from typing import Any
 
 from edge_runtime.config import Config, MqttConfig
-from edge_runtime.records import LabelRecord
+from edge_runtime.errors import DataError
+from edge_runtime.records import Frame, LabelRecord
 from edge_runtime.sinks.mqtt.discovery import USUAL_PREFIX, discovery_message, read_former
 from edge_runtime.sinks.mqtt.link import Link
 from edge_runtime.sinks.mqtt.pace import record_key
 from edge_runtime.sinks.mqtt.topics import MAX_LABEL_TOPICS, Topics, config_topic
 
 log = logging.getLogger("edge_label.mqtt")
+
+ToJpeg = Callable[[Frame], bytes]
 
 LISTEN_S = 10.0  # how long the broker may take to send what is retained
 FLUSH_S = 1.0  # what the last messages may take at the end
@@ -44,8 +51,11 @@ class MqttSink:
 
     name = "mqtt"
 
-    def __init__(self, config: MqttConfig) -> None:
+    def __init__(self, config: MqttConfig, to_jpeg: ToJpeg | None = None) -> None:
+        """``to_jpeg`` encodes pictures; None: there are none, and a former run's is cleared."""
         self._config = config
+        self._to_jpeg = to_jpeg
+        self._picture: Any = None  # the message of the last one
         self._topics = Topics.of(config)
         # Where a former run may have left a discovery message. If its prefix has changed since, it
         # was most likely the usual one.
@@ -54,6 +64,8 @@ class MqttSink:
             for prefix in (config.discovery_prefix, USUAL_PREFIX)
         }
         ask = [f"{self._topics.base}/label/+", *sorted(self._former_configs)]
+        if to_jpeg is None:
+            ask.append(self._topics.picture)
         self._link = Link(config, will=(self._topics.status, "offline"), ask=ask)
         self._listen_until_s = float("inf")
 
@@ -69,8 +81,13 @@ class MqttSink:
         self._retired = False
         self._successor: MqttConfig | None = None
 
-    def write(self, record: LabelRecord, names: tuple[str, ...]) -> None:
-        """Publish the record if something changed or time is up. Raises BlockingIOError."""
+    def write(
+        self, record: LabelRecord, names: tuple[str, ...], frame: Frame | None = None
+    ) -> None:
+        """Publish the record if something changed or time is up, and the picture of ``frame``.
+
+        Raises BlockingIOError.
+        """
         now_s = time.monotonic()
         # Not in __init__: a reload makes the new sink before it closes the old one, and the broker
         # would throw out the old one, which has the same name.
@@ -90,6 +107,8 @@ class MqttSink:
             self._due_s = now_s + self._config.every_s
             self._publish_record(record)
             self._published_key = key
+        if frame is not None and self._to_jpeg is not None:
+            self._publish_picture(frame, self._to_jpeg)
 
     def retire(self, successor: Config) -> None:
         """Called before ``close``: clear what the sink of ``successor`` will not look after."""
@@ -129,9 +148,10 @@ class MqttSink:
         """Sort key: Home Assistant forgets a sensor before the sensor's topic is cleared."""
         return topic not in self._former_configs, topic
 
-    def _publish(self, topic: str, payload: str) -> None:
-        self._link.publish(topic, payload)
+    def _publish(self, topic: str, payload: str | bytes) -> Any:
+        message = self._link.publish(topic, payload)
         self._retained.add(topic)
+        return message
 
     def _publish_record(self, record: LabelRecord) -> None:
         self._publish(self._topics.state, record.to_json())
@@ -141,6 +161,16 @@ class MqttSink:
             if self._published_on.get(name) != is_on:
                 self._publish(topic, "ON" if is_on else "OFF")
                 self._published_on[name] = is_on
+
+    def _publish_picture(self, frame: Frame, to_jpeg: ToJpeg) -> None:
+        """One at a time: a slow broker must not make us keep pictures for it."""
+        if self._picture is not None and not self._picture.is_published():
+            return
+        try:
+            jpeg = to_jpeg(frame)
+        except DataError:  # a broken frame; the next picture is soon due
+            return
+        self._picture = self._publish(self._topics.picture, jpeg)
 
     def _take_labels(self, labels_id: str, names: tuple[str, ...]) -> None:
         self._labels_id = labels_id
@@ -167,7 +197,9 @@ class MqttSink:
         """Tell Home Assistant which sensors there are, and which are gone."""
         if self._topics.config is None:
             return
-        message = discovery_message(self._topics, self._label_topics)
+        message = discovery_message(
+            self._topics, self._label_topics, picture=self._to_jpeg is not None
+        )
         components = message["components"]
         gone = {}
         for key, platform in self._components.items():
@@ -206,6 +238,8 @@ class MqttSink:
         """An empty message clears a retained one."""
         topics = self._topics
         current = {topics.status, topics.state, topics.config, *self._label_topics.values()}
+        if self._to_jpeg is not None:
+            current.add(topics.picture)
         for topic in sorted(self._retained - current, key=self._config_first):
             self._link.publish(topic, "")
             self._retained.remove(topic)

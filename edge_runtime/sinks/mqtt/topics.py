@@ -37,6 +37,11 @@ class Topics:
         """The newest record."""
         return f"{self.base}/state"
 
+    @property
+    def picture(self) -> str:
+        """The present picture, a JPEG."""
+        return f"{self.base}/picture"
+
     def of_labels(self, names: Sequence[str]) -> dict[str, str]:
         """The topic of each label, by name; none for more than `MAX_LABEL_TOPICS` labels."""
         if len(names) > MAX_LABEL_TOPICS:
