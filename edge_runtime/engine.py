@@ -10,6 +10,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_runtime.config import ModelConfig
 from edge_runtime.errors import BundleError, one_line
 from edge_runtime.model.bundle import FORMER_STORE, Bundle, find_bundle, load_bundle
@@ -21,6 +24,8 @@ from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.model.self_test import self_test
 from edge_runtime.model.store.bundle_store import CURRENT, PREVIOUS, BundleStore
 from edge_runtime.model.store.trial import FAILED, PASSED, STARTED, UNTRIED, Trial
+from edge_runtime.model.strange import StrangeViews
+from edge_runtime.records import Modality
 from edge_runtime.system.memory import release_memory
 
 log = logging.getLogger("edge_label")
@@ -42,6 +47,7 @@ class Engine:
         self.manifest = bundle.manifest
         self.config = config
         self.score = Scorer(labels, config.top_k)
+        self._strange_views = StrangeViews.from_bundle(bundle)
 
         self.preprocess: Preprocessor
         self.encode: Encoder
@@ -51,6 +57,14 @@ class Engine:
         else:
             self.preprocess = Preprocessor(bundle.manifest.input)
             self.encode = Encoder(bundle, config.threads)
+
+    def is_strange(self, embedding: NDArray[np.float32], modality: Modality) -> bool:
+        """Whether the view shows nothing a label could be right about (`model.strange`).
+
+        Nothing is known of infrared and depth: the views it was fitted on are in colour.
+        """
+        strange = self._strange_views
+        return strange is not None and modality == "rgb" and strange(embedding)
 
     def with_labels(self, labels: CompiledLabels) -> Engine:
         """The same model with other labels of its bundle."""

@@ -126,10 +126,13 @@ class Pipeline:
         watch.lap("encode")
 
         scores = engine.score(embedding)
-        state, labels, events = self._judge(seen, scores, flat=flat)
+        strange = engine.is_strange(embedding, modality)
+        state, labels, events = self._judge(seen, scores, flat=flat, strange=strange)
         times = watch.times()
 
-        record = self._record(seen, modality, state, labels, times, events=events)
+        record = self._record(
+            seen, modality, state, labels, times, events=events, strange_view=strange or None
+        )
         return LabelledFrame(record, seen, embedding)
 
     def _undecodable(self, frame: Frame, watch: Stopwatch) -> LabelledFrame:
@@ -145,13 +148,16 @@ class Pipeline:
         return LabelledFrame(record, seen, None)
 
     def _judge(
-        self, frame: Frame, scores: Scores | None, *, flat: bool
+        self, frame: Frame, scores: Scores | None, *, flat: bool, strange: bool
     ) -> tuple[RecordState, tuple[LabelScore, ...], tuple[LabelEvent, ...]]:
         """The state of a frame, its labels, and the labels that went on or off with it."""
         if scores is None:
             return "invalid", (), ()
 
-        on, events = self._smooth(frame, scores.votes, blind=flat or frame.frozen)
+        votes = scores.votes
+        if strange:
+            votes = votes & self.engine.score.labels.in_any_view
+        on, events = self._smooth(frame, votes, blind=flat or frame.frozen)
         labels = self.engine.score.ranked(scores, on)
 
         # The most serious state first. Every state keeps its scores, so that a threshold can be
@@ -202,6 +208,7 @@ class Pipeline:
         times: StageTimes,
         camera_state: CameraState | None = None,
         events: tuple[LabelEvent, ...] = (),
+        strange_view: bool | None = None,
     ) -> LabelRecord:
         vitals = self._vitals()
         counters = self.counters
@@ -228,6 +235,7 @@ class Pipeline:
             labels_id=self.engine.score.labels.id,
             file=frame.file,
             events=events or None,
+            strange_view=strange_view,
             camera_state="frozen" if frame.frozen else camera_state,
             corrupt=counters.corrupt or None,
             lost=counters.lost or None,

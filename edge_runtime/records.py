@@ -138,6 +138,10 @@ class LabelRecord:
     labels_id: str = _doc("sha256 of the compiled label set")
     file: str | None = _optional("picture, relative to the source")
     events: tuple[LabelEvent, ...] | None = _optional("labels that went on or off with this frame")
+    strange_view: bool | None = _optional(
+        "true where the view shows nothing that a label could be right about: the frame votes only "
+        "for labels with any_view, and for labels that pictures taught"
+    )
     camera_state: CameraState | None = _optional("what the camera is doing, where that is not ok")
     corrupt: int | None = _optional(
         "frames that did not decode since start, once there are any", minimum=1

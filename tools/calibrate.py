@@ -8,6 +8,10 @@ python -m tools.calibrate bundle models/edge-clip --data DISTILL [--evaluate EVA
 python -m tools.calibrate sets models/edge-clip --data DISTILL [--write]
     Calibrates the label sets that ship with a bundle.
 
+python -m tools.calibrate views models/edge-clip --data DATA [--write]
+    Fits the direction of strange views, by which a frame that shows nothing is refused. DATA holds
+    distill and second, unpacked side by side. Run it again for every new encoder.
+
 python -m tools.calibrate labels my.yaml --pictures FOLDER [--labelled FOLDER] [--prototypes FOLDER]
     Writes my.calibrated.yaml for one camera: biases from its unlabelled pictures; temperature,
     biases and thresholds from labelled ones (one folder a label, `none` for none of them); labels
@@ -23,6 +27,7 @@ from pathlib import Path
 from tools.factory.calibration.bundle import calibrate_bundle
 from tools.factory.calibration.labels import calibrate_labels
 from tools.factory.calibration.sets import calibrate_sets
+from tools.factory.calibration.views import calibrate_views
 from tools.factory.evaluation.embedding_cache import cache_folder
 from tools.lib.command import run_verb, verb_parser
 from tools.lib.paths import RECIPES
@@ -50,6 +55,12 @@ def _sets(args: argparse.Namespace) -> str:
     )
 
 
+def _views(args: argparse.Namespace) -> str:
+    return calibrate_views(
+        args.bundle, args.data, most=args.most, cache=args.cache, write=args.write
+    )
+
+
 def _labels(args: argparse.Namespace) -> str:
     return calibrate_labels(
         args.labels,
@@ -64,7 +75,7 @@ def _labels(args: argparse.Namespace) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("tools.calibrate", __doc__, whole=True)
-    verbs = parser.add_subparsers(metavar="bundle|sets|labels", required=True)
+    verbs = parser.add_subparsers(metavar="bundle|sets|views|labels", required=True)
 
     bundle = verbs.add_parser("bundle", help="one logit scale and one threshold for a bundle")
     add = bundle.add_argument
@@ -84,6 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--write", action="store_true", help="put the calibrated sets into the bundle")
     sets.set_defaults(work=_sets)
 
+    views = verbs.add_parser("views", help="the direction of strange views")
+    add = views.add_argument
+    add("bundle", type=Path, help="bundle directory")
+    add("--data", type=Path, required=True, help="the folder that holds distill and second")
+    add("--most", type=int, default=400, metavar="N", help="pictures a kind (default 400)")
+    add("--write", action="store_true", help="put direction and limit into the bundle")
+    views.set_defaults(work=_views)
+
     labels = verbs.add_parser(
         "labels", help="biases, temperature and thresholds of a label set, for one camera"
     )
@@ -97,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.set_defaults(work=_labels)
 
     cache = cache_folder()
-    for verb in (bundle, sets, labels):
+    for verb in (bundle, sets, views, labels):
         verb.add_argument(
             "--cache", type=Path, default=cache, help="kept embeddings (default: %(default)s)"
         )

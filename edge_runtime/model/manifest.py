@@ -57,6 +57,7 @@ class Manifest:
     text_space: str
     templates: tuple[str, ...]
     threshold: float
+    strange_limit: float | None  # of strange.StrangeViews; None where the bundle has none
     files: dict[str, tuple[str, int]]  # name -> sha256 in hex, size in bytes
     raw: dict[str, Any] = field(repr=False)
 
@@ -108,6 +109,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         text_space=str(raw["text_space"]),
         templates=_templates(raw["templates"]),
         threshold=_number("threshold", raw.get("threshold", DEFAULT_THRESHOLD), 0, 1),
+        strange_limit=_strange_limit(raw.get("strange_views")),
         files=_files(raw["files"]),
         raw=raw,
     )
@@ -143,6 +145,10 @@ def _input_spec(spec: dict[str, Any]) -> InputSpec:
         raise ValueError(f"input modalities {modalities} are not of rgb, ir, depth")
 
     return InputSpec(str(spec["name"]), spec["layout"], (height, width), spec["resize"], modalities)
+
+
+def _strange_limit(entry: dict[str, Any] | None) -> float | None:
+    return None if entry is None else _number("strange_views limit", entry["limit"], -1, 1)
 
 
 def _templates(values: list[Any]) -> tuple[str, ...]:

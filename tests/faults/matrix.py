@@ -136,6 +136,11 @@ ROWS = tuple(
             "SIGTERM, half a second later SIGKILL to its process group; no zombie",
         ),
         (
+            "C29",
+            "a view that shows nothing: a wall, bare ground, noise, a hand over the lens",
+            "labels off unless they have any_view or were taught; the record says strange_view",
+        ),
+        (
             "M1",
             "truncated, empty or garbage ONNX",
             "size and protobuf structure checked before ONNX Runtime reads it",

@@ -160,6 +160,14 @@ MUTANTS = tuple(
         ("C20", CAMERA + "splitter.py", "if next_start >= 0:", "if False:"),
         ("C21", CAMERA + "child.py", "self._signal(signal.SIGKILL)", "pass"),
         ("C21", CAMERA + "child.py", "start_new_session=True,", "process_group=None,"),
+        ("C29", PIPELINE, "        if strange:", "        if False:"),
+        ("C29", PIPELINE, "strange_view=strange or None", "strange_view=None"),
+        (
+            "C29",
+            "edge_runtime/model/labels/compiled.py",
+            "[label.any_view or label.name in pictured for label in labels]",
+            "[False for label in labels]",
+        ),
         ("M1", "edge_runtime/model/onnx_bytes.py", "    if not has_graph:", "    if False:"),
         ("M2", "edge_runtime/model/bundle.py", "if sha256_hex(data) != sha256:", "if False:"),
         (

@@ -10,12 +10,12 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge_runtime.config import ModelConfig
+from edge_runtime.config import ConsensusConfig, ModelConfig
 from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, json_schema
-from tests.tiny import tiny_input, write_tiny_bundle
+from tests.tiny import npy_bytes, tiny_input, write_tiny_bundle
 
 
 @pytest.fixture
@@ -70,6 +70,60 @@ def test_black_white_and_flat_pictures_get_no_label(pipeline: Pipeline, grey: in
     assert record.state == "low_information"
     assert record.labels
     assert not any(label.on for label in record.labels)
+
+
+def strange_red(folder: Path, labels: str = "") -> Pipeline:
+    """A pipeline to which a red picture is a strange view."""
+    direction = np.eye(1, 16, dtype=np.float16)
+    limit = {"strange_views": {"limit": 0.5}}
+    bundle = write_tiny_bundle(folder, limit, strange_view__dot__npy=npy_bytes(direction))
+    if labels:
+        (folder / "my.yaml").write_text(labels)
+    config = ModelConfig(
+        bundle=str(bundle), labels=str(folder / "my.yaml") if labels else "colours", threads=1
+    )
+    return Pipeline(load_engine(config), camera="test", consensus=ConsensusConfig(min_dwell_s=0))
+
+
+@pytest.mark.fault("C29")
+def test_a_strange_view_is_unknown_and_the_record_says_why(tmp_path: Path):
+    pipeline = strange_red(tmp_path)
+    record = pipeline.process(coloured(0, 0, 255)).record
+    assert (record.state, record.strange_view) == ("unknown", True)
+    assert record.labels[0].score > 0.9, "the scores stay, so that they can be judged"
+    jsonschema.validate(json.loads(record.to_json()), json_schema())
+
+    record = strange_red(tmp_path).process(coloured(0, 255, 0)).record
+    assert (record.state, record.strange_view) == ("ok", None)
+    assert "strange_view" not in json.loads(record.to_json())
+
+
+@pytest.mark.fault("C29")
+def test_a_label_of_any_view_is_on_in_a_strange_view(tmp_path: Path):
+    labels = "labels: [{name: red, any_view: true}, blue]\nbackground: [a photo of nothing]\n"
+    record = strange_red(tmp_path, labels).process(coloured(0, 0, 255)).record
+    assert record.state == "ok"
+    assert record.strange_view is True
+    assert [label.name for label in record.labels if label.on] == ["red"]
+
+
+def test_one_strange_frame_does_not_end_a_label_and_a_second_of_them_does(tmp_path: Path):
+    pipeline = strange_red(tmp_path)
+    states = []
+    for number in range(20):
+        bgr = (0, 0, 255) if number == 5 or number >= 10 else (0, 255, 0)
+        frame = replace(coloured(*bgr), captured_s=number / 10)
+        states.append(pipeline.process(frame).record.state)
+    assert states[:10] == ["ok"] * 10
+    assert states[-1] == "unknown"
+
+
+def test_only_colour_pictures_are_judged_as_strange_views(tmp_path: Path):
+    pipeline = strange_red(tmp_path)
+    red = np.eye(1, 16, dtype=np.float32)[0]
+    assert pipeline.engine.is_strange(red, "rgb")
+    assert not pipeline.engine.is_strange(red, "ir")
+    assert not pipeline.engine.is_strange(red, "depth")
 
 
 @pytest.mark.fault("C4")

@@ -53,6 +53,8 @@ class CompiledLabels:
     Attributes:
         names: One a label.
         background: Shape (labels,); true for labels that compete but are never reported.
+        in_any_view: Shape (labels,); true for labels that may be on in a strange view too: those
+            that say so, and those that pictures taught.
         thresholds: Shape (labels,); the score from which a label may be on.
         groups: Name and rows of each group; one slice follows the other.
         matrix: float32, shape (labels + background prompts + taught rows of "none of these", dim);
@@ -65,6 +67,7 @@ class CompiledLabels:
 
     names: tuple[str, ...]
     background: NDArray[np.bool_]
+    in_any_view: NDArray[np.bool_]
     thresholds: NDArray[np.float32]
     groups: tuple[tuple[str, slice], ...]
     matrix: NDArray[np.float32]
@@ -159,6 +162,7 @@ def compile_labels(
 
     names = tuple(label.name for label in labels)
     background = np.array([label.background for label in labels])
+    in_any_view = _in_any_view(labels, teaching)
     biases = np.array([label.bias for label in labels], np.float32)
     thresholds = np.array([_threshold(label, manifest.threshold) for label in labels], np.float32)
     scales = tuple(
@@ -168,7 +172,7 @@ def compile_labels(
     prompt_rows = tuple(range(len(labels), len(matrix)))
     rivals = tuple(_prompts_as_rivals(prompt_rows, scale) for scale in scales)
     words = CompiledLabels(
-        names, background, thresholds, groups, matrix, biases, scales, rivals, id=""
+        names, background, in_any_view, thresholds, groups, matrix, biases, scales, rivals, id=""
     )
     if teaching is None:
         return replace(words, id=_id(words, b""))
@@ -193,6 +197,7 @@ def _id(labels: CompiledLabels, taught: bytes) -> str:
         labels.biases.tobytes(),
         json.dumps(words).encode(),
         taught,
+        labels.in_any_view.tobytes() if labels.in_any_view.any() else b"",
     )
     return f"sha256:{digest}"
 
@@ -248,6 +253,11 @@ def _group_slices(labels: list[LabelSpec]) -> tuple[tuple[str, slice], ...]:
     return tuple(
         (group, slice(start, end)) for (group, start), end in zip(starts.items(), ends, strict=True)
     )
+
+
+def _in_any_view(labels: list[LabelSpec], teaching: Teaching | None) -> NDArray[np.bool_]:
+    pictured = teaching.pictures if teaching else {}
+    return np.array([label.any_view or label.name in pictured for label in labels])
 
 
 def _threshold(label: LabelSpec, default: float) -> float:

@@ -35,7 +35,8 @@ class LabelSpec:
 
     ``threshold`` is a score from 0 to 1, by default the bundle's. ``bias`` is added to the label's
     logit; ``tools.calibrate`` learns it. A label with ``background`` competes in its group, but it
-    is never on and no record holds it. Raises ValueError for a value that makes no sense.
+    is never on and no record holds it. A label with ``any_view`` may be on in a strange view too
+    (`model.strange`). Raises ValueError for a value that makes no sense.
     """
 
     name: str = field(metadata={"short": True})  # a bare string is a name: labels: [cat, dog]
@@ -44,6 +45,7 @@ class LabelSpec:
     bias: float = 0.0
     group: str = "labels"
     background: bool = False
+    any_view: bool = False
 
     def __post_init__(self) -> None:
         for phrase in (self.name, self.group, *self.prompts):

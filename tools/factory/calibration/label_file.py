@@ -22,6 +22,8 @@ def to_yaml(label_set: LabelSet, comment: str) -> str:
             entry["bias"] = label.bias
         if label.background:
             entry["background"] = True
+        if label.any_view:
+            entry["any_view"] = True
         entries.append(entry | {"group": label.group})
     whole: dict[str, Any] = {"labels": entries}
     if label_set.background:

@@ -91,7 +91,7 @@ def _calibrate_group(
 
 def pictures_of_entry(entry: Entry, data: Path, most: int) -> list[NDArray[np.uint8]]:
     """The pictures (BGR) one entry stands for, at most so many, spread evenly over its files."""
-    files = _files_of_entry(entry, data)
+    files = files_of_entry(entry, data)
     if not files:
         raise NoInputError(
             f"{data}: no pictures for {entry} of calibration.yaml",
@@ -104,7 +104,7 @@ def pictures_of_entry(entry: Entry, data: Path, most: int) -> list[NDArray[np.ui
     return [read_picture(file) for file in chosen]
 
 
-def _files_of_entry(entry: Entry, data: Path) -> list[Path]:
+def files_of_entry(entry: Entry, data: Path) -> list[Path]:
     if isinstance(entry, dict) and "weather" in entry:
         with (RECIPES / "weather.csv").open(newline="", encoding="utf-8") as table:
             rows = list(csv.DictReader(table))

@@ -87,7 +87,7 @@ def scan(sources: tuple[SourceRecipe, ...], root: Path) -> list[Sample]:
     return samples
 
 
-def _held_out(place: str, share: float) -> bool:
+def is_held_out(place: str, share: float) -> bool:
     """Drawn by where the picture lies, not by its source.
 
     A picture that two sources list is held out of both or of none.
@@ -177,7 +177,7 @@ def _scan_folder(source: SourceRecipe, number: int, root: Path) -> list[Sample]:
         label = _label_of(relative, source, pattern)
         prompts = texts(label) if label else ()
         key = f"{source.name}/{relative}"
-        held_out = _held_out(f"{source.path}/{relative}", source.validation)
+        held_out = is_held_out(f"{source.path}/{relative}", source.validation)
         samples.append(Sample(key, number, file, 0, 0, prompts, condition, held_out))
     return samples
 
@@ -270,7 +270,7 @@ def _samples_of_row(
         return []
     recipe_folder = Path(source.path) if source.list else Path(source.path).parent
     place = (recipe_folder / row["file"]).as_posix()
-    held_out = split == "validation" if split else _held_out(place, source.validation)
+    held_out = split == "validation" if split else is_held_out(place, source.validation)
 
     key = f"{source.name}/{row['file']}"
     common = (0, 0, prompts, condition, held_out)
@@ -309,7 +309,7 @@ def _scan_tar(source: SourceRecipe, number: int, path: Path) -> list[Sample]:
         for stem, member in pictures.items():
             prompts = _prompts_of_note(notes.get(stem, {}), texts, f"{shard}: {stem}.json")
             key = f"{source.name}/{shard.name}/{stem}"
-            held_out = _held_out(key, source.validation)
+            held_out = is_held_out(key, source.validation)
             place = (shard, member.offset_data, member.size)
             samples.append(Sample(key, number, *place, prompts, condition, held_out))
     return samples

@@ -50,7 +50,9 @@ def open_sink(to_jpeg=None, camera_state=lambda: "ok", of: Scorer | None = None)
     return PreviewSink(PreviewConfig("127.0.0.1:0"), to_jpeg, camera_state, lambda: of)
 
 
-def seen(of: Scorer, *axes: float, on: tuple[str, ...] = (), state: str = "ok") -> LabelledFrame:
+def seen(
+    of: Scorer, *axes: float, on: tuple[str, ...] = (), state: str = "ok", **changes: object
+) -> LabelledFrame:
     """A frame whose embedding has these numbers."""
     embedding = np.zeros(8, np.float32)
     embedding[: len(axes)] = axes
@@ -58,7 +60,7 @@ def seen(of: Scorer, *axes: float, on: tuple[str, ...] = (), state: str = "ok") 
     scores = of(embedding)
     is_on = np.array([name in on for name in of.labels.names])
     labels = of.ranked(scores, is_on)
-    newest = record(labels=labels, labels_id=of.labels.id, state=state)
+    newest = record(labels=labels, labels_id=of.labels.id, state=state, **changes)
     return LabelledFrame(newest, FRAME, embedding)
 
 
@@ -203,6 +205,15 @@ def test_a_label_below_its_threshold_is_named_with_it(tmp_path: Path):
     sink.close()
     assert "None is on: fog is below its 90 %" in page
     assert "None is on" not in frozen, "a frozen picture has its own reason"
+
+
+def test_a_strange_view_is_the_reason_why_no_label_is_on(tmp_path: Path):
+    road = scorer(*ROAD)
+    sink = open_sink(of=road)
+    sink.write(seen(road, 3, 2, state="unknown", strange_view=True))
+    page, _ = dom(tmp_path, url(sink))
+    sink.close()
+    assert page.count("None is on: this view shows nothing that a label could be right about") == 2
 
 
 @pytest.mark.fault("N4")

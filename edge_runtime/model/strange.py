@@ -1,0 +1,45 @@
+"""Strange views: frames that show nothing a label could be right about.
+
+A wall, bare ground, noise or a hand over the lens lie on one side of a plane in the space of
+embeddings, ordinary pictures on the other. The factory fits that plane for each encoder
+(`python -m tools.calibrate views`); docs/decisions/024-strange-views.md says what was compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import BundleError
+from edge_runtime.model.bundle import Bundle
+from edge_runtime.model.npy import read_embeddings
+
+DIRECTION = "strange_view.npy"
+
+
+class StrangeViews:
+    """Callable: a unit-norm embedding (dim,) -> whether the view is a strange one."""
+
+    def __init__(self, direction: NDArray[np.float32], limit: float) -> None:
+        """``direction`` (dim,) of unit norm; ``limit`` is where ordinary views end."""
+        self._direction = direction
+        self._limit = limit
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> StrangeViews | None:
+        """None for a bundle without them. Raises BundleError for a direction that does not fit."""
+        limit = bundle.manifest.strange_limit
+        if limit is None:
+            return None
+
+        where = str(bundle.path / DIRECTION)
+        rows = read_embeddings(bundle.read(DIRECTION), where)
+        if rows.shape != (1, bundle.manifest.dim):
+            raise BundleError(
+                f"{where}: shape {rows.shape} is not (1, {bundle.manifest.dim})",
+                "reinstall the bundle",
+            )
+        return cls(rows[0].astype(np.float32), limit)
+
+    def __call__(self, embedding: NDArray[np.float32]) -> bool:
+        return bool(self._direction @ embedding > self._limit)

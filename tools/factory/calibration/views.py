@@ -1,0 +1,212 @@
+"""The direction of strange views: fitted on pictures of a bundle's encoder, written into it.
+
+A plain logistic regression on embeddings tells views that show nothing (walls, noise, bare ground)
+from ordinary pictures. Its weights, made unit norm, are a direction; the limit is the cosine above
+which so small a share of ordinary pictures lies (`REFUSED`). That strange pictures at hand teach
+about others is the idea of outlier exposure (Hendrycks et al., ICLR 2019).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_runtime.camera.pictures import read_picture
+from edge_runtime.errors import NoInputError
+from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.strange import DIRECTION
+from tools.factory.bundling.files import update_bundle
+from tools.factory.calibration.sets import condition_pictures
+from tools.factory.data.samples import SUFFIXES, is_held_out
+from tools.factory.data.strange import DRAWN, MADE, Picture, smoothest_window
+from tools.factory.evaluation.embedding_cache import CachedEncoder
+from tools.factory.evaluation.subject import PictureEncoder, rgb
+from tools.lib.paths import RECIPES
+
+Entry = str | dict[str, str | float]  # of strange_views.yaml: a glob, or what to draw or make
+Recipe = dict[str, Any]  # strange_views.yaml: `ordinary` and `strange` entries by kind
+Floats = NDArray[np.float64]
+
+MEASURING = 0.5  # share of the files that fit nothing
+REFUSED = 0.02  # of the ordinary pictures
+STRENGTH = 0.025  # of the penalty on the weights; ten times more or less hardly matters
+MAX_STEPS = 30
+PRECISE = 1e-6
+
+
+@dataclass(frozen=True)
+class Views:
+    """Embeddings (pictures, dim), and what each picture counts."""
+
+    pictures: NDArray[np.float32]
+    weights: Floats
+
+    @classmethod
+    def joined(cls, parts: list[Views]) -> Views:
+        """All of them, one after the other."""
+        return cls(
+            np.concatenate([part.pictures for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+        )
+
+
+def calibrate_views(folder: Path, data: Path, *, most: int, cache: Path, write: bool) -> str:
+    """Fit the direction and its limit; what was fitted, as lines. Only `write` changes the bundle.
+
+    Args:
+        folder: the bundle.
+        data: the folder in which distill and second lie.
+        most: pictures a kind of the recipe.
+        cache: folder of kept embeddings.
+    """
+    bundle = load_bundle(folder)
+    recipe = read_recipe()
+    with CachedEncoder(bundle, cache) as encode:
+        ordinary = ordinary_views(encode, recipe, data, most)
+        strange = Views.joined(list(strange_views(encode, recipe, data, most).values()))
+
+    direction, limit = fit_direction(ordinary, strange)
+    found = float(strange.weights[strange.pictures @ direction > limit].sum())
+    lines = [
+        f"Fitted on {len(ordinary.pictures)} ordinary and {len(strange.pictures)} strange views: "
+        f"limit {limit:.4f}, above which {REFUSED:.0%} of the ordinary "
+        f"and {found / strange.weights.sum():.0%} of the strange ones lie."
+    ]
+    if write:
+        data_of_row = io.BytesIO()
+        np.save(data_of_row, direction[None].astype(np.float16))
+        facts = {"strange_views": {"limit": limit, "refused": REFUSED, "most": most}}
+        update_bundle(bundle, {DIRECTION: data_of_row.getvalue()}, facts)
+        lines.append(f"{folder}: {DIRECTION} and its limit written")
+    return "\n".join(lines)
+
+
+def read_recipe() -> Recipe:
+    """strange_views.yaml."""
+    import yaml
+
+    recipe: Recipe = yaml.safe_load((RECIPES / "strange_views.yaml").read_text(encoding="utf-8"))
+    return recipe
+
+
+def ordinary_views(
+    encode: PictureEncoder, recipe: Recipe, data: Path, most: int, measuring: bool = False
+) -> Views:
+    """The ordinary pictures that fit, or those that measure. A kind counts by the square root of
+    its pictures: a large one more than a small one, but not so much more."""
+    kinds = tqdm(recipe["ordinary"].values(), desc="ordinary", unit="kind", leave=False)
+    parts = [embed_views(encode, entries, data, most, measuring) for entries in kinds]
+    return Views.joined([Views(part, np.full(len(part), 1 / np.sqrt(len(part)))) for part in parts])
+
+
+def strange_views(
+    encode: PictureEncoder, recipe: Recipe, data: Path, most: int, measuring: bool = False
+) -> dict[str, Views]:
+    """The strange pictures by kind, that fit or that measure. Every kind counts the same."""
+    kinds = {}
+    listed = tqdm(recipe["strange"].items(), desc="strange", unit="kind", leave=False)
+    for kind, entries in listed:
+        part = embed_views(encode, entries, data, most, measuring)
+        kinds[kind] = Views(part, np.full(len(part), 1 / len(part)))
+    return kinds
+
+
+def embed_views(
+    encode: PictureEncoder, entries: list[Entry], data: Path, most: int, measuring: bool
+) -> NDArray[np.float32]:
+    """Embeddings (pictures, dim) of at most so many pictures of one kind.
+
+    Raises NoInputError for an entry without pictures.
+    """
+    rows: list[NDArray[np.float32]] = []
+    share = max(1, most // len(entries))
+    for entry in entries:
+        before = len(rows)
+        rows += [encode(picture) for picture in pictures_of_view(entry, data, share, measuring)]
+        if len(rows) == before:
+            raise NoInputError(
+                f"{data}: no pictures for {entry} of strange_views.yaml",
+                "unpack distill.zip and second.zip there",
+            )
+    return np.stack(rows)
+
+
+def pictures_of_view(entry: Entry, data: Path, most: int, measuring: bool) -> Iterator[Picture]:
+    """BGR pictures of one entry. Drawn ones have a number; the same number is the same picture."""
+    if isinstance(entry, dict) and "drawn" in entry:
+        first = most if measuring else 0
+        for number in range(first, first + most):
+            yield DRAWN[str(entry["drawn"])](np.random.default_rng(number))
+        return
+
+    files = _files(entry, data, measuring)
+    rows = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
+    chosen = [files[row] for row in rows]
+    if isinstance(entry, dict) and "condition" in entry:
+        yield from condition_pictures(chosen, str(entry["condition"]))
+        return
+
+    for number, file in enumerate(chosen):
+        photograph = np.ascontiguousarray(rgb(read_picture(file))[..., ::-1])
+        if isinstance(entry, str):
+            yield photograph
+        elif "made" in entry:
+            yield MADE[str(entry["made"])](photograph, np.random.default_rng(number))
+        else:
+            window = smoothest_window(photograph, float(entry["smooth"]))
+            if window is not None:
+                yield window
+
+
+def _files(entry: Entry, data: Path, measuring: bool) -> list[Path]:
+    """What the encoder's training held out is in the half that measures: it is the same draw."""
+    pattern = entry if isinstance(entry, str) else str(entry["of"])
+    files = sorted(path for path in data.glob(pattern) if path.suffix.lower() in SUFFIXES)
+    return [
+        file
+        for file in files
+        if is_held_out(file.relative_to(data).as_posix(), MEASURING) == measuring
+    ]
+
+
+def fit_direction(ordinary: Views, strange: Views) -> tuple[NDArray[np.float32], float]:
+    """(unit direction (dim,), limit): both kinds of view count the same in all.
+
+    The direction has been rounded to float16, as the bundle keeps it, before the limit is set.
+    """
+    both = Views.joined([ordinary, strange])
+    is_strange = np.repeat([0.0, 1.0], [len(ordinary.pictures), len(strange.pictures)])
+    shares = [views.weights / views.weights.sum() / 2 for views in (ordinary, strange)]
+    weights = _logistic(both.pictures.astype(np.float64), is_strange, np.concatenate(shares))
+
+    direction = (weights / np.linalg.norm(weights)).astype(np.float16).astype(np.float32)
+    scores = ordinary.pictures @ direction
+    order = np.argsort(-scores)
+    passed = np.cumsum(ordinary.weights[order]) / ordinary.weights.sum()
+    return direction, round(float(scores[order[np.searchsorted(passed, REFUSED)]]), 5)
+
+
+def _logistic(pictures: Floats, truth: Floats, shares: Floats) -> Floats:
+    """The weights (dim,) of least loss, by Newton's method; the constant is not returned."""
+    # Entries of a unit vector are small. Scaled, an ordinary penalty means the same in every space.
+    scaled = np.hstack([pictures * np.sqrt(pictures.shape[1]), np.ones((len(pictures), 1))])
+    penalty = np.full(scaled.shape[1], STRENGTH)
+    penalty[-1] = 0
+
+    weights = np.zeros(scaled.shape[1])
+    for _ in range(MAX_STEPS):
+        chance = 1 / (1 + np.exp(-scaled @ weights))
+        gradient = scaled.T @ (shares * (chance - truth)) + penalty * weights
+        curvature = (scaled.T * (shares * chance * (1 - chance))) @ scaled + np.diag(penalty)
+        step = np.linalg.solve(curvature, gradient)
+        weights -= step
+        if np.abs(step).max() < PRECISE:
+            break
+    return weights[:-1]
