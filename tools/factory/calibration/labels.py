@@ -12,6 +12,7 @@ from edge_runtime.errors import DataError, NoInputError, UsageError
 from edge_runtime.model.bundle import Bundle, find_bundle, load_bundle
 from edge_runtime.model.labels.compiled import CompiledLabels, compile_labels, with_built_rows
 from edge_runtime.model.labels.label_set import LabelSet, load_label_set
+from edge_runtime.model.labels.new_rows import with_new_rows
 from edge_runtime.model.labels.phrase_rows import PhraseRows, rows_path
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.system.files import write_atomically
@@ -58,6 +59,7 @@ def calibrate_labels(
     bundle = load_bundle(find_bundle(bundle_name))
     label_set = load_label_set(labels, bundle)
     bank = with_built_rows(TextBank.from_bundle(bundle), labels, bundle)
+    bank = with_new_rows(bank, label_set, labels, bundle)
 
     lines = []
     usual = pictures_of(pictures) if pictures else []
