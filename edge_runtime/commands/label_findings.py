@@ -53,25 +53,34 @@ def describe_rows(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list[s
             lines += first_few([f"'{phrase}'" for phrase in by_maker[maker]])
 
     new = [phrase for maker in by_maker if maker not in _OF_BANK for phrase in by_maker[maker]]
+    lines += _listed("these are new, and spelt almost as a name of the bank:", _doubts(new, bank))
+    aliases = _aliases(phrases, bank)
+    lines += _listed("the bank knows these under another spelling:", aliases)
+    guesses = _guesses(phrases, bank)
+    lines += _listed("warning: the text encoder reads English; these rows are guesses:", guesses)
+    return lines
+
+
+def _listed(title: str, lines: list[str]) -> list[str]:
+    return [f"  {title}", *first_few(lines)] if lines else []
+
+
+def _doubts(new: list[str], bank: TextBank) -> list[str]:
     meant = [(phrase, bank.likely_meant(phrase)) for phrase in new[:MOST_SHOWN]]
-    doubts = [f"'{phrase}': did you mean '{name}'?" for phrase, name in meant if name]
-    if doubts:
-        lines += ["  these are new, and spelt almost as a name of the bank:", *first_few(doubts)]
+    return [f"'{phrase}': did you mean '{name}'?" for phrase, name in meant if name]
 
+
+def _aliases(phrases: list[str], bank: TextBank) -> list[str]:
     aliases = [(phrase, bank.alias(phrase)) for phrase in phrases]
-    renamed = [f"'{phrase}' is '{name}'" for phrase, name in aliases if name]
-    if renamed:
-        lines += ["  the bank knows these under another spelling:", *first_few(renamed)]
+    return [f"'{phrase}' is '{name}'" for phrase, name in aliases if name]
 
-    guesses = [
+
+def _guesses(phrases: list[str], bank: TextBank) -> list[str]:
+    return [
         f"'{phrase}'"
         for phrase in phrases
         if bank.find(phrase) in bank.approximate and not _has_latin_letter(phrase)
     ]
-    if guesses:
-        warning = "  warning: the text encoder reads English; these rows are guesses:"
-        lines += [warning, *first_few(guesses)]
-    return lines
 
 
 def _phrases_by_maker(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> dict[str, list[str]]:
