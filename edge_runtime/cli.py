@@ -38,8 +38,7 @@ log = logging.getLogger("edge_label")
 def main(argv: Sequence[str] | None = None, signals: Signals | None = None) -> int:
     """Run a command; returns its exit code.
 
-    ``signals`` are handlers that the process has installed already; what runs until a signal
-    keeps them.
+    ``signals`` are the process's own handlers; ``run`` and ``once --watch`` keep them.
     """
     streams.mend()
     if argv is None:

@@ -29,7 +29,7 @@ def watch_folders(
     resume: bool = False,
     embeddings: bool = False,
 ) -> int:
-    """Label what is in the folders and what arrives, until SIGTERM or SIGINT; returns 0.
+    """Label what is in the folders and what arrives, until a signal asks for the end; returns 0.
 
     With ``output`` (.jsonl, .csv) each picture is a line there as soon as it is labelled, with
     ``resume`` only those that the table lacks. Raises NoInputError or UsageError for what is no
@@ -70,11 +70,12 @@ def _label_until_stopped(
 ) -> int:
     """How many pictures could not be read, in the end."""
     unread: set[Path] = set()
-    while not signals.stop:
+    # SIGHUP is no reload here: it comes when the terminal is closed.
+    while not (signals.stop or signals.reload):
         start = time.monotonic()
         for arrival, folder in zip(arrivals, folders, strict=True):
             for path in arrival.look():
-                if signals.stop:
+                if signals.stop or signals.reload:
                     break
                 readable = _label(folder, path, run, table)
                 arrival.took(path, readable=readable)

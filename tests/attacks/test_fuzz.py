@@ -296,7 +296,7 @@ def split(stream: bytes, block: int) -> list[bytes]:
 
 @pytest.mark.fault("C20")
 @fuzz
-@given(st.one_of(edited(SMALL_JPEG * 3), edited(PROGRESSIVE)), st.integers(1, 70_000))
+@given(st.one_of(edited(SMALL_JPEG * 3), edited(PROGRESSIVE)), st.integers(64, 70_000))
 def test_jpeg_streams(damaged: bytes, block: int):
     """However a stream is cut, the same pictures come out, and those behind the damage are whole.
 

@@ -234,3 +234,20 @@ def test_a_process_that_nobody_can_look_into_still_measures_and_writes():
         [sys.executable, "-c", LOOKED_INTO], capture_output=True, text=True, timeout=60
     )
     assert (result.stdout, result.returncode) == ("as before", 0), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("rpicam-vid -t 0 --codec mjpeg -o -", "rpicam-vid -t 0 --codec mjpeg -o -"),
+        ("/usr/bin/grab 'a b'  /dev/x", "/usr/bin/grab 'a b'  /dev/x"),
+        ("ffmpeg -i rtsp://me:zanzibar@H/s -f mjpeg -", "ffmpeg -i rtsp://***@H/s -f mjpeg -"),
+        ("grab --password zanzibar -o -", "grab --password *** -o -"),
+        ("grab --password 'x zanzibar' -o -", "grab --password *** -o -"),
+        ("grab --token=zanzibar -o -", "grab --token=*** -o -"),
+        ("grab 'password=x zanzibar' -o -", "grab *** -o -"),
+        ("grab me:zanzibar@H", "grab ***@H"),
+    ],
+)
+def test_a_cameras_command_is_shown_without_its_passwords(command: str, expected: str):
+    assert shown(f"exec:{command}") == f"exec:{expected}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.camera import live, open_source, program
+from edge_runtime.camera.child import Child
 from edge_runtime.camera.live import LiveSource
 from edge_runtime.camera.program import Program
 from edge_runtime.config import CameraConfig
-from edge_runtime.errors import ConfigError, DeviceError
+from edge_runtime.errors import ConfigError, DeviceError, StuckError
 from tests.commands import need
 from tests.doubles.mjpeg_camera import jpegs
 from tests.live_camera import frames, read_until
@@ -112,6 +115,22 @@ def test_every_fault_of_a_program_is_one_calm_line_and_it_is_started_again(
     assert says in warnings[-1]
     assert len([line for line in warnings if says in line]) == 1
     assert "\n" not in warnings[-1]
+
+
+@pytest.mark.fault("C3")
+def test_a_program_that_no_signal_ends_is_a_stuck_camera(
+    script: Callable[[str], str], opened: Callable[..., LiveSource], monkeypatch: pytest.MonkeyPatch
+):
+    """A driver may keep a killed program for ever; only a restart of the service helps then."""
+    signals: list[tuple[Child, int]] = []
+    monkeypatch.setattr(Child, "_signal", lambda child, number: signals.append((child, number)))
+    source = opened(script("exec sleep 1000"))
+    source._pace.stuck_s = 3.0
+    with pytest.raises(StuckError, match="only a new process can help"):
+        read_until(source, lambda _: False)
+    child, number = signals[-1]
+    assert number == signal.SIGKILL
+    os.killpg(child._process.pid, number)
 
 
 @pytest.mark.fault("C21")

@@ -55,7 +55,7 @@ def labelled(output: Path) -> list[str]:
 
 
 @pytest.mark.fault("C23")
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_pictures_are_labelled_as_they_arrive_and_a_restart_labels_none_twice(
     tmp_path: Path, tiny_bundle: Path, folder: Path, end: int
 ):

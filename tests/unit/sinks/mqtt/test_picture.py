@@ -44,9 +44,9 @@ def retained(broker: Broker, topic: str, timeout_s: int = 1) -> bytes:
     return bytes.fromhex(done.stdout.strip())
 
 
-def open_sink(broker: Broker, *, pictures: bool = True) -> MqttSink:
-    config = MqttConfig(host="127.0.0.1", port=broker.port, device="pi")
-    sink = MqttSink(config, JpegEncoder() if pictures else None)
+def open_sink(broker: Broker, *, discovery: bool = True) -> MqttSink:
+    config = MqttConfig(host="127.0.0.1", port=broker.port, device="pi", discovery=discovery)
+    sink = MqttSink(config, JpegEncoder())
     sink.write(of(None), NAMES)
     wait_until(lambda: connected(sink))
     return sink
@@ -66,7 +66,7 @@ def test_the_picture_is_a_jpeg_that_a_later_subscriber_gets_too(broker: Broker):
 @pytest.mark.parametrize("discovery", [True, False])
 def test_a_picture_of_a_former_run_goes_when_it_is_off(broker: Broker, discovery: bool):
     """Without discovery too: who switches pictures off does not want one to stay."""
-    first = open_sink(broker)
+    first = open_sink(broker, discovery=discovery)
     first.write(of("tunnel"), NAMES, FRAME)
     wait_until(lambda: retained(broker, TOPIC))
     first.close()
