@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import BundleError
 from edge_runtime.model.bundle import Bundle
+from edge_runtime.model.manifest import ENCODER
 from edge_runtime.model.npy import read_embeddings
 
 DIRECTION = "strange_view.npy"
@@ -28,15 +29,23 @@ class StrangeViews:
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> StrangeViews | None:
         """None for a bundle without them. Raises BundleError for a direction that does not fit."""
-        limit = bundle.manifest.strange_limit
+        manifest = bundle.manifest
+        limit = manifest.strange_limit
         if limit is None:
             return None
 
+        fitted_for = manifest.raw["strange_views"].get("encoder")
+        if fitted_for != manifest.files[ENCODER][0]:
+            raise BundleError(
+                f"{bundle.path}: its strange views were fitted for another encoder",
+                "reinstall the bundle",
+            )
+
         where = str(bundle.path / DIRECTION)
         rows = read_embeddings(bundle.read(DIRECTION), where)
-        if rows.shape != (1, bundle.manifest.dim):
+        if rows.shape != (1, manifest.dim):
             raise BundleError(
-                f"{where}: shape {rows.shape} is not (1, {bundle.manifest.dim})",
+                f"{where}: shape {rows.shape} is not (1, {manifest.dim})",
                 "reinstall the bundle",
             )
         return cls(rows[0].astype(np.float32), limit)

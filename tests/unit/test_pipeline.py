@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from edge_runtime.engine import load_engine
 from edge_runtime.errors import ConfigError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Frame, json_schema
-from tests.tiny import npy_bytes, tiny_input, write_tiny_bundle
+from tests.tiny import encoder_onnx, npy_bytes, tiny_input, write_tiny_bundle
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_black_white_and_flat_pictures_get_no_label(pipeline: Pipeline, grey: in
 def strange_red(folder: Path, labels: str = "") -> Pipeline:
     """A pipeline to which a red picture is a strange view."""
     direction = np.eye(1, 16, dtype=np.float16)
-    limit = {"strange_views": {"limit": 0.5}}
+    encoder = hashlib.sha256(encoder_onnx()).hexdigest()
+    limit = {"strange_views": {"limit": 0.5, "encoder": encoder}}
     bundle = write_tiny_bundle(folder, limit, strange_view__dot__npy=npy_bytes(direction))
     if labels:
         (folder / "my.yaml").write_text(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,18 @@ import pytest
 from edge_runtime.errors import BundleError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.strange import StrangeViews
-from tests.tiny import DIM, npy_bytes, write_tiny_bundle
+from tests.tiny import DIM, encoder_onnx, npy_bytes, write_tiny_bundle
 
 DIRECTION = np.eye(1, DIM, dtype=np.float16)
 
 
-def strange(folder: Path, limit: object = 0.5, **files: bytes) -> StrangeViews | None:
-    write_tiny_bundle(folder, {"strange_views": {"limit": limit}}, **files)
+OURS = hashlib.sha256(encoder_onnx()).hexdigest()
+
+
+def strange(
+    folder: Path, limit: object = 0.5, encoder: str = OURS, **files: bytes
+) -> StrangeViews | None:
+    write_tiny_bundle(folder, {"strange_views": {"limit": limit, "encoder": encoder}}, **files)
     return StrangeViews.from_bundle(load_bundle(folder))
 
 
@@ -56,6 +62,12 @@ def test_a_direction_of_another_bundle_is_refused(tmp_path: Path, rows: np.ndarr
     with pytest.raises(BundleError) as error:
         strange(tmp_path, strange_view__dot__npy=npy_bytes(rows))
     assert message in str(error.value)
+
+
+def test_a_direction_for_another_encoder_is_refused(tmp_path: Path):
+    with pytest.raises(BundleError) as error:
+        strange(tmp_path, encoder="0" * 64, strange_view__dot__npy=npy_bytes(DIRECTION))
+    assert "fitted for another encoder" in str(error.value)
 
 
 def test_a_limit_without_its_direction_is_one_line(tmp_path: Path):

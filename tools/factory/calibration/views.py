@@ -21,6 +21,7 @@ from tqdm import tqdm
 from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import NoInputError
 from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.manifest import ENCODER
 from edge_runtime.model.strange import DIRECTION
 from tools.factory.bundling.files import update_bundle
 from tools.factory.calibration.sets import condition_pictures
@@ -82,8 +83,9 @@ def calibrate_views(folder: Path, data: Path, *, most: int, cache: Path, write: 
     if write:
         data_of_row = io.BytesIO()
         np.save(data_of_row, direction[None].astype(np.float16))
-        facts = {"strange_views": {"limit": limit, "refused": REFUSED, "most": most}}
-        update_bundle(bundle, {DIRECTION: data_of_row.getvalue()}, facts)
+        encoder, _ = bundle.manifest.files[ENCODER]
+        facts = {"limit": limit, "refused": REFUSED, "most": most, "encoder": encoder}
+        update_bundle(bundle, {DIRECTION: data_of_row.getvalue()}, {"strange_views": facts})
         lines.append(f"{folder}: {DIRECTION} and its limit written")
     return "\n".join(lines)
 
