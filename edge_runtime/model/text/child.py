@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import io
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -60,11 +59,12 @@ def main() -> int:
 
 
 def _give_way() -> None:
-    """This process is the first that the kernel ends where memory is short, and the last that runs
-    where the processor is; it does not outlive its parent."""
+    """Be the first that the kernel ends where memory is short, and never outlive the parent.
+
+    No lower priority: a daemon that labels as fast as it can would leave it no time at all.
+    """
     try:
         Path("/proc/self/oom_score_adj").write_text("1000")
-        os.nice(10)
     except OSError:
         pass
     pr_set_pdeathsig = 1  # <linux/prctl.h>
