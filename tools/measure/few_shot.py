@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels import teaching
 from edge_runtime.model.labels.correction import Words
-from edge_runtime.model.labels.none_of_these import none_row
+from edge_runtime.model.labels.none_of_these import fit_none_alone, none_row
+from edge_runtime.model.labels.text_bank import TextBank
 from tools.factory.evaluation import metrics
 from tools.factory.evaluation.embedding_cache import CachedEncoder, cache_folder
 from tools.factory.evaluation.labelled import LabelledSet, embed_files, labelled_sets, open_data
@@ -142,6 +143,30 @@ def with_none(task: Task, others: Floats, shots: int, draws: int) -> tuple[float
     return float(np.mean(refused)), float(np.mean(before)), float(np.mean(after))
 
 
+def none_alone(
+    task: Task, others: Floats, mean_text: Floats, draws: int
+) -> tuple[float, float, float]:
+    """As `with_none`, but no label has a picture: the words stay, and `none` is taught alone."""
+    refused = []
+    after = []
+    rows = np.vstack([task.rows, none_row(task.rows, task.rows[:0])])
+    text = Words(np.asarray(rows, float), np.zeros(len(rows)), task.scale)
+    for seed in range(draws):
+        order = np.random.default_rng(seed).permutation(len(others))
+        lesson = others[order[:NONE_PICTURES]].astype(float)
+        row, bias = fit_none_alone(text, lesson, mean_text)
+
+        asked = np.vstack([task.pictures, others[order[NONE_PICTURES:]]])
+        logits = text(asked)
+        logits[:, -1] = task.scale * asked @ row + bias
+        best = logits.argmax(axis=1)
+        after.append(100 * float((best[: len(task.truth)] == task.truth).mean()))
+        refused.append(100 * float((best[len(task.truth) :] == len(task.rows)).mean()))
+
+    before = 100 * float((text(task.pictures)[:, :-1].argmax(axis=1) == task.truth).mean())
+    return float(np.mean(refused)), before, float(np.mean(after))
+
+
 def few_shot_table(tasks: list[Task], draws: int) -> str:
     """Top-1 by set, method and pictures a label; in brackets the calibration error."""
     rows = []
@@ -159,10 +184,12 @@ def few_shot_table(tasks: list[Task], draws: int) -> str:
     return markdown.table(head, rows, "llr")
 
 
-def none_table(tasks: list[Task], draws: int) -> str:
-    """Each set taught, with pictures of the next one as 'none'."""
+def none_table(tasks: list[Task], mean_text: Floats, draws: int) -> str:
+    """Each set taught, with pictures of the next one as 'none'; first with no other pictures."""
     rows = []
     for task, other in zip(tasks, [*tasks[1:], tasks[0]], strict=True):
+        alone = none_alone(task, other.pictures, mean_text, draws)
+        rows.append([task.name, other.name, "0", *(f"{f:.1f}" for f in alone)])
         for shots in SHOTS:
             if task.room_for(shots):
                 figures = with_none(task, other.pictures, shots, draws)
@@ -178,6 +205,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _few_shot(args: argparse.Namespace) -> str:
     subject = load_subject(args.bundle, None)
+    mean_text = TextBank.from_bundle(load_bundle(args.bundle)).rows.mean(axis=0, dtype=np.float32)
     texts = TextRows(subject)
     with (
         open_data(args.data) as root,
@@ -187,7 +215,7 @@ def _few_shot(args: argparse.Namespace) -> str:
         for labelled in labelled_sets(root, "a photo of a {}", args.set):
             rows, _ = texts(labelled.phrases)
             tasks.append(_task(labelled, rows, encode, subject.logit_scale))
-    return f"{few_shot_table(tasks, args.draws)}\n\n{none_table(tasks, args.draws)}"
+    return f"{few_shot_table(tasks, args.draws)}\n\n{none_table(tasks, mean_text, args.draws)}"
 
 
 def _task(labelled: LabelledSet, rows: Floats, encode: CachedEncoder, scale: float) -> Task:

@@ -26,6 +26,11 @@ STRENGTH = 100.0  # of the prior, which is the row of the words
 # picture that gets one.
 MARGIN = float(np.log(4))
 
+# Where only none has pictures, the words stand for those of the labels. They are a poor likeness,
+# so the pictures may say more, and the margin is wider.
+ALONE_STRENGTH = 3.0
+ALONE_MARGIN = float(np.log(100))
+
 
 def none_row(text_rows: NDArray[np.floating], background: NDArray[np.floating]) -> Floats:
     """The row (dim,) that 'none of these' starts from.
@@ -38,7 +43,13 @@ def none_row(text_rows: NDArray[np.floating], background: NDArray[np.floating]) 
 
 
 def fit_none(
-    words: Words, images: Floats, own: NDArray[np.bool_], logits: Floats, none: int
+    words: Words,
+    images: Floats,
+    own: NDArray[np.bool_],
+    logits: Floats,
+    none: int,
+    strength: float = STRENGTH,
+    margin: float = MARGIN,
 ) -> tuple[Floats, float]:
     """The row (dim,) and the bias of 'none of these', which is row ``none`` of the words.
 
@@ -48,11 +59,11 @@ def fit_none(
     """
     lesson = Lesson(images, (~own).astype(np.intp), replace(words, rows=words.rows[:2]))
     base = np.column_stack([log_total(logits), words(images)[:, none]])
-    both = lesson.correction(base, STRENGTH)
+    both = lesson.correction(base, strength)
     correction = both[:, 1] - both[:, 0]
 
     shift = words.scale * (BIAS_FEATURE * correction[-1] - correction[:-1] @ lesson.mean)
-    return words.rows[none] + correction[:-1], float(words.biases[none] + shift - MARGIN)
+    return words.rows[none] + correction[:-1], float(words.biases[none] + shift - margin)
 
 
 def fit_none_alone(
@@ -68,4 +79,5 @@ def fit_none_alone(
     shown /= np.maximum(np.linalg.norm(shown, axis=1, keepdims=True), 1e-6)
     images = np.vstack([shown, pictures])
     own = np.arange(len(images)) < len(shown)
-    return fit_none(words, images, own, words(images)[:, :-1], len(shown))
+    logits = words(images)[:, :-1]
+    return fit_none(words, images, own, logits, len(shown), ALONE_STRENGTH, ALONE_MARGIN)
