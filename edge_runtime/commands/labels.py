@@ -65,7 +65,9 @@ def _list_sets(bundle: Bundle) -> str:
 
 
 def _title(label: LabelSpec) -> str:
-    return f"{label.name} (background)" if label.background else label.name
+    if label.background:
+        return f"{label.name} (background)"
+    return f"{label.name} (any view)" if label.any_view else label.name
 
 
 def search(words: str, bundle_path: str | None, *, count: int = 10) -> str:

@@ -55,6 +55,10 @@ class LabelSpec:
             raise ValueError(
                 f"'{self.name}' is background and never on, so it can have no threshold; remove it"
             )
+        if self.background and self.any_view:
+            raise ValueError(
+                f"'{self.name}' is background and never on, so any_view says nothing; remove it"
+            )
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold of '{self.name}' must be between 0 and 1")
         if abs(self.bias) > MAX_BIAS:

@@ -108,12 +108,13 @@ def test_the_sets_of_a_bundle_and_the_labels_of_one_are_listed(tiny_bundle, tmp_
 
     path = tmp_path / "two.yaml"
     path.write_text(
-        "labels: [{name: red}, {name: blue, group: b}, {name: green, background: true}]\n"
+        "labels: [{name: red}, {name: blue, group: b, any_view: true},\n"
+        "  {name: green, background: true}]\n"
         "background: [grey]\n"
     )
     assert main(["labels", "list", str(path), "--bundle", str(tiny_bundle)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "b: blue",
+        "b: blue (any view)",
         "labels: red, green (background)",
         "background: grey",
     ]

@@ -29,6 +29,10 @@ from edge_runtime.model.labels.label_set import load_label_set, parse_label_set
             "never on, so it can have no threshold",
         ),
         (
+            "labels:\n  - {name: red, background: true, any_view: true}",
+            "never on, so any_view says nothing",
+        ),
+        (
             "labels:\n  - {name: red, background: true}",
             "every label of group 'labels' is background",
         ),

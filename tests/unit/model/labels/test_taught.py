@@ -131,6 +131,16 @@ def test_taught_rows_biases_and_threshold_take_the_place_of_the_words(bundle: Bu
     assert labels.thresholds.tolist() == pytest.approx([0.6] * 3)
 
 
+def test_a_label_that_pictures_taught_may_be_on_in_any_view(bundle: Bundle, bank: TextBank):
+    label_set = parse_label_set("labels: [red, green, {name: blue, any_view: true}]\n", "x")
+    taught = compile_labels(label_set, bundle, bank, teaching_of(label_set, bundle))
+    assert taught.in_any_view.tolist() == [False, True, True]
+    words = compile_labels(label_set, bundle, bank)
+    assert words.in_any_view.tolist() == [False, False, True]
+    silent = parse_label_set("labels: [red, green, blue]\n", "x")
+    assert words.id != compile_labels(silent, bundle, bank).id, "another answer, another id"
+
+
 def test_the_background_is_scaled_as_the_words_beside_it(bundle: Bundle, tmp_path):
     path = tmp_path / "my.yaml"
     store(path, teaching_of(parse_label_set(SET, "x"), bundle), bundle)
