@@ -103,3 +103,16 @@ def test_a_signal_that_ends_it_is_a_negative_status():
     program = sh("kill -SEGV $$")
     assert program.exit_status(30) == -signal.SIGSEGV
     program.kill()
+
+
+def test_a_program_of_another_user_ends_when_its_output_is_closed(monkeypatch: pytest.MonkeyPatch):
+    """As one that sudo runs: it may not be killed, but it is not waited for for ever."""
+
+    def not_allowed(_group: int, _number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", not_allowed)
+    monkeypatch.setattr(child, "GRACE_S", 0.1)
+    program = Child(["/usr/bin/yes"])
+    program.kill()
+    assert program._process.returncode == -signal.SIGPIPE

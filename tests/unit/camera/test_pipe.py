@@ -179,3 +179,16 @@ def test_a_picture_size_that_changes_is_logged_once_and_harms_nothing(
         "camera x: sends JPEGs of 320x240",
         "camera x: its pictures change to 160x120",
     ]
+
+
+def test_a_picture_without_a_size_is_handed_on_and_the_pipeline_counts_it(
+    ends: tuple[int, int], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    reader = PipeReader("x", ends[0], new_splitter(CameraConfig()))
+    os.write(ends[1], b"\xff\xd8\xff\xda\x00\x02" + b"\x00" * 100 + b"\xff\xd9")
+    frame = reader.grab()
+    assert frame is not None
+    assert caplog.text == ""
+    with pytest.raises(DataError, match="broken JPEG"):
+        decode(frame, FULL_SIZE)
