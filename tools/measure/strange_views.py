@@ -13,11 +13,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import timeit
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.bundle import Bundle, load_bundle
+from edge_runtime.model.labels.compiled import load_labels
+from edge_runtime.model.labels.scorer import Scorer
+from edge_runtime.model.strange import StrangeViews
 from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
 from tools.measure.strange_looks import Looker
@@ -70,6 +75,25 @@ def right_on(way: Way, case: Case, name: str) -> int:
     return int((way(name, case.looks) & case.right[name]).sum())
 
 
+def cost_line(bundle: Bundle) -> str:
+    """What the direction costs beside scoring: the fastest of many calls."""
+    is_strange = StrangeViews.from_bundle(bundle)
+    if is_strange is None:
+        return "The bundle has no direction."
+    score = Scorer(load_labels("road", bundle))
+    embedding = np.full(bundle.manifest.dim, bundle.manifest.dim**-0.5, np.float32)
+    direction_us = _fastest_us(lambda: is_strange(embedding))
+    score_us = _fastest_us(lambda: score(embedding))
+    return (
+        f"A frame: the direction {direction_us:.1f} microseconds, scoring with the set road "
+        f"{score_us:.0f}."
+    )
+
+
+def _fastest_us(step: Callable[[], object]) -> float:
+    return 1e5 * min(timeit.repeat(step, number=10, repeat=2000))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the measurement; returns the exit code."""
     return run_verb(_parser(), _strange_views, argv)
@@ -79,7 +103,8 @@ def _strange_views(args: argparse.Namespace) -> str:
     bundle = load_bundle(args.bundle)
     material = gather(bundle, Looker(bundle), args.data, args.most)
     found = ways(material)
-    return f"{strange_table(found, material.cases)}\n\n{right_table(found, material.cases)}"
+    tables = (strange_table(found, material.cases), right_table(found, material.cases))
+    return "\n\n".join((*tables, cost_line(bundle)))
 
 
 def _parser() -> argparse.ArgumentParser:
