@@ -9,6 +9,7 @@ The activations are not quantised here.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,15 @@ from edge_runtime.errors import DataError, NoInputError, first_line
 BUNDLE = "bundle:"
 # The exporter keeps the names of the student's tensors, but not of a linear layer without bias.
 _NAMELESS = "onnx::MatMul"
+
+
+def encoder_digest(source: str) -> str:
+    """12 hex digits over the file of the encoder. Raises NoInputError."""
+    path = _encoder_path(source)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        raise NoInputError(f"{path}: no such bundle", "check the recipe") from error
 
 
 def read_encoder(source: str) -> dict[str, Tensor]:
@@ -85,8 +95,12 @@ def _layer_number(weight: str) -> int:
     return int(parts[2]) if parts[:2] == ["backbone", "layers"] else -1
 
 
+def _encoder_path(source: str) -> Path:
+    return Path(source.removeprefix(BUNDLE)) / "encoder.onnx"
+
+
 def _load(source: str) -> onnx.ModelProto:
-    path = Path(source.removeprefix(BUNDLE)) / "encoder.onnx"
+    path = _encoder_path(source)
     try:
         return onnx.load(path)
     except FileNotFoundError as error:

@@ -23,6 +23,7 @@ from tools.factory.data.augment import VIEW, geometry_of, stack_views, whole_pic
 from tools.factory.data.pictures import PictureCache
 from tools.factory.data.views import draw_views, partners
 from tools.factory.recipe import Recipe, SourceRecipe
+from tools.factory.students.bundle_start import BUNDLE, encoder_digest
 from tools.factory.teachers.offline import OfflineTeacher
 from tools.factory.teachers.scenes import cache_scenes
 from tools.factory.teachers.teacher import Teacher, unit
@@ -115,7 +116,13 @@ def _stem(recipe: Recipe, cache: PictureCache, classifier: OfflineTeacher | None
     if recipe.targets.views:
         parts += ["augment", "seed"]
     suffix = "-posterior" if classifier else ""
-    return f"targets-{recipe.without_labels().digest(*parts)}-{cache.digest}{suffix}"
+    neutral = recipe.without_labels()
+    name = neutral.teacher.name
+    if name.startswith(BUNDLE):
+        # A bundle may be replaced by its next edition, or lie somewhere else.
+        teacher = replace(neutral.teacher, name=BUNDLE + encoder_digest(name))
+        neutral = replace(neutral, teacher=teacher)
+    return f"targets-{neutral.digest(*parts)}-{cache.digest}{suffix}"
 
 
 def _stored_views(recipe: Recipe, cache: PictureCache, stem: Path) -> NDArray[np.void] | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="needs edge-label[train]")
+
+from PIL import Image
 
 from edge_runtime.errors import UsageError
 from edge_runtime.model.bundle import load_bundle
@@ -13,9 +17,19 @@ from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import Preprocessor
 from tests.conftest import REPOSITORY
-from tools.factory.recipe import BankRecipe
+from tools.factory.data.pictures import cache_pictures
+from tools.factory.data.samples import scan
+from tools.factory.recipe import (
+    BankRecipe,
+    InputRecipe,
+    Recipe,
+    SourceRecipe,
+    StudentRecipe,
+    TeacherRecipe,
+)
 from tools.factory.teachers.bundle_teacher import BundleTeacher
 from tools.factory.teachers.load import load_teacher
+from tools.factory.teachers.targets import cache_targets
 from tools.factory.teachers.texts import load_bank
 
 SHIPPED = REPOSITORY / "models" / "edge-clip"
@@ -60,3 +74,31 @@ def test_words_limit_the_rows_that_it_knows() -> None:
 def test_it_needs_the_text_rows() -> None:
     with pytest.raises(UsageError, match="needs the folder of the text rows"):
         load_teacher(f"bundle:{SHIPPED}")
+
+
+def test_the_same_encoder_at_another_place_is_not_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / "pictures" / "a.png")
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "encoder.onnx").write_bytes(b"an encoder")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "encoder.onnx").write_bytes(b"another encoder")
+
+    sources = (SourceRecipe("pictures", "pictures"),)
+    size = InputRecipe(32, 32)
+    cache = cache_pictures(scan(sources, tmp_path), size, tmp_path / "cache", quiet=True)
+    asked = []
+
+    class Counting:
+        text_space = "test"
+
+        def image_embeddings(self, pictures: np.ndarray) -> np.ndarray:
+            asked.append(place)
+            return np.tile(np.eye(1, 8, dtype=np.float32), (len(pictures), 1))
+
+    for place in ("here", "there", "other"):
+        teacher = TeacherRecipe(f"bundle:{tmp_path / place}")
+        recipe = Recipe("test", teacher, StudentRecipe("mobilenet_v2"), sources, input=size)
+        cache_targets(Counting(), recipe, cache, tmp_path / "cache", quiet=True)
+    assert set(asked) == {"here", "other"}
