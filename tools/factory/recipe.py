@@ -45,7 +45,8 @@ class HeadRecipe:
     kind "mlp": `depth` linear layers (1 = no hidden layer), `width` wide in between, random at
     first. kind "classifier": the checkpoint's own ImageNet classifier, put into the text space (see
     zero_shot.py) by the text rows in the folder `texts`. `rank`: the linear layer beside it is a
-    product of two of this rank (0: whole).
+    product of two of this rank (0: whole). `correction`: train nothing of the head but a linear map
+    behind it, which tools.export folds into its last layers.
     """
 
     kind: Literal["mlp", "classifier"] = "mlp"
@@ -55,6 +56,7 @@ class HeadRecipe:
     dropout: float = 0.0
     texts: str = "../shared/weights"
     rank: int = 0
+    correction: bool = False
 
     def __post_init__(self) -> None:
         check_range("head.depth", self.depth, 1, 8)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
+from tools.factory.students.heads import CorrectedHead
 from tools.factory.students.layers import ConvNorm
 from tools.factory.students.mobilenet import fold_batch_norm
 from tools.factory.students.student import PIXEL_OFFSET, PIXEL_SCALE, Student
@@ -60,8 +61,11 @@ class UnitNorm(nn.Module):
 
 
 def fold_all(student: Student) -> Student:
-    """A copy in evaluation mode, with BatchNorm folded into the convolutions before it."""
+    """A copy in evaluation mode: BatchNorm is folded into the convolutions before it, and the
+    correction of a head into the head."""
     student = fold_batch_norm(copy.deepcopy(student))
+    if isinstance(student.head, CorrectedHead):
+        student.head = student.head.folded()
     for module in student.modules():
         if isinstance(module, ConvNorm) and isinstance(module.bn, nn.BatchNorm2d):
             module.conv = nn.utils.fusion.fuse_conv_bn_eval(module.conv, module.bn)

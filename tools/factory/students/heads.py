@@ -1,11 +1,15 @@
 """Heads between a backbone's features and the text space.
 
-One is an MLP, as in Clip4Retrofit; the other holds a classifier.
+One is an MLP, as in Clip4Retrofit; another holds a classifier. Either can be corrected by a linear
+map behind it.
 """
 
 from __future__ import annotations
 
+import copy
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tools.factory.recipe import HeadRecipe
@@ -85,3 +89,44 @@ class ClassifierHead(nn.Module):
         second.weight.data.copy_(left)
         second.bias.data.copy_(whole.bias.detach())
         self.direct = nn.Sequential(first, second)
+
+
+class CorrectedHead(nn.Module):
+    """A head that is not trained any more, and one linear map of its answers that is: y + C y.
+
+    A linear correction of all text rows would do the same: (y + C y) . t = y . (t + C^T t). Learnt
+    on this side it costs nothing at run time, because `folded` puts it into the head's last layers,
+    and the text rows stay those of the text space.
+    """
+
+    def __init__(self, head: nn.Module, outputs: int) -> None:
+        """`outputs` is the width of the head's answers; C begins as 0."""
+        super().__init__()
+        self.head = head.requires_grad_(False)
+        self.change = nn.Linear(outputs, outputs, bias=False)
+        nn.init.zeros_(self.change.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F) -> (B, D), not yet normalised."""
+        y = F.normalize(self.head(x), dim=1)
+        return y + self.change(y)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """A copy of the head whose last layers hold the correction.
+
+        Its answers have another length than those of this module, and the same direction.
+        """
+        head = copy.deepcopy(self.head)
+        matrix = self.change.weight + torch.eye(len(self.change.weight))
+        for layer in _last_layers(head):
+            layer.weight.copy_(matrix @ layer.weight)
+            layer.bias.copy_(matrix @ layer.bias)
+        return head
+
+
+def _last_layers(head: nn.Module) -> list[nn.Linear]:
+    """The linear layers whose outputs add up to a head's answer."""
+    ends = [head.names, head.direct] if isinstance(head, ClassifierHead) else [head]
+    layers = [end[-1] if isinstance(end, nn.Sequential) else end for end in ends]
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -20,7 +20,7 @@ from edge_runtime.errors import DataError, UsageError
 from tools.factory.recipe import StudentRecipe
 from tools.factory.students.bundle_start import BUNDLE, fill_from_bundle
 from tools.factory.students.efficientnet_lite import LITE, fill_lite
-from tools.factory.students.heads import ClassifierHead, ProjectionHead
+from tools.factory.students.heads import ClassifierHead, CorrectedHead, ProjectionHead
 from tools.factory.students.layers import NORM_MOMENTUM, Backbone, ConvNorm, SqueezeExcite
 from tools.factory.students.mobilenet import (
     FEATURES,
@@ -105,17 +105,26 @@ def build_student(recipe: StudentRecipe, dim: int, *, load: bool = True) -> Stud
         )
 
     if recipe.pretrained.startswith(BUNDLE):
-        return _from_bundle(recipe, dim, load=load)
-    if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
-        backbone = _mobilenet_from_npz(recipe, load=load)
+        student = _from_bundle(recipe, dim, load=load)
     else:
-        backbone = STUDENTS[recipe.name]()
-        if not recipe.pretrained:
-            convolutions = [module for module in backbone.modules() if isinstance(module, Conv)]
-            _start_from_scratch(convolutions)
-        elif load:
-            _load_pretrained(recipe, backbone)
-    return Student(backbone, _head(recipe, backbone, dim, load=load), recipe.frozen)
+        backbone = _backbone(recipe, load=load)
+        student = Student(backbone, _head(recipe, backbone, dim, load=load), recipe.frozen)
+    if recipe.head.correction:
+        student.head = CorrectedHead(student.head, dim)
+    return student
+
+
+def _backbone(recipe: StudentRecipe, *, load: bool) -> Backbone:
+    if recipe.name == "mobilenet_v2" and recipe.pretrained.endswith(".npz"):
+        return _mobilenet_from_npz(recipe, load=load)
+
+    backbone = STUDENTS[recipe.name]()
+    if not recipe.pretrained:
+        convolutions = [module for module in backbone.modules() if isinstance(module, Conv)]
+        _start_from_scratch(convolutions)
+    elif load:
+        _load_pretrained(recipe, backbone)
+    return backbone
 
 
 def _from_bundle(recipe: StudentRecipe, dim: int, *, load: bool) -> Student:

@@ -70,8 +70,16 @@ def teacher_of(recipe: TeacherRecipe) -> Teacher:
         weights=weights,
         members=recipe.members,
         words=recipe.words,
-        text=lambda phrases: _sentence_map(weights, recipe.words)(phrases),
+        text=lambda phrases: _estimated(weights, recipe.words, tuple(phrases)),
     )
+
+
+@functools.cache
+def _estimated(
+    weights: Path, words: tuple[str, ...], phrases: tuple[str, ...]
+) -> NDArray[np.float32]:
+    """Rows of the sentence map. Many runs of one process ask for the same phrases."""
+    return _sentence_map(weights, words)(phrases)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 from edge_runtime.errors import DataError, NoInputError  # noqa: E402
 from edge_runtime.model.bundle import load_bundle  # noqa: E402
 from edge_runtime.model.encoder import Encoder  # noqa: E402
+from tools.factory.int8.export import Deployed  # noqa: E402
 from tools.factory.recipe import HeadRecipe, StudentRecipe  # noqa: E402
 from tools.factory.students.bundle_start import first_layers  # noqa: E402
 from tools.factory.students.student import Student, build_student, to_pixels  # noqa: E402
@@ -23,8 +24,11 @@ SIDE = 176
 LAYERS = 18
 
 
-def recipe(name: str = "efficientnet_lite0", rank: int = 256) -> StudentRecipe:
-    return StudentRecipe(name, f"bundle:{SHIPPED}", head=HeadRecipe("classifier", rank=rank))
+def recipe(
+    name: str = "efficientnet_lite0", rank: int = 256, *, correction: bool = False
+) -> StudentRecipe:
+    head = HeadRecipe("classifier", rank=rank, correction=correction)
+    return StudentRecipe(name, f"bundle:{SHIPPED}", head=head)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,23 @@ def test_the_first_layers_give_what_the_students_layers_give(
     assert graph.shape == own.shape
     cosine = (graph * own).sum() / np.linalg.norm(graph) / np.linalg.norm(own)
     assert cosine > 0.97
+
+
+def test_a_correction_adds_nothing_to_what_is_deployed(
+    student: Student, pictures: np.ndarray
+) -> None:
+    corrected = build_student(recipe(correction=True), 512).eval()
+    pixels = to_pixels(pictures, torch.device("cpu"))
+    with torch.no_grad():
+        assert torch.allclose(corrected(pixels), student(pixels), atol=1e-5)
+        torch.nn.init.normal_(corrected.head.change.weight, std=0.05)
+        own = corrected(pixels)
+        deployed = Deployed(corrected)
+        assert torch.allclose(deployed(torch.from_numpy(pictures)), own, atol=1e-4)
+    assert not torch.allclose(own, student(pixels), atol=0.01)
+    assert [name for name, _ in deployed.named_parameters()] == [
+        name for name, _ in student.named_parameters()
+    ]
 
 
 def test_more_layers_than_the_encoder_has_are_refused() -> None:
