@@ -17,6 +17,9 @@ def test_between_walks_straight_from_start_to_end() -> None:
     assert interpolation.between(start, end, 0.25)["w"].tolist() == [0.25, 0.5, 1.0]
     assert interpolation.between(start, end, 0)["w"].tolist() == start["w"].tolist()
     assert interpolation.between(start, end, 1)["w"].tolist() == end["w"].tolist()
+    # BatchNorm counts its steps in whole numbers.
+    start, end = {"count": torch.tensor(3)}, {"count": torch.tensor(8)}
+    assert interpolation.between(start, end, 0.5)["count"] == 8
 
 
 def test_missing_run_and_half_a_request_are_one_line(

@@ -22,8 +22,11 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def between(start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """start + share * (end - start), tensor by tensor."""
-    return {name: torch.lerp(start[name], end[name], share) for name in end}
+    """start + share * (end - start), tensor by tensor; counters of steps are those of the end."""
+    return {
+        name: torch.lerp(start[name], tensor, share) if tensor.is_floating_point() else tensor
+        for name, tensor in end.items()
+    }
 
 
 def start_and_end(run: Path) -> tuple[Student, dict[str, Tensor], dict[str, Tensor]]:
