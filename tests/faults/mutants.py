@@ -566,7 +566,7 @@ MUTANTS = tuple(
         ),
         ("E2", WEB + "guard.py", "if request.length > MAX_BODY:", "if False:"),
         ("E2", WEB + "http.py", "connection.deadline_s = time.monotonic() + BODY_S", "pass"),
-        ("E2", WEB + "editor.py", "if count > MAX_PHRASES:", "if False:"),
+        ("E2", WEB + "editor.py", "    if count > MAX_PHRASES:", "    if False:"),
         ("E2", WEB + "kept_pictures.py", "if len(sizes) >= MAX_PICTURES or", "if"),
         ("E3", WEB + "editor.py", "if version != self.present().version:", "if False:"),
         ("E3", WEB + "editor.py", "            if self.doing:", "            if False:"),

@@ -76,7 +76,7 @@ def cost_of(command: list[str]) -> Cost:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
         before = os.times()
         while process.poll() is None:
-            peak = max(peak, sum(_pss_mb(pid) for pid in _family(process.pid)))
+            peak = max(peak, sum(pss_mb(pid) for pid in family(process.pid)))
             time.sleep(0.01)
         stderr.seek(0)
         lines = stderr.read().decode(errors="replace").strip().splitlines()
@@ -91,19 +91,19 @@ def cost_of(command: list[str]) -> Cost:
     return Cost(time.monotonic() - started, processor, peak)
 
 
-def _family(pid: int) -> Iterator[int]:
-    """A process and all its descendants."""
+def family(pid: int) -> Iterator[int]:
+    """A process and all its descendants, whichever of its threads began them."""
     yield pid
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        # It ended a moment ago.
-        return
-    for child in children.split():
-        yield from _family(int(child))
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            children = (thread / "children").read_text()
+        except OSError:
+            continue  # it ended a moment ago
+        for child in children.split():
+            yield from family(int(child))
 
 
-def _pss_mb(pid: int) -> float:
+def pss_mb(pid: int) -> float:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

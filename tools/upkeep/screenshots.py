@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,15 @@ SHOTS = {
     "preview-phone": ((390, 1260), ()),
 }
 EDGE_LABEL = (sys.executable, "-m", "edge_runtime")
+TOKEN = "0123456789abcdef"  # noqa: S105 - of a page that lives for a minute
+EDITED = """\
+labels:
+  - {name: cat, group: subject}
+  - {name: a cup of coffee, group: subject}
+  - {name: motorcycle, group: subject, threshold: 0.5}
+background: [a wall]
+"""
+EDIT_SIZE = (1000, 1180)
 RUN_S = 22.0  # twice around the demo's photographs, for the report
 
 
@@ -58,14 +68,17 @@ def shoot(
 
 
 def calm(url: str) -> bool:
-    """Is the label with the best score on? Not so in the second after a change, nor before the
-    first picture."""
+    """Is a label on, and in each group the one with the best score, if any? Not so in the second
+    after a change, nor before the first picture."""
+    request = urllib.request.Request(f"{url.replace(f'x:{TOKEN}@', '')}state")  # noqa: S310 - ours
+    request.add_header("Authorization", f"Bearer {TOKEN}")
     try:
-        with urllib.request.urlopen(f"{url}state", timeout=10) as answer:  # noqa: S310 - our own http address
-            record = json.load(answer)["record"]
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
+            groups = json.load(answer)["groups"]
     except OSError:
         return False
-    return bool(record and record["labels"] and record["labels"][0]["on"])
+    on = [[label["on"] for label in group["labels"]] for group in groups]
+    return any(map(any, on)) and all(group[0] or not any(group) for group in on)
 
 
 def shoot_calmly(
@@ -113,6 +126,7 @@ def _screenshots(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shoot_page(folder, args.output)
+        shoot_editor(folder, args.output)
         shoot_report(folder, args.output)
 
 
@@ -130,6 +144,28 @@ def shoot_page(folder: Path, output: Path) -> None:
             keep(shoot_calmly(url, size, options, folder), output / f"{shot}.png")
         # The report below is drawn of this run, so it must be long enough to show something.
         time.sleep(max(0.0, RUN_S - (time.monotonic() - start)))
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def shoot_editor(folder: Path, output: Path) -> None:
+    """Run the demo camera with a page that changes labels, and take that page."""
+    token = folder / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    labels = folder / "porch.yaml"
+    labels.write_text(EDITED)
+    address = f"127.0.0.1:{free_port()}"
+    url = f"http://x:{TOKEN}@{address}/"
+    command = [*EDGE_LABEL, "--camera", "demo", "--labels", labels, "--preview", address]
+    command += ["--preview-edit", "--preview-token-file", token, "--output", folder / "edit.jsonl"]
+    environment = {**os.environ, "STATE_DIRECTORY": str(folder / "state")}
+    daemon = subprocess.Popen(command, env=environment)
+    try:
+        while not calm(url) and daemon.poll() is None:
+            time.sleep(0.1)
+        keep(shoot_calmly(url, EDIT_SIZE, (), folder), output / "preview-edit.png")
     finally:
         daemon.terminate()
         daemon.wait()

@@ -44,7 +44,7 @@ class EditRoutes:
         editor = self._editor
         try:
             version = editor.present().version
-        except EdgeLabelError:  # `/labels` says it
+        except EdgeLabelError:  # `/labels` says why there is nothing to change
             version = 0
         notice = asdict(editor.notice)
         return {
@@ -52,7 +52,7 @@ class EditRoutes:
             "doing": editor.doing,
             "notice": notice,
             "pictures": editor.pictures.counts(),
-            "scores": _scores(newest, scorer),
+            "scores": _scores(newest, scorer) if version else {},
         }
 
     def _labels(self) -> Response:

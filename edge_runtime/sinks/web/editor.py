@@ -80,23 +80,33 @@ class Editor:
         self.pictures = KeptPictures(folder / "page" / "pictures")
 
         self._lock = threading.Lock()  # of the server's thread and the job
-        self._present: Present | None = None
+        self._present: Present | EdgeLabelError | None = None
         self._present_id = ""
+        # A page that another process served must not know a version by chance.
+        self._version = int(time.time())
         self._tried: tuple[str, LabelSet] | None = None  # id and label set of the working copy
         self._learning: subprocess.Popen[str] | None = None
         self.doing = ""  # empty while no job runs
         self.notice = Notice()
 
     def present(self) -> Present:
-        """The label set in use. Raises EdgeLabelError where its file is gone or wrong."""
+        """The label set in use.
+
+        Raises EdgeLabelError where its file is gone or wrong, or the set too large for a page.
+        """
         with self._lock:
             engine = self._engine()
             labels_id = engine.score.labels.id
             if self._present is None or labels_id != self._present_id:
-                # A page that another process served must not know a version by chance.
-                version = self._present.version + 1 if self._present else int(time.time())
-                self._present = Present(self._label_set_of(engine), version)
                 self._present_id = labels_id
+                self._version += 1
+                # An error is kept too: every look of every page asks.
+                try:
+                    self._present = Present(self._label_set_of(engine), self._version)
+                except EdgeLabelError as error:
+                    self._present = error
+            if isinstance(self._present, EdgeLabelError):
+                raise self._present
             return self._present
 
     def _label_set_of(self, engine: Engine) -> LabelSet:
@@ -104,7 +114,9 @@ class Editor:
             return self._tried[1]
         # At the start, and after a reload.
         self._tried = None
-        return load_label_set(engine.config.labels, engine.bundle)
+        label_set = load_label_set(engine.config.labels, engine.bundle)
+        _refuse_large(label_set)
+        return label_set
 
     def change(self, version: int, label_set: LabelSet) -> None:
         """Try another label set. Raises UsageError for a large one, and ConflictError."""
@@ -113,9 +125,7 @@ class Editor:
                 "the labels have changed meanwhile; the page shows them now, so make your change "
                 "again"
             )
-        count = _phrases(label_set)
-        if count > MAX_PHRASES:
-            raise UsageError(f"{count} phrases are more than {MAX_PHRASES}", "write a file")
+        _refuse_large(label_set)
         self._start("changing the labels", lambda: self._try(label_set))
 
     def keep(self, label: str, jpeg: bytes) -> None:
@@ -229,7 +239,7 @@ class Editor:
 
         with self._lock:
             # Other words may score the same: then no other id says that the set has changed.
-            if self._present is not None and self._present.label_set is not label_set:
+            if isinstance(self._present, Present) and self._present.label_set is not label_set:
                 self._present_id = ""
 
     def _run_learn(self) -> str:
@@ -269,9 +279,14 @@ def _quoted(label: str) -> str:
     return f"'{label}'" if label != NONE else "none of these"
 
 
-def _phrases(label_set: LabelSet) -> int:
+def _refuse_large(label_set: LabelSet) -> None:
     prompts = sum(len(label.prompts) for label in label_set.labels)
-    return len(label_set.labels) + prompts + len(label_set.background)
+    count = len(label_set.labels) + prompts + len(label_set.background)
+    if count > MAX_PHRASES:
+        raise UsageError(
+            f"a label set of {count} phrases is too large for a page, more than {MAX_PHRASES}",
+            "change its file",
+        )
 
 
 def _yaml_text(text: str) -> str:

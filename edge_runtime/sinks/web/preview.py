@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.config import PreviewConfig
-from edge_runtime.errors import DataError
+from edge_runtime.errors import DataError, UsageError
 from edge_runtime.model.labels.scorer import Scorer
 from edge_runtime.records import CameraState, Frame, LabelledFrame, LabelRecord
 from edge_runtime.sinks.changes import LabelChanges
@@ -163,7 +163,13 @@ class PreviewSink:
         """The picture of a page that shows the record ``seq``; None where it is forgotten.
 
         The page asks for the record first, so its picture is of that record or a little newer.
+        Raises UsageError where the picture holds less than the frame: it would teach another one.
         """
+        if self._shown_frame is not None and self._shown_frame.encoding in ("y16", "f32"):
+            raise UsageError(
+                "a picture of 16 bits cannot be kept here",
+                "put its files into folders and run: edge-label labels learn",
+            )
         if len(self._shown) == self._shown.maxlen and seq < self._shown[0][0]:
             return None
         return next((jpeg for number, jpeg in self._shown if number >= seq), None)

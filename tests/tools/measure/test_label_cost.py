@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from edge_runtime.errors import DataError, UsageError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.text_bank import TextBank
 from tests.conftest import REPOSITORY
+from tests.daemon import wait_until
 from tools.measure import label_cost
 
 BUNDLE = REPOSITORY / "models" / "edge-clip"
@@ -47,3 +51,23 @@ def test_only_phrases_the_bank_lacks_are_made_and_never_too_few() -> None:
     assert not any(bank.find(phrase) is not None for phrase in phrases)
     with pytest.raises(UsageError, match="not 99999999; ask for fewer"):
         label_cost.phrases_outside(bank, 99_999_999)
+
+
+def test_a_child_counts_whichever_thread_began_it() -> None:
+    began: list[subprocess.Popen[bytes]] = []
+    over = threading.Event()
+
+    def begin() -> None:
+        began.append(subprocess.Popen(["sleep", "60"]))
+        over.wait(30)
+
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: began, what="the child")
+        assert {os.getpid(), began[0].pid} <= set(label_cost.family(os.getpid()))
+        assert label_cost.pss_mb(began[0].pid) > 0
+    finally:
+        began[0].kill()
+        began[0].wait()
+        over.set()

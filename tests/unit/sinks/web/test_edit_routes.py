@@ -6,8 +6,10 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_runtime.config import Config, PreviewConfig
@@ -269,6 +271,17 @@ def test_a_picture_that_nobody_sees_any_more_is_not_kept(bench: Bench):
     assert bench.post("/keep", {"label": "red", "seq": 3})[0] == 409
     assert bench.post("/keep", {"label": "red", "seq": 20})[0] == 202
     assert bench.settled()["text"] == "Kept a picture of 'red'"
+
+
+def test_a_picture_of_16_bits_is_not_kept_as_one_of_eight(bench: Bench):
+    bench.see("red")
+    newest = bench.sink._newest
+    depth = np.full((480, 640), 1000, np.uint16)
+    bench.sink.write(replace(newest, frame=replace(newest.frame, data=depth, encoding="y16")))
+    bench.ask("GET", "/picture.jpg")
+    status, said = bench.post("/keep", {"label": "red", "seq": newest.record.seq})
+    assert status == 400
+    assert said["error"].startswith("A picture of 16 bits cannot be kept here; put its files")
 
 
 def test_what_is_downloaded_is_the_label_set_as_a_file(bench: Bench):

@@ -58,6 +58,32 @@ def test_a_phrase_that_the_bank_lacks_is_scored_within_a_second_of_its_row(
     assert bench.edit()["scores"]["crimson"][0] > bench.edit()["scores"]["green"][0]
 
 
+@pytest.mark.fault("E2")
+def test_a_set_that_is_too_large_for_a_page_is_read_once_and_said_once(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    many = tmp_path / "many.yaml"
+    rows = "".join(
+        f"  - {{name: a {i}, prompts: [red]}}\n" for i in range(editor_module.MAX_PHRASES)
+    )
+    many.write_text(f"labels:\n{rows}")
+    bench.config = replace(bench.config, labels=str(many))
+    bench.reload()
+    loads = []
+    load = editor_module.load_label_set
+    monkeypatch.setattr(
+        editor_module, "load_label_set", lambda *given: loads.append(1) or load(*given)
+    )
+    for _ in range(5):
+        bench.see("red")
+        assert bench.edit()["scores"] == {}
+    status, answer = bench.ask("GET", "/labels")
+    assert status == 400
+    assert b"too large for a page" in answer
+    assert bench.post("/learn", {})[0] == 400
+    assert loads == [1]
+
+
 @pytest.mark.fault("E5")
 def test_without_a_text_encoder_the_page_says_so_in_one_line_and_the_labels_stay(
     bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -177,7 +177,7 @@ ROAD = (
         ((0, 0, 0, 0, 1), (), "None is on: the background fits better"),
         ((1, 1, 0, 0, 0), (), "None is on: it is either dry road or wet road"),
         ((3, 2, 0, 0, 0), ("dry road",), ""),
-        ((3, 2, 0, 0, 0), (), "None is on: dry road is too new"),
+        ((3, 2, 0, 0, 0), (), "None is on yet: dry road has just appeared"),
     ],
 )
 def test_each_group_has_its_place_and_says_why_none_of_its_labels_is_on(
