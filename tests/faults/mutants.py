@@ -577,12 +577,7 @@ MUTANTS = tuple(
             "if instead_of is not present:",
             "if False:",
         ),
-        (
-            "E3",
-            WEB + "edit.js",
-            "} else if (edit.version !== draftVersion) {",
-            "} else if (false) {",
-        ),
+        ("E3", WEB + "edit.js", "edit.version !== draftVersion && !isDirty", "false"),
         ("E4", WEB + "kept_pictures.py", "folder_name(label) if label", "label if label"),
         (
             "E4",

@@ -141,7 +141,7 @@ function addMore(item, label, open) {
   };
   background.onchange = () => changeRows(() => {
     label.background = background.checked;
-    if (label.background) label.threshold = null;
+    if (label.background) Object.assign(label, {threshold: null, any_view: false});
   });
   remove.onclick = () => changeRows(() => {
     draft.labels = draft.labels.filter(other => other !== label);
@@ -277,11 +277,8 @@ async function showEdit(edit) {
     // What was sent is in use, and the draft may have other changes already. Else it was refused.
     if (edit.version === draftVersion + 1) draftVersion = edit.version;
     else await loadLabels();
-  } else if (edit.version !== draftVersion) {
-    if (isDirty) {
-      say("The labels have changed meanwhile. You see them now; make your change again.", true);
-    }
-    await loadLabels();
+  } else if (edit.version !== draftVersion && !isDirty) {
+    await loadLabels();  // somebody else has changed them; a draft that is dirty will be refused
   }
 
   if (isDirty) return sendDraft();

@@ -26,6 +26,7 @@ labels = st.builds(
     threshold=st.none() | st.floats(0, 1),
     bias=st.floats(-50, 50),
     group=words,
+    any_view=st.booleans(),
 )
 label_sets = st.builds(
     LabelSet,
@@ -52,7 +53,7 @@ def test_what_is_the_default_is_left_out():
 def test_no_key_of_a_label_set_is_forgotten():
     label = LabelSpec("cat", ("a cat",), None, 1.0, "animals", background=True)
     whole = LabelSet(
-        (label, LabelSpec("dog", group="animals", threshold=0.5)),
+        (label, LabelSpec("dog", group="animals", threshold=0.5, any_view=True)),
         ("a wall",),
         ("a {}",),
         {"animals": 2.0},

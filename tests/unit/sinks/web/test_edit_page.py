@@ -244,13 +244,15 @@ def test_the_second_of_two_people_keeps_calm_and_sees_the_labels_of_the_first(
     bench: Bench, tmp_path: Path
 ):
     with page(bench, tmp_path / "profile") as browser:
+        bench.change("dark red")
+        browser.wait("draft.labels.length === 4", "the labels of somebody else")
         # The first one changes labels after this page has looked and before it sends.
         browser.ask("window.kept = showEdit; showEdit = async () => {}")
         bench.change("grey")
         browser.ask("draft.labels[0].threshold = 0.9; isDirty = true")
         browser.ask("showEdit = kept")
         browser.wait(f"{SAYS}.startsWith('The labels have changed meanwhile')")
-        browser.wait("draft.labels.length === 4")
+        browser.wait("draft.labels.length === 5")
         assert browser.ask("byId('edit-says').className") == "warn"
         assert "grey" in browser.ask("byId('edited').innerText")
     assert bench.labels()["set"]["labels"][0]["threshold"] is None
