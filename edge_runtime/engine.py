@@ -58,13 +58,15 @@ class Engine:
             self.preprocess = Preprocessor(bundle.manifest.input)
             self.encode = Encoder(bundle, config.threads)
 
-    def is_strange(self, embedding: NDArray[np.float32], modality: Modality) -> bool:
+    def is_strange(
+        self, embedding: NDArray[np.float32], contrast: float, modality: Modality
+    ) -> bool:
         """Whether the view shows nothing a label could be right about (`model.strange`).
 
         Nothing is known of infrared and depth: the views it was fitted on are in colour.
         """
         strange = self._strange_views
-        return strange is not None and modality == "rgb" and strange(embedding)
+        return strange is not None and modality == "rgb" and strange(embedding, contrast)
 
     def with_labels(self, labels: CompiledLabels) -> Engine:
         """The same model with other labels of its bundle."""

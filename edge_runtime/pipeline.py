@@ -20,7 +20,7 @@ from edge_runtime.engine import Engine
 from edge_runtime.errors import DataError
 from edge_runtime.model.labels.scorer import Scores
 from edge_runtime.model.modality import is_grey_photograph, resolve
-from edge_runtime.model.preprocess import is_flat
+from edge_runtime.model.preprocess import LOW_SPREAD, contrast_of
 from edge_runtime.records import (
     CameraState,
     Frame,
@@ -119,14 +119,16 @@ class Pipeline:
         batch = engine.preprocess(pixels, modality)
         watch.lap("preprocess")
 
-        flat = is_flat(batch[0] if engine.manifest.input.layout == "NHWC" else batch[0, 1])
+        nhwc = engine.manifest.input.layout == "NHWC"
+        contrast = contrast_of(batch[0] if nhwc else batch[0, 1])
         watch.lap("check")
 
         embedding = engine.encode(batch)
         watch.lap("encode")
 
         scores = engine.score(embedding)
-        strange = engine.is_strange(embedding, modality)
+        strange = engine.is_strange(embedding, contrast, modality)
+        flat = contrast < LOW_SPREAD
         state, labels, events = self._judge(seen, scores, flat=flat, strange=strange)
         times = watch.times()
 

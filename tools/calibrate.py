@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add = views.add_argument
     add("bundle", type=Path, help="bundle directory")
     add("--data", type=Path, required=True, help="the folder that holds distill and second")
-    add("--most", type=int, default=60, metavar="N", help="pictures a kind (default 60)")
+    add("--most", type=int, default=400, metavar="N", help="pictures a kind (default 400)")
     add("--write", action="store_true", help="put direction and limit into the bundle")
     views.set_defaults(work=_views)
 

@@ -58,6 +58,7 @@ class Manifest:
     templates: tuple[str, ...]
     threshold: float
     strange_limit: float | None  # of strange.StrangeViews; None where the bundle has none
+    strange_contrast: float  # how much the contrast counts there
     files: dict[str, tuple[str, int]]  # name -> sha256 in hex, size in bytes
     raw: dict[str, Any] = field(repr=False)
 
@@ -109,7 +110,9 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         text_space=str(raw["text_space"]),
         templates=_templates(raw["templates"]),
         threshold=_number("threshold", raw.get("threshold", DEFAULT_THRESHOLD), 0, 1),
-        strange_limit=_strange_limit(raw.get("strange_views")),
+        strange_limit=_strange("limit", raw.get("strange_views")),
+        strange_contrast=_strange("contrast", {"contrast": 0} | raw.get("strange_views", {}))
+        or 0.0,
         files=_files(raw["files"]),
         raw=raw,
     )
@@ -147,8 +150,8 @@ def _input_spec(spec: dict[str, Any]) -> InputSpec:
     return InputSpec(str(spec["name"]), spec["layout"], (height, width), spec["resize"], modalities)
 
 
-def _strange_limit(entry: dict[str, Any] | None) -> float | None:
-    return None if entry is None else _number("strange_views limit", entry["limit"], -1, 1)
+def _strange(name: str, entry: dict[str, Any] | None) -> float | None:
+    return None if entry is None else _number(f"strange_views {name}", entry[name], -10, 10)
 
 
 def _templates(values: list[Any]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from edge_runtime.model.modality import grey_levels
 from edge_runtime.records import Modality
 from edge_runtime.system.opencv import cv2
 
-# A picture whose channels all have less spread shows nothing; is_flat has the measurements.
+# A picture whose channels all have less spread shows nothing; contrast_of has the measurements.
 LOW_SPREAD = 5.0
 # A camera needs about four. A folder of pictures of every size must not fill the memory.
 MAX_BUFFERS = 16
@@ -103,14 +103,14 @@ class Preprocessor:
         return self._buffers[key]
 
 
-def is_flat(picture: NDArray[np.uint8]) -> bool:
-    """True for a black, white or one-coloured picture, uint8 (H, W, C), after the resize.
+def contrast_of(picture: NDArray[np.uint8]) -> float:
+    """The largest standard deviation of a channel of a picture, uint8 (H, W, C), after the resize.
 
-    No channel's standard deviation reaches ``LOW_SPREAD``. A covered lens with a noisy sensor
-    (sigma 12 of 255) has 3.4, the flattest of 3,942 photographs 14.9. Every third row is enough to
-    tell.
+    A picture below ``LOW_SPREAD`` is flat: black, white or of one colour. A covered lens with a
+    noisy sensor (sigma 12 of 255) has 3.4, the flattest of 3,942 photographs 14.9. Every third row
+    is enough to tell.
     """
-    return bool(cv2.meanStdDev(picture[::3])[1].max() < LOW_SPREAD)
+    return float(cv2.meanStdDev(picture[::3])[1].max())
 
 
 def centre_square(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -1,11 +1,14 @@
 """Strange views: frames that show nothing a label could be right about.
 
 A wall, bare ground, noise or a hand over the lens lie on one side of a plane in the space of
-embeddings, ordinary pictures on the other. The factory fits that plane for each encoder
-(`python -m tools.calibrate views`); docs/decisions/024-strange-views.md says what was compared.
+embeddings and contrast, ordinary pictures on the other. The factory fits that plane for each
+encoder (`python -m tools.calibrate views`); docs/decisions/024-strange-views.md says what was
+compared.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +22,15 @@ DIRECTION = "strange_view.npy"
 
 
 class StrangeViews:
-    """Callable: a unit-norm embedding (dim,) -> whether the view is a strange one."""
+    """Callable: a unit-norm embedding (dim,) and a contrast -> whether the view is a strange one.
 
-    def __init__(self, direction: NDArray[np.float32], limit: float) -> None:
+    The contrast is that of `preprocess.contrast_of`.
+    """
+
+    def __init__(self, direction: NDArray[np.float32], contrast: float, limit: float) -> None:
         """``direction`` (dim,) of unit norm; ``limit`` is where ordinary views end."""
         self._direction = direction
+        self._contrast = contrast
         self._limit = limit
 
     @classmethod
@@ -48,7 +55,8 @@ class StrangeViews:
                 f"{where}: shape {rows.shape} is not (1, {manifest.dim})",
                 "reinstall the bundle",
             )
-        return cls(rows[0].astype(np.float32), limit)
+        return cls(rows[0].astype(np.float32), manifest.strange_contrast, limit)
 
-    def __call__(self, embedding: NDArray[np.float32]) -> bool:
-        return bool(self._direction @ embedding > self._limit)
+    def __call__(self, embedding: NDArray[np.float32], contrast: float) -> bool:
+        plain = self._contrast * math.log(max(contrast, 1.0))
+        return bool(self._direction @ embedding + plain > self._limit)

@@ -123,9 +123,9 @@ def test_one_strange_frame_does_not_end_a_label_and_a_second_of_them_does(tmp_pa
 def test_only_colour_pictures_are_judged_as_strange_views(tmp_path: Path):
     pipeline = strange_red(tmp_path)
     red = np.eye(1, 16, dtype=np.float32)[0]
-    assert pipeline.engine.is_strange(red, "rgb")
-    assert not pipeline.engine.is_strange(red, "ir")
-    assert not pipeline.engine.is_strange(red, "depth")
+    assert pipeline.engine.is_strange(red, 50.0, "rgb")
+    assert not pipeline.engine.is_strange(red, 50.0, "ir")
+    assert not pipeline.engine.is_strange(red, 50.0, "depth")
 
 
 @pytest.mark.fault("C4")

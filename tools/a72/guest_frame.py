@@ -58,7 +58,7 @@ def main() -> None:
     pipeline._vitals = lambda: vitals
 
     pipeline_module.decode = then_mark(pipeline_module.decode, DECODE)
-    pipeline_module.is_flat = then_mark(pipeline_module.is_flat, CHECK)
+    pipeline_module.contrast_of = then_mark(pipeline_module.contrast_of, CHECK)
     engine.preprocess = then_mark(engine.preprocess, PREPROCESS)
     engine.encode = then_mark(engine.encode, ENCODE)
     engine.score.ranked = then_mark(engine.score.ranked, SCORE)

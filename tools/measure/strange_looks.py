@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.encoder import open_session
-from edge_runtime.model.preprocess import Preprocessor
+from edge_runtime.model.preprocess import Preprocessor, contrast_of
 from tools.factory.data.strange import Picture
 
 COARSE = 22  # pixels a side; at that size only large shapes are left
@@ -29,8 +29,9 @@ class Looks:
         features: Shape (pictures, channels): what goes into the head, the mean over all places.
         likeness: Shape (pictures,): the mean cosine between the features of two places. An empty
             surface looks the same everywhere.
-        contrast: Shape (pictures,): standard deviation of the brightness.
-        coarse: The same of a picture shrunk to `COARSE`.
+        contrast: Shape (pictures,): that of `contrast_of`.
+        coarse: Shape (pictures,): standard deviation of the brightness of a picture shrunk to
+            `COARSE`.
     """
 
     embedding: Floats
@@ -76,7 +77,13 @@ class Looker:
         grey = cv2.cvtColor(batch[0], cv2.COLOR_RGB2GRAY)
         small = cv2.resize(grey, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
         unit = embedding[0] / np.linalg.norm(embedding[0])
-        return unit, columns.mean(axis=1), float(mean @ mean), float(grey.std()), float(small.std())
+        return (
+            unit,
+            columns.mean(axis=1),
+            float(mean @ mean),
+            contrast_of(batch[0]),
+            float(small.std()),
+        )
 
 
 def joined(parts: Iterable[Looks]) -> Looks:

@@ -82,7 +82,7 @@ def cost_line(bundle: Bundle) -> str:
         return "The bundle has no direction."
     score = Scorer(load_labels("road", bundle))
     embedding = np.full(bundle.manifest.dim, bundle.manifest.dim**-0.5, np.float32)
-    direction_us = _fastest_us(lambda: is_strange(embedding))
+    direction_us = _fastest_us(lambda: is_strange(embedding, 50.0))
     score_us = _fastest_us(lambda: score(embedding))
     return (
         f"A frame: the direction {direction_us:.1f} microseconds, scoring with the set road "

@@ -15,7 +15,7 @@ from edge_runtime.model.labels.none_of_these import fit_none_alone, none_row
 from edge_runtime.model.labels.scorer import Scorer
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.strange import StrangeViews
-from tools.factory.calibration.views import REFUSED, Views, fit_direction
+from tools.factory.calibration.views import REFUSED, Views, fit_plane
 from tools.measure.strange_looks import Looks, joined
 from tools.measure.strange_material import Bools, Material
 
@@ -29,15 +29,21 @@ Score = Callable[[str, Looks], NDArray[np.floating]]
 
 def ways(material: Material) -> dict[str, Way]:
     """Every way by its name."""
-    ordinary = Views(material.ordinary.embedding, material.weights)
+    ordinary = Views(
+        material.ordinary.embedding, _log(material.ordinary.contrast), material.weights
+    )
     strange = joined(material.strange.values())
     kinds = [np.full(len(own.contrast), 1 / len(own.contrast)) for own in material.strange.values()]
     weights = np.concatenate(kinds)
-    direction, _ = fit_direction(ordinary, Views(strange.embedding, weights))
-    inside, _ = fit_direction(
-        replace(ordinary, pictures=_unit(material.ordinary.features)),
-        Views(_unit(strange.features), weights),
-    )
+    shown = Views(strange.embedding, _log(strange.contrast), weights)
+    plane = fit_plane(ordinary, shown)
+    # Where all contrasts are equal, the embedding decides alone.
+    even, odd = (replace(own, contrasts=0 * own.contrasts) for own in (ordinary, shown))
+    direction = fit_plane(even, odd).direction
+    inside = fit_plane(
+        replace(even, pictures=_unit(material.ordinary.features)),
+        replace(odd, pictures=_unit(strange.features)),
+    ).direction
     scores: dict[str, Score] = {
         "contrast": lambda _, looks: -looks.contrast,
         "contrast of large shapes": lambda _, looks: -looks.coarse,
@@ -48,6 +54,7 @@ def ways(material: Material) -> dict[str, Way]:
         "best label less background": lambda name, looks: -_evidence(material, name, looks)[2],
         "direction in the features": lambda _, looks: _unit(looks.features) @ inside,
         "direction in the embedding": lambda _, looks: looks.embedding @ direction,
+        "the same and contrast": lambda _, looks: plane(looks.embedding, _log(looks.contrast)),
     }
     found: dict[str, Way] = {NOTHING: voting(material.sets)}
     found |= {name: refusing(material, score) for name, score in scores.items()}
@@ -55,7 +62,7 @@ def ways(material: Material) -> dict[str, Way]:
     found["none taught by pictures"] = voting(with_none(material, strange.embedding))
     shipped = StrangeViews.from_bundle(material.bundle)
     if shipped:
-        found["the bundle's direction"] = _shipped(material, shipped)
+        found["the bundle's"] = _shipped(material, shipped)
     return found
 
 
@@ -94,7 +101,8 @@ def _shipped(material: Material, is_strange: StrangeViews) -> Way:
     votes = voting(material.sets)
 
     def kept(name: str, looks: Looks) -> Bools:
-        refused = np.array([is_strange(embedding) for embedding in looks.embedding])
+        pairs = zip(looks.embedding, looks.contrast.tolist(), strict=True)
+        refused = np.array([is_strange(embedding, contrast) for embedding, contrast in pairs])
         return votes(name, looks) & (~refused[:, None] | material.sets[name].in_any_view)
 
     return kept
@@ -158,6 +166,10 @@ def _mahalanobis(pictures: NDArray[np.float32]) -> Score:
         return np.einsum("ij,jk,ik->i", beyond, inverse, beyond)
 
     return distance
+
+
+def _log(contrast: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.log(np.maximum(contrast, 1))
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -31,20 +31,33 @@ def test_a_view_beyond_the_limit_is_strange(tmp_path: Path):
     embedding = np.zeros(DIM, np.float32)
     for cosine in (-1.0, 0.0, 0.49, 0.51, 1.0):
         embedding[0] = cosine
-        assert is_strange(embedding) is (cosine > 0.5)
+        assert is_strange(embedding, 50.0) is (cosine > 0.5)
+
+
+def test_a_dull_picture_is_strange_sooner_than_one_of_contrast(tmp_path: Path):
+    views = {"limit": 0.0, "contrast": -0.1, "encoder": OURS}
+    folder = write_tiny_bundle(
+        tmp_path, {"strange_views": views}, strange_view__dot__npy=npy_bytes(DIRECTION)
+    )
+    is_strange = StrangeViews.from_bundle(load_bundle(folder))
+    embedding = np.zeros(DIM, np.float32)
+    embedding[0] = 0.3
+    assert is_strange(embedding, 0.0)
+    assert is_strange(embedding, 10.0)
+    assert not is_strange(embedding, 50.0)
 
 
 def test_numbers_that_are_none_are_not_strange_but_invalid(tmp_path: Path):
     is_strange = strange(tmp_path, strange_view__dot__npy=npy_bytes(DIRECTION))
-    assert is_strange(np.full(DIM, np.nan, np.float32)) is False
+    assert is_strange(np.full(DIM, np.nan, np.float32), 50.0) is False
 
 
 def test_a_bundle_without_a_direction_refuses_nothing(tiny_bundle: Path):
     assert StrangeViews.from_bundle(load_bundle(tiny_bundle)) is None
 
 
-@pytest.mark.parametrize("limit", [2, -2, "0.5", None, True, float("nan")])
-def test_a_limit_that_is_no_cosine_is_one_line(tmp_path: Path, limit: object):
+@pytest.mark.parametrize("limit", [20, -20, "0.5", None, True, float("nan")])
+def test_a_limit_that_makes_no_sense_is_one_line(tmp_path: Path, limit: object):
     with pytest.raises(BundleError) as error:
         strange(tmp_path, limit, strange_view__dot__npy=npy_bytes(DIRECTION))
     assert "\n" not in str(error.value)

@@ -9,7 +9,8 @@ about others is the idea of outlier exposure (Hendrycks et al., ICLR 2019).
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from tqdm import tqdm
 
 from edge_runtime.camera.pictures import read_picture
 from edge_runtime.errors import NoInputError
-from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.bundle import Bundle, load_bundle
 from edge_runtime.model.manifest import ENCODER
+from edge_runtime.model.preprocess import Preprocessor, contrast_of
 from edge_runtime.model.strange import DIRECTION
 from tools.factory.bundling.files import update_bundle
 from tools.factory.calibration.sets import condition_pictures
@@ -34,9 +36,12 @@ from tools.lib.paths import RECIPES
 Entry = str | dict[str, str | float]  # of strange_views.yaml: a glob, or what to draw or make
 Recipe = dict[str, Any]  # strange_views.yaml: `ordinary` and `strange` entries by kind
 Floats = NDArray[np.float64]
+# A picture -> its embedding and the logarithm of its contrast.
+See = Callable[[Picture], tuple[NDArray[np.float32], float]]
 
 MEASURING = 0.5  # share of the files that fit nothing
 REFUSED = 0.02  # of the ordinary pictures
+CONTRAST = 3.0  # how freely its weight moves, beside those of the embedding
 STRENGTH = 0.025  # of the penalty on the weights; ten times more or less hardly matters
 MAX_STEPS = 30
 PRECISE = 1e-6
@@ -44,9 +49,10 @@ PRECISE = 1e-6
 
 @dataclass(frozen=True)
 class Views:
-    """Embeddings (pictures, dim), and what each picture counts."""
+    """Embeddings (pictures, dim), log contrasts (pictures,), and what each picture counts."""
 
     pictures: NDArray[np.float32]
+    contrasts: NDArray[np.float32]
     weights: Floats
 
     @classmethod
@@ -54,6 +60,7 @@ class Views:
         """All of them, one after the other."""
         return cls(
             np.concatenate([part.pictures for part in parts]),
+            np.concatenate([part.contrasts for part in parts]),
             np.concatenate([part.weights for part in parts]),
         )
 
@@ -70,24 +77,39 @@ def calibrate_views(folder: Path, data: Path, *, most: int, cache: Path, write: 
     bundle = load_bundle(folder)
     recipe = read_recipe()
     with CachedEncoder(bundle, cache) as encode:
-        ordinary = ordinary_views(encode, recipe, data, most)
-        strange = Views.joined(list(strange_views(encode, recipe, data, most).values()))
+        see = seeing(bundle, encode)
+        ordinary = ordinary_views(see, recipe, data, most)
+        strange = Views.joined(list(strange_views(see, recipe, data, most).values()))
 
-    direction, limit = fit_direction(ordinary, strange)
-    found = float(strange.weights[strange.pictures @ direction > limit].sum())
+    plane = fit_plane(ordinary, strange)
+    found = float(strange.weights[plane(strange.pictures, strange.contrasts) > plane.limit].sum())
     lines = [
         f"Fitted on {len(ordinary.pictures)} ordinary and {len(strange.pictures)} strange views: "
-        f"limit {limit:.4f}, above which {REFUSED:.0%} of the ordinary "
-        f"and {found / strange.weights.sum():.0%} of the strange ones lie."
+        f"contrast {plane.contrast}, limit {plane.limit}, above which {REFUSED:.0%} of the "
+        f"ordinary and {found / strange.weights.sum():.0%} of the strange ones lie."
     ]
     if write:
         data_of_row = io.BytesIO()
-        np.save(data_of_row, direction[None].astype(np.float16))
+        np.save(data_of_row, plane.direction[None].astype(np.float16))
         encoder, _ = bundle.manifest.files[ENCODER]
-        facts = {"limit": limit, "refused": REFUSED, "most": most, "encoder": encoder}
+        facts = {"contrast": plane.contrast, "limit": plane.limit, "encoder": encoder}
+        facts |= {"refused": REFUSED, "most": most}
         update_bundle(bundle, {DIRECTION: data_of_row.getvalue()}, {"strange_views": facts})
         lines.append(f"{folder}: {DIRECTION} and its limit written")
     return "\n".join(lines)
+
+
+def seeing(bundle: Bundle, encode: PictureEncoder) -> See:
+    """A function from a picture to its embedding and the logarithm of its contrast."""
+    prepare = Preprocessor(bundle.manifest.input)
+    nhwc = bundle.manifest.input.layout == "NHWC"
+
+    def see(picture: Picture) -> tuple[NDArray[np.float32], float]:
+        batch = prepare(picture)
+        contrast = contrast_of(batch[0] if nhwc else batch[0, 1])
+        return encode(picture), math.log(max(contrast, 1.0))
+
+    return see
 
 
 def read_recipe() -> Recipe:
@@ -99,45 +121,48 @@ def read_recipe() -> Recipe:
 
 
 def ordinary_views(
-    encode: PictureEncoder, recipe: Recipe, data: Path, most: int, measuring: bool = False
+    see: See, recipe: Recipe, data: Path, most: int, measuring: bool = False
 ) -> Views:
     """The ordinary pictures that fit, or those that measure. A kind counts by the square root of
     its pictures: a large one more than a small one, but not so much more."""
     kinds = tqdm(recipe["ordinary"].values(), desc="ordinary", unit="kind", leave=False)
-    parts = [embed_views(encode, entries, data, most, measuring) for entries in kinds]
-    return Views.joined([Views(part, np.full(len(part), 1 / np.sqrt(len(part)))) for part in parts])
+    parts = [embed_views(see, entries, data, most, measuring) for entries in kinds]
+    return Views.joined(
+        [Views(*part, np.full(len(part[1]), 1 / np.sqrt(len(part[1])))) for part in parts]
+    )
 
 
 def strange_views(
-    encode: PictureEncoder, recipe: Recipe, data: Path, most: int, measuring: bool = False
+    see: See, recipe: Recipe, data: Path, most: int, measuring: bool = False
 ) -> dict[str, Views]:
     """The strange pictures by kind, that fit or that measure. Every kind counts the same."""
     kinds = {}
     listed = tqdm(recipe["strange"].items(), desc="strange", unit="kind", leave=False)
     for kind, entries in listed:
-        part = embed_views(encode, entries, data, most, measuring)
-        kinds[kind] = Views(part, np.full(len(part), 1 / len(part)))
+        part = embed_views(see, entries, data, most, measuring)
+        kinds[kind] = Views(*part, np.full(len(part[1]), 1 / len(part[1])))
     return kinds
 
 
 def embed_views(
-    encode: PictureEncoder, entries: list[Entry], data: Path, most: int, measuring: bool
-) -> NDArray[np.float32]:
-    """Embeddings (pictures, dim) of at most so many pictures of one kind.
+    see: See, entries: list[Entry], data: Path, most: int, measuring: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Embeddings (pictures, dim) and log contrasts (pictures,) of at most so many of a kind.
 
     Raises NoInputError for an entry without pictures.
     """
-    rows: list[NDArray[np.float32]] = []
+    rows: list[tuple[NDArray[np.float32], float]] = []
     share = max(1, most // len(entries))
     for entry in entries:
         before = len(rows)
-        rows += [encode(picture) for picture in pictures_of_view(entry, data, share, measuring)]
+        rows += [see(picture) for picture in pictures_of_view(entry, data, share, measuring)]
         if len(rows) == before:
             raise NoInputError(
                 f"{data}: no pictures for {entry} of strange_views.yaml",
                 "unpack distill.zip and second.zip there",
             )
-    return np.stack(rows)
+    embeddings, contrasts = zip(*rows, strict=True)
+    return np.stack(embeddings), np.array(contrasts, np.float32)
 
 
 def pictures_of_view(entry: Entry, data: Path, most: int, measuring: bool) -> Iterator[Picture]:
@@ -178,27 +203,53 @@ def _files(entry: Entry, data: Path, measuring: bool) -> list[Path]:
     ]
 
 
-def fit_direction(ordinary: Views, strange: Views) -> tuple[NDArray[np.float32], float]:
-    """(unit direction (dim,), limit): both kinds of view count the same in all.
+@dataclass(frozen=True)
+class Plane:
+    """What `model.strange` goes by: a unit direction (dim,), a factor of log contrast, a limit."""
+
+    direction: NDArray[np.float32]
+    contrast: float
+    limit: float
+
+    def __call__(
+        self, pictures: NDArray[np.float32], contrasts: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """How strange pictures are, (pictures,)."""
+        return np.asarray(pictures @ self.direction + self.contrast * contrasts, np.float32)
+
+
+def fit_plane(ordinary: Views, strange: Views) -> Plane:
+    """Ordinary and strange views count the same in all.
 
     The direction has been rounded to float16, as the bundle keeps it, before the limit is set.
     """
     both = Views.joined([ordinary, strange])
     is_strange = np.repeat([0.0, 1.0], [len(ordinary.pictures), len(strange.pictures)])
     shares = [views.weights / views.weights.sum() / 2 for views in (ordinary, strange)]
-    weights = _logistic(both.pictures.astype(np.float64), is_strange, np.concatenate(shares))
 
-    direction = (weights / np.linalg.norm(weights)).astype(np.float16).astype(np.float32)
-    scores = ordinary.pictures @ direction
+    # Entries of a unit vector are small. Scaled, an ordinary penalty means the same in every space.
+    scale = np.sqrt(both.pictures.shape[1])
+    spread = float(ordinary.contrasts.std()) or 1.0
+    plain = CONTRAST * (both.contrasts - ordinary.contrasts.mean()) / spread
+    weights = _logistic(
+        np.column_stack([both.pictures * scale, plain]).astype(np.float64),
+        is_strange,
+        np.concatenate(shares),
+    )
+
+    length = np.linalg.norm(weights[:-1])
+    direction = (weights[:-1] / length).astype(np.float16).astype(np.float32)
+    contrast = round(float(weights[-1] * CONTRAST / spread / (length * scale)), 5)
+    scores = Plane(direction, contrast, 0.0)(ordinary.pictures, ordinary.contrasts)
     order = np.argsort(-scores)
     passed = np.cumsum(ordinary.weights[order]) / ordinary.weights.sum()
-    return direction, round(float(scores[order[np.searchsorted(passed, REFUSED)]]), 5)
+    limit = scores[order[np.searchsorted(passed, REFUSED)]]
+    return Plane(direction, contrast, round(float(limit), 5))
 
 
-def _logistic(pictures: Floats, truth: Floats, shares: Floats) -> Floats:
-    """The weights (dim,) of least loss, by Newton's method; the constant is not returned."""
-    # Entries of a unit vector are small. Scaled, an ordinary penalty means the same in every space.
-    scaled = np.hstack([pictures * np.sqrt(pictures.shape[1]), np.ones((len(pictures), 1))])
+def _logistic(features: Floats, truth: Floats, shares: Floats) -> Floats:
+    """The weights (features,) of least loss, by Newton's method; the constant is not returned."""
+    scaled = np.hstack([features, np.ones((len(features), 1))])
     penalty = np.full(scaled.shape[1], STRENGTH)
     penalty[-1] = 0
 

@@ -12,7 +12,7 @@ from edge_runtime.errors import NoInputError
 from edge_runtime.labeller import Labeller
 from tools import calibrate
 from tools.factory.calibration import views
-from tools.factory.calibration.views import Views, fit_direction, pictures_of_view
+from tools.factory.calibration.views import Views, fit_plane, pictures_of_view
 
 RECIPE = {
     "ordinary": {"greenish": ["ordinary/*"]},
@@ -74,7 +74,9 @@ def test_the_limit_refuses_two_percent_of_ordinary_views():
     rows[1000:, 0] += 5
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     weights = np.full(1000, 1.0)
-    direction, limit = fit_direction(Views(rows[:1000], weights), Views(rows[1000:], weights))
+    even = np.zeros(1000, np.float32)
+    plane = fit_plane(Views(rows[:1000], even, weights), Views(rows[1000:], even, weights))
+    direction, limit = plane.direction, plane.limit
 
     assert np.linalg.norm(direction) == pytest.approx(1, abs=1e-3)
     assert (rows[:1000] @ direction > limit).mean() == pytest.approx(0.02, abs=0.002)
