@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.system.files import write_atomically
-from tools.factory.text.encoder import build_encoder
+from tools.factory.text.encoder import build_encoder, figures_table
 from tools.factory.text.rows import DEFAULT_WEIGHTS
 from tools.lib.command import run_verb, verb_parser
 
@@ -33,13 +33,8 @@ def _text_encoder(args: argparse.Namespace) -> str:
     for name, data in encoder.files.items():
         write_atomically(args.out / name, data)
 
-    figures = encoder.figures
-    line = (
-        f"{args.out}: {encoder.megabytes:.1f} MB; {figures['names']:.0f} held-out names: "
-        f"right name first {figures['first']:.1%}, in the first five {figures['first_five']:.1%}, "
-        f"cosine {figures['cosine']:.3f}"
-    )
-    return f"{line}\n{encoder.scenes}".rstrip("\n")
+    line = f"{args.out}: {encoder.megabytes:.1f} MB"
+    return f"{line}\n{figures_table(encoder.figures)}\n{encoder.scenes}".rstrip("\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=OUT, metavar="DIR", help=f"default {OUT}")
     add("--weights", type=Path, default=DEFAULT_WEIGHTS, help="folder of the shared CLIP text rows")
     add("--scenes", type=Path, metavar="FOLDER", help="pictures, one folder a scene")
-    add("--bundle", type=Path, default=bundle, help="whose image encoder judges")
+    add(
+        "--bundle",
+        type=Path,
+        default=bundle,
+        help="whose taught rows the map learns, and whose image encoder judges",
+    )
     return parser
 
 

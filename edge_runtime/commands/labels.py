@@ -60,7 +60,9 @@ def _list_sets(bundle: Bundle) -> str:
 
     bank = TextBank.from_bundle(bundle)
     approximate = len(bank.approximate)
-    lines.append(f"text bank   {len(bank.names):>4} phrases, {approximate} of them approximate")
+    count = f"{len(bank.names):>4} phrases, {approximate} of them approximate"
+    taught = f", {len(bank.taught)} taught by pictures" if bank.taught else ""
+    lines.append(f"text bank   {count}{taught}")
     return "\n".join(lines)
 
 

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from tools.factory.text.encoder import figures_table
 from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows
 from tools.factory.text.sentence_map import SentenceFeatures, plain_quality, quality
-from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
 
 
@@ -31,14 +31,9 @@ def _measure(args: argparse.Namespace) -> str:
     features = SentenceFeatures()
     plain = plain_quality(rows, features)
     own = quality(rows, features)
-    head = ["kind of word", "held out", "right name first", "in the first five", "cosine"]
-    head += ["plain ridge: first", "cosine"]
-    lines = []
-    for kind, figures in own.items():
-        shares = [f"{figures[name]:.1%}" for name in ("first", "first_five")]
-        other = [f"{plain[kind]['first']:.1%}", f"{plain[kind]['cosine']:.3f}"]
-        lines.append([kind, f"{figures['names']}", *shares, f"{figures['cosine']:.3f}", *other])
-    return markdown.table(head, lines, "lr")
+    for kind, figures in plain.items():
+        own[kind] |= {f"plain_{name}": value for name, value in figures.items()}
+    return figures_table(own)
 
 
 if __name__ == "__main__":

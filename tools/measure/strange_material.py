@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edge_runtime.camera.pictures import read_picture
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.labels.compiled import CompiledLabels, load_labels
-from tools.factory.calibration.sets import condition_pictures, files_of_entry
 from tools.factory.calibration.views import pictures_of_view, read_recipe
+from tools.factory.data.entries import ASK, condition_pictures, files_of_entry
 from tools.factory.data.samples import is_held_out
 from tools.factory.data.strange import Picture
 from tools.factory.evaluation.subject import rgb
@@ -26,6 +26,7 @@ from tools.measure.strange_looks import Looker, Looks, joined
 
 SETS = ("road", "everyday", "indoor")
 HELD_OUT = 0.03  # of every source of edge-clip.yaml
+MANY = 1_000_000  # all pictures of an entry
 BARE = "car park, bare"
 CAR_PARK = "intel_car_detection_768x432_12fps.mp4"
 
@@ -117,7 +118,7 @@ def held_out_pictures(data: Path) -> Iterator[Shown]:
                 for entry in sources if label != "none" else ():
                     files = [
                         file
-                        for file in files_of_entry(entry, data / "distill")
+                        for file in files_of_entry(entry, data, MANY, ASK)
                         if is_held_out(file.relative_to(data).as_posix(), HELD_OUT)
                     ]
                     for picture in _pictures(files, entry):

@@ -31,7 +31,9 @@ class TextBank:
     Attributes:
         names: The phrases, in the order of the rows.
         rows: Shape (N, dim), unit norm; float16 in a bundle.
-        approximate: Rows that a small text encoder estimated; all others are exact.
+        approximate: Rows that a small text encoder estimated.
+        taught: Rows that pictures moved, to where this bundle's encoder puts them. All others are
+            exact.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class TextBank:
         rows: NDArray[np.floating],
         approximate: frozenset[int] = frozenset(),
         makers: dict[int, str] | None = None,
+        taught: frozenset[int] = frozenset(),
     ) -> None:
         self.names = names
         self.rows = rows
         self.approximate = approximate
+        self.taught = taught
         self._makers = makers or {}
         self._index = PhraseIndex(names, approximate)
 
@@ -62,6 +66,7 @@ class TextBank:
             text_space = meta["text_space"]
             names = [str(name) for name in meta["names"]]
             approximate = frozenset(int(row) for row in meta["approximate"])
+            taught = frozenset(int(row) for row in meta.get("taught", ()))
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise BundleError(
                 f"{where}: not a text bank ({error})", "reinstall the bundle"
@@ -79,7 +84,7 @@ class TextBank:
                 f"in dimension {manifest.dim}",
                 "reinstall the bundle",
             )
-        return cls(names, rows, approximate)
+        return cls(names, rows, approximate, taught=taught)
 
     def extended(self, built: PhraseRows) -> TextBank:
         """This bank, and the rows that were built for a label set. Exact rows of the bank win."""
@@ -96,6 +101,7 @@ class TextBank:
             np.concatenate((self.rows, built.rows)),
             self.approximate | estimates,
             self._makers | makers,
+            self.taught,
         )
 
     @property
@@ -104,8 +110,10 @@ class TextBank:
         return len(self.names) - len(self._makers)
 
     def maker(self, row: int) -> str:
-        """Where a row comes from, and its quality: ``bank, exact`` or ``bank, approximate``."""
+        """Where a row comes from, and its quality: ``bank, exact``, ``bank, taught`` and so on."""
         quality = "approximate" if row in self.approximate else "exact"
+        if row in self.taught:
+            quality = "taught"
         return f"{self._makers.get(row, 'bank')}, {quality}"
 
     def find(self, phrase: str) -> int | None:

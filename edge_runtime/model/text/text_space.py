@@ -51,7 +51,7 @@ def encode_in_space(
 def _probes(bank: TextBank) -> list[int]:
     """Exact rows that came with the bundle, spread over all of it."""
     rows = np.linspace(0, bank.shipped - 1, _PROBES).astype(int).tolist()
-    return [row for row in rows if row not in bank.approximate]
+    return [row for row in rows if row not in bank.approximate | bank.taught]
 
 
 def _agreement(rows: NDArray[np.float32], bank: TextBank, probes: list[int]) -> float:

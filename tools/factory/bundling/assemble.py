@@ -45,7 +45,7 @@ def make_bundle(
         scratch.mkdir()
         assemble(run, bank, labels, scratch, logit_scale)
         check_bundle(scratch)
-        scores = _score(run, scratch, data) if data else ""
+        scores = score_bundle(scratch, run / "encoder.fp32.onnx", data) if data else ""
         card = model_card(scratch, run, scores)
         (scratch / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         check_bundle(scratch)
@@ -122,12 +122,12 @@ def _manifest(run: Path, parity: dict[str, Any], logit_scale: float) -> dict[str
     }
 
 
-def _score(run: Path, scratch: Path, data: Path) -> str:
+def score_bundle(scratch: Path, fp32: Path | None, data: Path) -> str:
     """Score the bundle on labelled pictures and put the report into its manifest.
 
-    Returns the section of the model card.
+    Returns the section of the model card. fp32: the encoder before int8, to compare with.
     """
-    subject = load_subject(scratch, run / "encoder.fp32.onnx")
+    subject = load_subject(scratch, fp32)
     pairs = PAIRS if PAIRS.is_file() and subject.text_space == CLIP_B32 else None
     with open_data(data) as root:
         sets = labelled_sets(root, "a photo of a {}", ())

@@ -35,7 +35,7 @@ CARD = """\
 | teacher | {teacher} |
 | text space | {text_space} |
 | encoder.onnx | {megabytes:.2f} MB, int8 (QDQ; QUInt8 activations, QInt8 weights per channel) |
-| text bank | {names} names, {exact} exact, {approximate} approximate |
+| text bank | {bank} |
 
 ## What it is not for
 
@@ -74,7 +74,6 @@ def model_card(folder: Path, run: Path, scores: str) -> str:
     manifest = read_json(folder / "manifest.json", "")
     parity = read_json(run / "quantize.json", f"python -m tools.quantize {run}")
     bank = read_json(folder / "text_bank.json", "")
-    approximate = len(bank["approximate"])
     usual = "A small image encoder that answers in the text space of a CLIP model."
     sources = [[source.name, source.kind, f"{source.validation:.0%}"] for source in recipe.data]
     licences = "\n".join(f"- {licence}" for licence in recipe.licences)
@@ -88,9 +87,7 @@ def model_card(folder: Path, run: Path, scores: str) -> str:
         teacher=_teacher(recipe),
         text_space=text_space,
         megabytes=manifest["files"]["encoder.onnx"]["size"] / 1e6,
-        names=len(bank["names"]),
-        exact=len(bank["names"]) - approximate,
-        approximate=approximate,
+        bank=provenance(bank),
         not_for=NOT_FOR,
         disclosure=f"\n{recipe.disclosure}" if recipe.disclosure else "",
         scores=scores or "Not evaluated yet: run tools.bundle with --evaluate.",
@@ -101,6 +98,16 @@ def model_card(folder: Path, run: Path, scores: str) -> str:
         data=markdown.table(["data", "kind", "held out"], sources),
         licences=licences or "- none stated in the recipe",
     )
+
+
+def provenance(bank: dict[str, Any]) -> str:
+    """How many rows of text_bank.json are exact, taught by pictures, and approximate."""
+    names = len(bank["names"])
+    approximate = len(bank["approximate"])
+    taught = len(bank.get("taught", ()))
+    exact = names - approximate - taught
+    moved = f", {taught} taught by pictures" if taught else ""
+    return f"{names} names, {exact} exact{moved}, {approximate} approximate"
 
 
 def _teacher(recipe: Recipe) -> str:

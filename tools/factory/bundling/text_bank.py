@@ -1,4 +1,5 @@
-"""The text bank of a bundle: genuine rows of a text tower, and estimated rows for the rest."""
+"""The text bank of a bundle: genuine rows of a text tower, rows that pictures taught, and estimated
+rows for the rest."""
 
 from __future__ import annotations
 
@@ -14,9 +15,17 @@ from edge_runtime.model.labels.label_set import parse_label_set
 from edge_runtime.model.labels.phrases import PhraseIndex, bare, normalise
 from edge_runtime.model.labels.text_bank import BANK_SCHEMA
 from edge_runtime.system.strict_yaml import read_text
+from tools.factory.bundling.lessons import Lesson
+from tools.factory.bundling.taught import rivals_of, taught_rows
 from tools.factory.teachers.teacher import CLIP_B32, Teacher, unit
-from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows, unique_rows
-from tools.factory.text.sentence_map import SentenceMap
+from tools.factory.text.rows import (
+    DEFAULT_WEIGHTS,
+    TextRows,
+    load_text_rows,
+    unique_rows,
+    with_rows,
+)
+from tools.factory.text.sentence_map import Remembered, SentenceFeatures, SentenceMap
 
 TEMPLATES = ("a photo of a {}",)
 
@@ -28,7 +37,8 @@ class Bank:
     Attributes:
         rows: float16 (N, dim), unit norm.
         approximate: indices of the estimated rows.
-        sources: where exact and approximate rows come from.
+        taught: indices of the rows that pictures moved.
+        sources: where the rows of each kind come from.
     """
 
     names: tuple[str, ...]
@@ -36,6 +46,7 @@ class Bank:
     approximate: tuple[int, ...]
     text_space: str
     sources: dict[str, str]
+    taught: tuple[int, ...] = ()
 
     def files(self) -> dict[str, bytes]:
         """text_bank.npy and text_bank.json as the runtime reads them."""
@@ -46,6 +57,7 @@ class Bank:
             "text_space": self.text_space,
             "names": list(self.names),
             "approximate": list(self.approximate),
+            "taught": list(self.taught),
             "sources": self.sources,
         }
         text = json.dumps(meta, ensure_ascii=False, indent=0) + "\n"
@@ -74,33 +86,76 @@ def wanted_phrases(label_sets: Iterable[Path], phrase_lists: Iterable[Path] = ()
     return out
 
 
-def offline_bank(phrases: dict[str, str], weights: Path = DEFAULT_WEIGHTS) -> Bank:
-    """Genuine CLIP ViT-B/32 rows, then the sentence map's rows for the phrases they lack."""
+def offline_bank(
+    phrases: dict[str, str],
+    weights: Path = DEFAULT_WEIGHTS,
+    lessons: Sequence[Lesson] = (),
+    scale: float = 0.0,
+) -> Bank:
+    """Genuine CLIP ViT-B/32 rows, those of them and others that pictures teach, and the sentence
+    map's rows for the phrases that are still missing. The map is fitted on all the others.
+
+    scale: the logit scale of the bundle whose encoder saw the lessons' pictures.
+    """
     text_rows = load_text_rows(weights)
     exact = unique_rows(text_rows)
-    known = PhraseIndex(list(exact))
-    missing = sorted(phrase for phrase in phrases if known.find(phrase) is None)
-    estimated = SentenceMap(text_rows)([phrases[name] for name in missing])
+    features = Remembered(SentenceFeatures())
+    taught: dict[str, np.ndarray] = {}
+    if lessons:
+        taught = _teach(lessons, exact, SentenceMap(text_rows, features), scale)
+        vectors = np.stack(list(taught.values()))
+        text_rows = with_rows(text_rows, list(taught), vectors, "taught")
 
+    known = exact | {name: taught[name] for name in sorted(taught)}
+    index = PhraseIndex(list(known))
+    missing = sorted(phrase for phrase in phrases if index.find(phrase) is None)
+    estimated = SentenceMap(text_rows, features)([phrases[name] for name in missing])
+    names = (*known, *missing)
+    return Bank(
+        names=names,
+        rows=np.concatenate([np.stack(list(known.values())), estimated]).astype(np.float16),
+        approximate=tuple(range(len(known), len(names))),
+        text_space=CLIP_B32,
+        sources=_sources(text_rows, exact, lessons),
+        taught=tuple(row for row, name in enumerate(names) if name in taught),
+    )
+
+
+def _teach(
+    lessons: Sequence[Lesson], exact: dict[str, np.ndarray], mapped: SentenceMap, scale: float
+) -> dict[str, np.ndarray]:
+    def text(names: Sequence[str]) -> np.ndarray:
+        estimated = mapped(names)
+        pairs = zip(names, estimated, strict=True)
+        return np.stack([exact.get(name, estimate) for name, estimate in pairs])
+
+    names = {name for lesson in lessons for own in lesson.phrases.values() for name in own}
+    return taught_rows(lessons, text, rivals_of(exact, names), scale)
+
+
+def _sources(
+    text_rows: TextRows, exact: dict[str, np.ndarray], lessons: Sequence[Lesson]
+) -> dict[str, str]:
     spellings = zip(text_rows.names, text_rows.kinds, strict=True)
     plain = {name for name, kind in spellings if kind == "plain"}
     moved = set(exact) - plain
-    return Bank(
-        names=(*exact, *missing),
-        rows=np.concatenate([np.stack(list(exact.values())), estimated]).astype(np.float16),
-        approximate=tuple(range(len(exact), len(exact) + len(missing))),
-        text_space=CLIP_B32,
-        sources={
-            "exact": "OpenAI CLIP ViT-B/32 text embeddings of LVIS, ImageNet, Objects365 and "
-            "OpenImages names, from facebookresearch/Detic, rotem154154/clip_lt and others; of "
-            "SUN397 scenes, textures, aerial scenes, signs and numbers from gstoica27/KnOTS; of "
-            "rooms from Maithili/OpenVocabularyRearrangement (Apache-2.0, MIT); "
-            f"{len(moved)} names that were encoded in another spelling are moved by the mean step "
-            "between spellings",
-            "approximate": "kernel ridge regression from all-MiniLM-L6-v2 (Apache-2.0) onto the "
-            "exact rows; python -m tools.measure.sentence_map prints its quality",
-        },
-    )
+    sources = {
+        "exact": "OpenAI CLIP ViT-B/32 text embeddings of LVIS, ImageNet, Objects365 and "
+        "OpenImages names, from facebookresearch/Detic, rotem154154/clip_lt and others; of SUN397 "
+        "scenes, textures, aerial scenes, signs and numbers from gstoica27/KnOTS; of rooms from "
+        f"Maithili/OpenVocabularyRearrangement (Apache-2.0, MIT); {len(moved)} names that were "
+        "encoded in another spelling are moved by the mean step between spellings",
+        "approximate": "kernel ridge regression from all-MiniLM-L6-v2 (Apache-2.0) onto all other "
+        "rows; python -m tools.measure.sentence_map prints its quality",
+    }
+    if lessons:
+        pictures = sum(len(lesson.files) for lesson in lessons)
+        sources["taught"] = (
+            f"text rows moved by {pictures} pictures to where this bundle's encoder puts them "
+            "(tools/recipes/taught.yaml); python -m tools.measure.conditions prints what that is "
+            "worth on pictures that did not teach"
+        )
+    return sources
 
 
 def teacher_bank(teacher: Teacher, phrases: dict[str, str], names: Sequence[str] = ()) -> Bank:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import Preprocessor
 from tools.factory.teachers.onnx_tower import OnnxTeacher
 from tools.factory.teachers.teacher import CLIP_B32, unit
+from tools.factory.text.rows import load_text_rows, with_rows
 from tools.factory.text.sentence_map import SentenceMap
 
 WEIGHTS = Path("../shared/weights")
@@ -32,6 +33,7 @@ class Subject:
             of the first; the others are compared with it.
         find: a function from a phrase to its unit row and whether that row is genuine; it returns
             None where the bank does not hold the phrase.
+        taught: rows of the bank that pictures moved, by name; the map is fitted on them too.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Subject:
     logit_scale: float
     encoders: dict[str, PictureEncoder]
     find: Callable[[str], tuple[NDArray[np.float32], bool] | None]
+    taught: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def load_subject(target: Path, fp32: Path | None) -> Subject:
@@ -68,9 +71,9 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
             return None
         return bank.rows[row].astype(np.float32), row not in bank.approximate
 
-    return Subject(
-        bundle.manifest.id, bundle.manifest.text_space, bundle.manifest.logit_scale, encoders, find
-    )
+    manifest = bundle.manifest
+    taught = {bank.names[row]: bank.rows[row] for row in sorted(bank.taught)}
+    return Subject(manifest.id, manifest.text_space, manifest.logit_scale, encoders, find, taught)
 
 
 def rgb(picture: Picture) -> Picture:
@@ -117,5 +120,10 @@ class TextRows:
                 f"({len(phrases)} phrases)",
                 "make the bank with them: python -m tools.prompts",
             )
-        self._map = self._map or SentenceMap.from_weights(WEIGHTS)
+        if self._map is None:
+            rows = load_text_rows(WEIGHTS)
+            if subject.taught:
+                vectors = np.stack(list(subject.taught.values()))
+                rows = with_rows(rows, list(subject.taught), vectors, "taught")
+            self._map = SentenceMap(rows)
         return self._map(phrases)

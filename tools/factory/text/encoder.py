@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import DataError
-from edge_runtime.model.bundle import load_bundle
+from edge_runtime.model.bundle import Bundle, load_bundle
 from edge_runtime.model.encoder import Encoder
+from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import Preprocessor
 from edge_runtime.model.text.child import SCHEMA
 from edge_runtime.model.text.towers import onnx_tower
 from edge_runtime.system.opencv import cv2
-from tools.factory.text.rows import TextRows, as_prompt, load_text_rows, unique_rows, without
+from tools.factory.text.rows import (
+    TextRows,
+    as_prompt,
+    load_text_rows,
+    unique_rows,
+    with_rows,
+    without,
+)
 from tools.factory.text.sentence_map import (
     Features,
     SentenceMap,
@@ -26,17 +34,21 @@ from tools.factory.text.sentence_map import (
     quality,
 )
 from tools.factory.text.tower import MAX_TOKENS, ascii_vocabulary, export_int8
+from tools.lib import markdown
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 TEXT_SPACE = "openai/clip-vit-base-patch32"
+
+
+Figures = dict[str, dict[str, float]]  # kind of word -> figure -> value
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """What is written, the figures on held-out names, and a line of the card on scenes, or ""."""
+    """What is written, the figures by kind of word, and a line of the card on scenes, or ""."""
 
     files: dict[str, bytes]
-    figures: dict[str, float]
+    figures: Figures
     scenes: str
 
     @property
@@ -47,16 +59,23 @@ class TextEncoder:
 
 
 def build_encoder(weights: Path, scenes: Path | None, bundle: Path) -> TextEncoder:
-    """Make, measure and describe the encoder; `scenes` are judged through the image encoder."""
-    files, figures = make_encoder(weights)
-    rows = load_text_rows(weights)
-    figures["support"] = len(unique_rows(rows))
-    line = scene_figures(scenes, bundle, rows, _features(files)) if scenes else ""
+    """Make, measure and describe the encoder; `scenes` are judged through the image encoder.
 
-    meta = json.dumps(manifest(files, figures), indent=1, ensure_ascii=False) + "\n"
+    The map learns what pictures taught the bundle's rows.
+    """
+    rows = load_text_rows(weights)
+    loaded = load_bundle(bundle)
+    bank = TextBank.from_bundle(loaded)
+    taught = {bank.names[row]: bank.rows[row] for row in sorted(bank.taught)}
+    files, figures = make_encoder(rows, taught)
+    line = scene_figures(scenes, loaded, rows, _features(files)) if scenes else ""
+
+    source = f"{len(taught)} rows that pictures taught {loaded.manifest.id}" if taught else ""
+    meta = json.dumps(manifest(files, figures, source), indent=1, ensure_ascii=False) + "\n"
+    support = len(unique_rows(with_rows(rows, list(taught), _stacked(taught), "taught")))
     described = {
         "manifest.json": meta.encode(),
-        "MODEL_CARD.md": card(files, figures, line).encode(),
+        "MODEL_CARD.md": card(files, figures, line, support, source).encode(),
     }
     return TextEncoder(files | described, figures, line)
 
@@ -65,10 +84,15 @@ def _features(files: dict[str, bytes]) -> Features:
     return onnx_tower(files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS)
 
 
-def make_encoder(weights: Path) -> tuple[dict[str, bytes], dict[str, float]]:
-    """(files of the encoder, its figures on the held-out names).
+def _stacked(rows: dict[str, np.ndarray]) -> np.ndarray:
+    return np.stack(list(rows.values())) if rows else np.zeros((0, 512), np.float32)
 
-    The figures are those of a map fitted without these names; the map that ships is fitted on all.
+
+def make_encoder(rows: TextRows, taught: dict[str, np.ndarray]) -> tuple[dict[str, bytes], Figures]:
+    """(files of the encoder, its figures by kind of word).
+
+    The figures are those of a map fitted on genuine rows without the held-out names. The map that
+    ships is fitted on all of them, and on the taught rows in place of genuine ones of that name.
     """
     model_dir = minilm_directory()
     whole = json.loads((model_dir / "tokenizer.json").read_text("utf-8"))
@@ -79,15 +103,15 @@ def make_encoder(weights: Path) -> tuple[dict[str, bytes], dict[str, float]]:
     }
 
     features = _features(files)
-    rows = load_text_rows(weights)
-    figures = quality(rows, features)["objects"]
-    plain = plain_quality(rows, features)["objects"]
-    figures |= {f"plain_{name}": value for name, value in plain.items()}
-    files["phrase_map.npz"] = fit(rows, features).to_npz()
+    figures = quality(rows, features)
+    for kind, plain in plain_quality(rows, features).items():
+        figures[kind] |= {f"plain_{name}": value for name, value in plain.items()}
+    known = with_rows(rows, list(taught), _stacked(taught), "taught")
+    files["phrase_map.npz"] = fit(known, features).to_npz()
     return files, figures
 
 
-def manifest(files: dict[str, bytes], figures: dict[str, float]) -> dict:
+def manifest(files: dict[str, bytes], figures: Figures, taught: str) -> dict:
     """manifest.json of the text encoder."""
     return {
         "schema": SCHEMA,
@@ -100,11 +124,15 @@ def manifest(files: dict[str, bytes], figures: dict[str, float]) -> dict:
         "spelling": "a {}",
         "max_tokens": MAX_TOKENS,
         "approximate": True,
-        "held_out_names": {name: round(value, 4) for name, value in figures.items()},
+        "taught": taught,
+        "held_out_names": {
+            kind: {name: round(value, 4) for name, value in own.items()}
+            for kind, own in figures.items()
+        },
         "licences": [
             "sentence encoder: all-MiniLM-L6-v2, Apache-2.0",
             "text embeddings the map was fitted on: OpenAI CLIP, MIT; "
-            "facebookresearch/Detic, Apache-2.0",
+            "facebookresearch/Detic, Apache-2.0; gstoica27/KnOTS, MIT",
         ],
     }
 
@@ -119,21 +147,20 @@ and offline.
 - **Sentence encoder:** all-MiniLM-L6-v2 (Apache-2.0), vocabulary cut to ASCII, int8 weights, \
 {onnx:.1f} MB of ONNX.
 - **Map:** kernel ridge regression on its features and on letter n-grams, fitted on {support} \
-genuine CLIP text
-  embeddings (CLIP: MIT; names and rows from facebookresearch/Detic, Apache-2.0, and others).
+CLIP text embeddings
+  (CLIP: MIT; names and rows from facebookresearch/Detic, Apache-2.0, gstoica27/KnOTS, MIT, and \
+others).{taught}
 - **Size:** {total:.1f} MB in all.
 
 ## How good it is
 
-`python -m tools.text_encoder` prints these figures. 400 names of the bank, a fixed draw, were \
-held out in every
-spelling; the shipped map is then fitted on all names.
+`python -m tools.text_encoder` prints these figures. A quarter of the names of each kind of word, \
+a fixed draw and
+400 at most, were held out together, in every spelling. The right name is looked for among the \
+held-out names of its
+kind. The shipped map is then fitted on all names.
 
-| measure | value | plain kernel ridge on the sentence features |
-| --- | --- | --- |
-| the right name is first of 400 | {first:.1%} | {plain_first:.1%} |
-| the right name is among the first five | {first_five:.1%} | {plain_first_five:.1%} |
-| mean cosine to the genuine embedding | {cosine:.3f} | {plain_cosine:.3f} |
+{table}
 {scenes}
 A row made by a genuine CLIP text tower has cosine 1. Where the bank holds a phrase exactly, the \
 bank's row is used,
@@ -141,32 +168,47 @@ never this estimate; `edge-label labels check` says which is which.
 
 ## What it is not for
 
-It reads English. Words of other scripts become one unknown token. It knows objects best, because \
-the names it was
-fitted on are objects; long sentences, negations ("no cars") and counts are guesses. For exact \
-embeddings give
-`edge-label labels build --text-encoder` a real CLIP text tower.
+It reads English. Words of other scripts become one unknown token. It knows objects and scenes \
+best, because most
+names that it was fitted on are of these kinds; long sentences, negations ("no cars") and counts \
+are guesses. For exact
+embeddings give `edge-label labels build --text-encoder` a real CLIP text tower.
 """
 
 
-def card(files: dict[str, bytes], figures: dict[str, float], scenes: str) -> str:
+def figures_table(figures: Figures) -> str:
+    """Markdown: a line for each kind of word, beside the plainest map on the same features."""
+    head = ["kind of word", "held out", "right name first", "in the first five", "cosine"]
+    head += ["plain kernel ridge: first", "cosine"]
+    lines = [
+        [
+            kind,
+            str(own["names"]),
+            *(f"{own[name]:.1%}" for name in ("first", "first_five")),
+            f"{own['cosine']:.3f}",
+            f"{own['plain_first']:.1%}",
+            f"{own['plain_cosine']:.3f}",
+        ]
+        for kind, own in figures.items()
+    ]
+    return markdown.table(head, lines, "lr")
+
+
+def card(files: dict[str, bytes], figures: Figures, scenes: str, support: int, taught: str) -> str:
     """MODEL_CARD.md."""
-    shown = {
-        name: value
-        for name, value in figures.items()
-        if name.endswith(("first", "first_five", "cosine"))
-    }
+    also = f" Among them are {taught}, so it serves that\n  encoder best." if taught else ""
     return CARD.format(
         version=VERSION,
         onnx=len(files["encoder.onnx"]) / 1e6,
         total=sum(map(len, files.values())) / 1e6,
-        support=int(figures["support"]),
+        support=support,
+        taught=also,
+        table=figures_table(figures),
         scenes=scenes,
-        **shown,
     )
 
 
-def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features: Features) -> str:
+def scene_figures(folder: Path, bundle: Bundle, rows: TextRows, features: Features) -> str:
     """A line of the model card: scenes labelled with genuine and with estimated text rows.
 
     A bundle's image encoder sees the pictures. Only scenes whose name the bank holds exactly can be
@@ -179,7 +221,6 @@ def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features: Fea
         raise DataError(f"{folder}: fewer than two folders carry a name that the bank holds")
     names = [as_prompt(path.name)[2:] for path in known]
 
-    bundle = load_bundle(bundle_path)
     preprocess = Preprocessor(bundle.manifest.input)
     encode = Encoder(bundle)
     embeddings = []
@@ -202,7 +243,7 @@ def scene_figures(folder: Path, bundle_path: Path, rows: TextRows, features: Fea
     with_exact = top_1(exact)
     with_estimated = top_1(estimated)
     return (
-        f"| {len(labels)} pictures of {len(names)} scenes, top-1 through {bundle.manifest.id} "
-        f"| {with_estimated:.1%} "
-        f"| with genuine rows {with_exact:.1%}, by chance {1 / len(names):.1%} |\n"
+        f"\n{len(labels)} pictures of {len(names)} scenes, top-1 through {bundle.manifest.id}: "
+        f"{with_estimated:.1%} with estimated rows, {with_exact:.1%} with genuine ones, "
+        f"{1 / len(names):.1%} by chance.\n"
     )

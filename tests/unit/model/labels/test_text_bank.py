@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,20 @@ def test_a_built_row_is_added_and_an_exact_row_of_the_bank_wins(bank: TextBank):
         "pictures, exact",
     ]
     assert bank.find("mauve") is None  # the bank itself stays as it was
+
+
+def test_a_row_that_pictures_taught_is_named_so(tiny_bundle: Path):
+    names = ["red", "green", "blue"]
+    meta = {"schema": "edge-label-bank/1", "text_space": SPACE, "names": names}
+    write_tiny_bundle(
+        tiny_bundle,
+        text_bank__dot__npy=npy_bytes(np.eye(3, DIM, dtype=np.float16)),
+        text_bank__dot__json=json.dumps(meta | {"approximate": [1], "taught": [2]}).encode(),
+        labels__colours__dot__yaml=b"labels: [red, green, blue]",
+    )
+    bank = TextBank.from_bundle(load_bundle(tiny_bundle))
+    makers = [bank.maker(row) for row in range(3)]
+    assert makers == ["bank, exact", "bank, approximate", "bank, taught"]
 
 
 @pytest.mark.parametrize(
