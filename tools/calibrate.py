@@ -90,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     sets = verbs.add_parser("sets", help="the label sets that ship with a bundle")
     add = sets.add_argument
     add("bundle", type=Path, help="bundle directory")
-    add("--data", type=Path, required=True, help="the unpacked distill pack")
-    add("--most", type=int, default=40, metavar="N", help="pictures a label (default 40)")
+    add("--data", type=Path, required=True, help="distill.zip and second.zip, unpacked there")
+    add("--most", type=int, default=60, metavar="N", help="pictures a label (default 60)")
     add("--write", action="store_true", help="put the calibrated sets into the bundle")
     sets.set_defaults(work=_sets)
 

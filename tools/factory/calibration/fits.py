@@ -47,13 +47,16 @@ def fit_scale(tasks: Sequence[Task], low: float = 1.0, high: float = 1000.0) -> 
     return float(f"{scales[int(np.argmin(losses))]:.3g}")
 
 
-def threshold_for(confidence: Floats, right: NDArray[np.bool_], precision: float) -> float:
+def threshold_for(
+    confidence: Floats, right: NDArray[np.bool_], precision: float, weights: Floats | None = None
+) -> float:
     """The lowest threshold above which at least this share of answers is right.
 
-    Where no threshold is good enough, the highest score.
+    Where no threshold is good enough, the highest score. weights: what each answer counts.
     """
     order = np.argsort(-confidence)
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    counts = np.ones(len(order)) if weights is None else weights[order]
+    share = np.cumsum(counts * right[order]) / np.cumsum(counts)
     enough = np.flatnonzero(share >= precision)
     return float(confidence[order[enough[-1] if len(enough) else 0]])
 
@@ -83,13 +86,16 @@ def fit_labelled(
     truth: NDArray[np.int64],
     penalty: float = 0.1,
     steps: int = 400,
+    weights: Floats | None = None,
 ) -> tuple[float, Floats]:
     """(temperature, biases (labels,)) of the least loss on labelled pictures.
 
     Vector scaling (Guo et al. 2017, section 4.2): softmax(logits / t + b). Gradient descent with
     momentum on log t and b; ``penalty`` weighs the squares of the biases. truth -1: none of the
-    labels.
+    labels. weights: what each picture counts.
     """
+    counts = np.ones(len(truth)) if weights is None else weights
+    counts = counts / counts.sum()
     count = logits.shape[1]
     bias = np.zeros(count)
     log_t = 0.0
@@ -112,7 +118,7 @@ def fit_labelled(
             target[~known, count:] = rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-12)
 
         # The gradient of the cross-entropy of a softmax is (probability - target), by logit.
-        error = (probability - target) / len(truth)
+        error = (probability - target) * counts[:, None]
         gradient = np.append(
             error[:, :count].sum(axis=0) + penalty * bias / count, -(error * scaled).sum()
         )
@@ -121,6 +127,12 @@ def fit_labelled(
         log_t = float(np.clip(log_t + speed[-1], -3, 3))
 
     return float(np.exp(log_t)), bias
+
+
+def balanced(names: Sequence[str]) -> Floats:
+    """(pictures,): weights with which every label counts the same, however many pictures it has."""
+    _, labels, counts = np.unique(np.array(names), return_inverse=True, return_counts=True)
+    return np.asarray(1.0 / counts[labels])
 
 
 def auroc(known: Floats, unknown: Floats) -> float:

@@ -16,6 +16,7 @@ from tools.factory.calibration.fits import (
     Floats,
     auroc,
     background_bias,
+    balanced,
     fit_labelled,
     group_probabilities,
     threshold_for,
@@ -83,17 +84,19 @@ def fit_group(
         )
     truth = np.array([own.index(name) if name in own else -1 for name in names])
 
+    # Half-way to the same for every label: few pictures of one are little known, but also rare.
+    weights = np.sqrt(balanced(names))
     half = np.arange(len(truth)) % 2 == 0
     before = group_probabilities(logits, background)
-    _, _, after = _fit(logits, background, truth, half)
+    _, _, after = _fit(logits, background, truth, weights * half)
     verdict = _compare(before[~half], after[~half], truth[~half])
 
-    temperature, bias, after = _fit(logits, background, truth, np.ones(len(truth), bool))
+    temperature, bias, after = _fit(logits, background, truth, weights)
     thresholds = {}
     for row, label in enumerate(own):
         won = after.argmax(axis=1) == row
         if (truth == row).any() and won.sum() >= FEWEST_WINS:
-            enough = threshold_for(after[won, row], truth[won] == row, PRECISION)
+            enough = threshold_for(after[won, row], truth[won] == row, PRECISION, weights[won])
             thresholds[label] = round(float(np.clip(enough, least, 0.95)), 3)
 
     biases = dict(zip(own, bias.round(3).tolist(), strict=True))
@@ -102,10 +105,13 @@ def fit_group(
 
 
 def _fit(
-    logits: Floats, background: Floats, truth: NDArray[np.int64], part: NDArray[np.bool_]
+    logits: Floats, background: Floats, truth: NDArray[np.int64], weights: Floats
 ) -> tuple[float, Floats, Floats]:
-    """(temperature, biases, probabilities of all pictures), fitted on a part of the pictures."""
-    temperature, bias = fit_labelled(logits[part], background[part], truth[part])
+    """(temperature, biases, probabilities of all pictures), fitted on those that count."""
+    part = weights > 0
+    temperature, bias = fit_labelled(
+        logits[part], background[part], truth[part], weights=weights[part]
+    )
 
     # A label without pictures never wins here; its own fit would push it away from the others.
     pictured = np.unique(truth[truth >= 0])

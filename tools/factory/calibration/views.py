@@ -26,7 +26,7 @@ from edge_runtime.model.manifest import ENCODER
 from edge_runtime.model.preprocess import Preprocessor, contrast_of
 from edge_runtime.model.strange import DIRECTION
 from tools.factory.bundling.files import update_bundle
-from tools.factory.calibration.sets import condition_pictures
+from tools.factory.data.entries import condition_pictures
 from tools.factory.data.samples import SUFFIXES, is_held_out
 from tools.factory.data.strange import DRAWN, MADE, Picture, smoothest_window
 from tools.factory.evaluation.embedding_cache import CachedEncoder

@@ -67,3 +67,17 @@ def test_auroc_is_one_when_known_and_unknown_are_apart_and_half_when_they_are_no
     mixed = cal.auroc(np.ones(50), np.ones(50))
     assert apart == 1.0
     assert mixed == 0.5
+
+
+def test_rare_labels_count_as_much_as_frequent_ones():
+    weights = cal.balanced(["car"] * 8 + ["dog"] * 2)
+    assert weights[:8].sum() == pytest.approx(weights[8:].sum())
+
+
+def test_a_threshold_goes_by_the_weights_of_the_answers():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6])
+    right = np.array([True, False, True, False])
+    assert cal.threshold_for(confidence, right, 0.6) == 0.7
+    # Where right answers are of a frequent label, which counts less, they do not outweigh.
+    weights = np.array([0.1, 1.0, 0.1, 1.0])
+    assert cal.threshold_for(confidence, right, 0.6, weights) == 0.9
