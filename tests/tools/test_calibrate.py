@@ -181,8 +181,8 @@ def test_a_bundle_that_is_too_sure_is_calibrated_and_judged_on_other_pictures(
         dull = tuple(
             int(105 + 0.06 * (c - 105)) for c in colour
         )  # hard to tell: often wrong, at a scale of 100 sure
-        paint(my_set / "data" / "colours" / name, dull, 60, seed=1)
-        paint(my_set / "other" / name, dull, 30, seed=2)
+        paint(my_set / "data" / "colours" / name, dull, 150, seed=1)  # two in five fit
+        paint(my_set / "other" / name, dull, 90, seed=2)
     (my_set / "recipe.yaml").write_text(
         "name: toy\nteacher: {name: offline}\nstudent: {name: mobilenet_v2}\nbank: {path: none}\n"
         "data: [{name: colours, path: colours, label: folder, validation: 0.5}]\n"

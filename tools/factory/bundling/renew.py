@@ -44,7 +44,7 @@ def renew_bundle(
             shutil.copy(path, scratch / "labels" / path.name)
         for name in BANK:
             shutil.copy(bank / name, scratch / name)
-        write_manifest(scratch, _manifest(scratch, version))
+        write_manifest(scratch, _manifest(scratch, version, meta["sources"]))
         check_bundle(scratch)
 
         scores = score_bundle(scratch, None, data) if data else ""
@@ -58,10 +58,10 @@ def renew_bundle(
         replace_folder(scratch, output)
 
 
-def _manifest(scratch: Path, version: str) -> dict[str, Any]:
-    """The old one with the new version, and without what was fitted on the old rows."""
+def _manifest(scratch: Path, version: str, sources: dict[str, str]) -> dict[str, Any]:
+    """The old one with the new version and where the rows are from, without the old scores."""
     manifest: dict[str, Any] = read_json(scratch / "manifest.json", "")
-    return manifest | {"version": version, "evaluation": {}}
+    return manifest | {"version": version, "evaluation": {}, "text_rows": sources}
 
 
 def renewed_card(text: str, old: str, new: str, bank: dict[str, Any], scores: str) -> str:
