@@ -23,7 +23,7 @@ SAME = 0.9
 CLOSE = 0.7
 
 _EXACT = "bank, exact"
-_OF_BANK = (_EXACT, "bank, approximate")
+_OF_BANK = (_EXACT, "bank, approximate", "bank, taught")
 _BLOCK = 512  # rows compared at a time: 512 x 10,000 cosines are 20 MB
 
 Pair = tuple[float, str, str]

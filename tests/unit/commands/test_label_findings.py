@@ -7,7 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_runtime.commands.label_findings import close_pairs, first_few, groups_without_background
+from edge_runtime.commands.label_findings import (
+    close_pairs,
+    describe_rows,
+    first_few,
+    groups_without_background,
+)
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.compiled import compile_labels
 from edge_runtime.model.labels.label_set import parse_label_set
@@ -53,3 +58,13 @@ def test_a_long_list_is_cut_and_says_how_much_is_missing():
     lines = [f"line {i}" for i in range(30)]
     assert first_few(lines)[-2:] == ["    line 19", "    and 10 more"]
     assert first_few(lines[:20]) == [f"    {line}" for line in lines[:20]]
+
+
+def test_a_row_that_pictures_taught_is_said_to_be_so_and_is_no_new_word(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    shipped = TextBank.from_bundle(bundle)
+    bank = TextBank(shipped.names, shipped.rows, taught=frozenset({shipped.names.index("red")}))
+    label_set = parse_label_set("labels: [{name: red}, {name: blue}]", "x.yaml")
+    lines = describe_rows(label_set, bundle, bank)
+    assert "      1 phrases: bank, taught" in lines
+    assert not any("these are new" in line for line in lines)
