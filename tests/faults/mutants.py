@@ -60,7 +60,7 @@ MUTANTS = tuple(
             "frame and notifier.alive(self._status(record))",
         ),
         ("C2", "edge_runtime/camera/live.py", "if self._look() != before:", "if False:"),
-        ("C3", "edge_runtime/camera/live.py", "if silent_s > self._pace.stuck_s:", "if False:"),
+        ("C3", "edge_runtime/camera/live.py", "if now - called > self._pace.stuck_s:", "if False:"),
         (
             "C4",
             "edge_runtime/camera/live.py",

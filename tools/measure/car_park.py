@@ -115,7 +115,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _car_park(args: argparse.Namespace) -> str:
     data = json.loads(DATA.read_text())
-    names = set(data["teach"])
     clips = [read_frames(args.videos / name) for name in (data["clip"], *data["others"])]
     bundle = ["--bundle", args.bundle] if args.bundle else []
 
@@ -129,15 +128,21 @@ def _car_park(args: argparse.Namespace) -> str:
         after = [labels_on(label_set, frames, args.bundle) for frames in clips]
 
     taught = {number for numbers in data["teach"].values() for number in numbers}
-    lines = ["", table(before[0], after[0], data, taught)]
-    for n, label in sorted(truth_of(data).items()):
-        answer = [name for name in after[0][n] if name in names]
-        if answer != [label]:
-            lines.append(f"wrong: frame {n} shows '{label}', answered {answer}")
+    lines = ["", table(before[0], after[0], data, taught), *_wrong(after[0], data)]
     for place, clip in enumerate(data["others"], 1):
-        share = unchanged(before[place], after[place], names)
+        share = unchanged(before[place], after[place], set(data["teach"]))
         lines.append(f"{clip}: the labels of road are the same in {share:.1f} % of its frames")
     return "\n".join(lines)
+
+
+def _wrong(answers: On, data: dict[str, Any]) -> list[str]:
+    """A line for each frame that was read by eye and is answered otherwise."""
+    lines = []
+    for n, label in sorted(truth_of(data).items()):
+        answer = [name for name in answers[n] if name in data["teach"]]
+        if answer != [label]:
+            lines.append(f"wrong: frame {n} shows '{label}', answered {answer}")
+    return lines
 
 
 if __name__ == "__main__":
