@@ -7,7 +7,8 @@ Rows are taught twice over, each time without the pictures that are then asked a
 
 Each group is asked in two ways: with the phrases of taught.yaml, and with the phrases of
 left_out.yaml, which only the sentence map knows. "Words" are the rows without pictures. Right is
-the mean over names; a name and its pictures count once a source.
+the mean over names; a name and its pictures count once a source. Asked about are the names that
+the other pictures taught.
 """
 
 from __future__ import annotations
@@ -148,6 +149,13 @@ def ask(lesson: Lesson, rows: Rows, phrases: Phrases, into: Answers) -> None:
             into.add(name, source_of(lesson.files[place]), [names[winners[place]]])
 
 
+def learnt(lesson: Lesson) -> set[str]:
+    """The names that the lesson has pictures of; the others could only lose to these."""
+    single = lesson.shows[:, :-1].sum(axis=1) == 1
+    counts = lesson.shows[single, :-1].sum(axis=0)
+    return {name for name, count in zip(lesson.names, counts, strict=True) if count >= FEWEST}
+
+
 def measure(bench: Bench, left_out: dict[str, Phrases]) -> dict[tuple[str, ...], Answers]:
     """(split, group, phrases, rows) -> answers."""
     answers: dict[tuple[str, ...], Answers] = {}
@@ -158,8 +166,10 @@ def measure(bench: Bench, left_out: dict[str, Phrases]) -> dict[tuple[str, ...],
         for lesson, part in zip(bench.lessons, asked, strict=True):
             if not part.any():
                 continue
+            names = learnt(lesson.chosen(~part))
             ways = {"taught.yaml": lesson.phrases, "left_out.yaml": left_out.get(lesson.group, {})}
-            for way, phrases in ways.items():
+            for way, own_phrases in ways.items():
+                phrases = {name: own for name, own in own_phrases.items() if name in names}
                 for kind, rows in by_rows.items():
                     own = answers.setdefault((split, lesson.group, way, kind), Answers({}))
                     ask(lesson.chosen(part), rows, phrases, own)

@@ -86,3 +86,8 @@ def test_the_best_name_is_the_answer_and_its_label_is_said():
         "clear weather",
         "rain",
     ]
+
+
+def test_names_that_no_other_picture_taught_are_not_asked_about():
+    half = lesson([["fog"]] * 8 + [["rain"]] * 7 + [["sunny", "rain"]] * 9, ["a/one"] * 24)
+    assert conditions.learnt(half) == {"fog"}
