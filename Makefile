@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest lock coverage arm64-test vm-test faults mutants fuzz lint docs release-check install uninstall clean
+.PHONY: help demo test newest lock coverage arm64-test vm-test faults mutants fuzz lint docs release-check deb install uninstall clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -90,6 +90,11 @@ lock:  ## write the newest releases that fit pyproject.toml into requirements.lo
 	build/lock/bin/python -m pip install --quiet uv
 	PATH="$(CURDIR)/build/lock/bin:$$PATH" $(PYTHON) -m tools.upkeep.lock
 
+DEB_ARCH ?= arm64
+DEB_SUITE ?= bookworm
+deb: $(VENV)/test.stamp  ## build the Debian package in dist/ (DEB_ARCH=arm64 or amd64, DEB_SUITE=bookworm or trixie)
+	$(BIN)/python -m tools.arm64.deb --arch $(DEB_ARCH) --suite $(DEB_SUITE)
+
 release-check:  ## build wheel and sdist, install the wheel in an empty environment, run the demo from it
 	$(PYTHON) -m tools.upkeep.release_check
 
@@ -101,11 +106,13 @@ UNITDIR ?= $(SYSCONFDIR)/systemd/system
 STATEDIR ?= /var/lib/edge-label
 EDGE_LABEL ?= $(PREFIX)/bin/edge-label
 
-install:  ## install unit, configuration and state directory (DESTDIR, PREFIX); keep an edited configuration
+install:  ## install units, configuration and state directory (DESTDIR, PREFIX); keep an edited configuration
 	install -d "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSCONFDIR)/edge-label"
-	sed -e 's|/usr/local/bin/edge-label|$(EDGE_LABEL)|' -e 's|/etc/edge-label|$(SYSCONFDIR)/edge-label|' \
-		systemd/edge-label.service > "$(DESTDIR)$(UNITDIR)/edge-label.service"
-	chmod 644 "$(DESTDIR)$(UNITDIR)/edge-label.service"
+	@for unit in edge-label.service edge-label@.service; do \
+		sed -e 's|/usr/local/bin/edge-label|$(EDGE_LABEL)|' -e 's|/etc/edge-label|$(SYSCONFDIR)/edge-label|' \
+			"systemd/$$unit" > "$(DESTDIR)$(UNITDIR)/$$unit" && \
+		chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
+	done
 	test -e "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml" || \
 		install -m 644 systemd/edge-label.yaml "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml"
 	test -e "$(DESTDIR)$(STATEDIR)" || install -d -m 750 "$(DESTDIR)$(STATEDIR)"
@@ -116,10 +123,11 @@ install:  ## install unit, configuration and state directory (DESTDIR, PREFIX); 
 # cost anybody a file.
 uninstall:  ## remove the service; keep and list recordings, bundles and edited files
 	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl disable --now edge-label || true
-	rm -f "$(DESTDIR)$(UNITDIR)/edge-label.service"
+	@test -n "$(DESTDIR)" || ! command -v systemctl >/dev/null || systemctl stop 'edge-label@*' || true
+	rm -f "$(DESTDIR)$(UNITDIR)/edge-label.service" "$(DESTDIR)$(UNITDIR)/edge-label@.service"
 	@! cmp -s systemd/edge-label.yaml "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml" || \
 		rm -f "$(DESTDIR)$(SYSCONFDIR)/edge-label/edge-label.yaml"
-	@for folder in "$(DESTDIR)$(SYSCONFDIR)/edge-label" "$(DESTDIR)$(STATEDIR)" "$(DESTDIR)$(STATEDIR)-bundles"; do \
+	@for folder in "$(DESTDIR)$(SYSCONFDIR)/edge-label" "$(DESTDIR)$(STATEDIR)" "$(DESTDIR)$(STATEDIR)"-*; do \
 		rmdir "$$folder" 2>/dev/null || ! test -e "$$folder" || \
 			echo "kept; delete it yourself if you want to: $$(readlink -f "$$folder")"; \
 	done

@@ -312,7 +312,9 @@ def _doctor(options: argparse.Namespace) -> int:
     settings = asdict(config.camera)
     source = settings.pop("source")
     labels = config.model.labels if options.config else None
-    findings = examine(Options(source, config.model.bundle, config.output.file, labels, settings))
+    findings = examine(
+        Options(source, config.model.bundle, config.output.file, labels, settings, options.config)
+    )
     _say(to_json(findings) if options.json else to_text(findings), options)
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 

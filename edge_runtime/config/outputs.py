@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from edge_runtime.config.addresses import check_host, check_listen, plain_name
 from edge_runtime.config.checks import check_length, check_range
+from edge_runtime.system.instance import instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,19 @@ class OutputConfig:
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 
+def device_name() -> str:
+    """The host's name, and that of the instance where several cameras are served on one host."""
+    host = plain_name(platform.node()) or "edge-label"
+    return plain_name(f"{host}-{instance()}") if instance() else host
+
+
 @dataclass(frozen=True, slots=True)
 class MqttConfig:
     """Publish to an MQTT broker. Needs ``pip install 'edge-label[mqtt]'``."""
 
     host: str = field(metadata={"short": True})
     port: int | None = None  # 1883, or 8883 with tls
-    device: str = field(default_factory=lambda: plain_name(platform.node()) or "edge-label")
+    device: str = field(default_factory=device_name)
     topic: str = "edge-label"
     credentials_file: str | None = None
     tls: bool = False

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import BundleError, StuckError, first_line
 from edge_runtime.model.bundle import Bundle
+from edge_runtime.system.instance import instance
 
 # ONNX Runtime 1.31 for Linux ships with telemetry on: it writes files under ~/.cache and /tmp, and
 # has a host to send them to. It reads this variable when it is imported.
@@ -28,8 +29,12 @@ _Port = tuple[str, tuple[int, ...], str]
 
 
 def default_threads() -> int:
-    """The cores this process may use, at most 4: a Pi 4's memory bus feeds no more."""
-    return min(4, len(os.sched_getaffinity(0)))
+    """The cores this process may use, at most 4: a Pi 4's memory bus feeds no more.
+
+    One of several services takes half of them, since there are at least two.
+    """
+    cores = min(4, len(os.sched_getaffinity(0)))
+    return max(1, cores // 2) if instance() else cores
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

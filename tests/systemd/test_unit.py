@@ -12,6 +12,8 @@ from tests.commands import need
 from tests.daemon import REPOSITORY
 
 UNIT = REPOSITORY / "systemd" / "edge-label.service"
+TEMPLATE = UNIT.with_name("edge-label@.service")
+UNITS = {"etc/systemd/system/edge-label.service", "etc/systemd/system/edge-label@.service"}
 OFFLINE = UNIT.with_name("offline.conf")
 CSI = UNIT.with_name("csi.conf")
 
@@ -45,6 +47,33 @@ def test_systemd_accepts_the_unit_without_a_word(systemd_analyze: str, tmp_path:
     assert done.returncode == 0, done.stderr
 
 
+def test_systemd_accepts_an_instance_without_a_word(systemd_analyze: str, tmp_path: Path):
+    make("install", tmp_path, "EDGE_LABEL=/bin/true")
+    unit = tmp_path / "etc/systemd/system/edge-label@front.service"
+    unit.with_name("edge-label@.service").rename(unit)
+    done = subprocess.run(
+        [systemd_analyze, "verify", "--man=no", unit], capture_output=True, text=True, timeout=60
+    )
+    assert [line for line in done.stderr.splitlines() if "edge-label" in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_instance_differs_from_the_only_service_in_its_names():
+    """Whatever protects one camera protects each of several."""
+    ours = [line for line in TEMPLATE.read_text().splitlines() if line and line[0] != "#"]
+    theirs = [line for line in UNIT.read_text().splitlines() if line and line[0] != "#"]
+    assert [line for line in ours if line not in theirs] == [
+        "Description=edge-label: text labels for every frame of camera %i",
+        "Documentation=file:/etc/edge-label/%i.yaml",
+        "ExecStart=/usr/local/bin/edge-label run --config /etc/edge-label/%i.yaml",
+        "Environment=EDGE_LABEL_INSTANCE=%i",
+        "User=edge-label-%i",
+        "StateDirectory=edge-label-%i",
+        "WorkingDirectory=/var/lib/edge-label-%i",
+    ]
+    assert len(ours) == len(theirs) + 1
+
+
 def exposure(systemd_analyze: str, unit: Path) -> float:
     """The figure of ``systemd-analyze security``; lower is better."""
     done = subprocess.run(
@@ -59,8 +88,11 @@ def exposure(systemd_analyze: str, unit: Path) -> float:
     return float(found[1])
 
 
-def test_the_unit_is_hardened_to_2_0_or_better(systemd_analyze: str):
-    assert exposure(systemd_analyze, UNIT) <= 2.0
+@pytest.mark.parametrize("path", [UNIT, TEMPLATE])
+def test_the_unit_is_hardened_to_2_0_or_better(systemd_analyze: str, path: Path, tmp_path: Path):
+    unit = tmp_path / path.name.replace("@", "@front")
+    unit.write_text(path.read_text())
+    assert exposure(systemd_analyze, unit) <= 2.0
 
 
 @pytest.mark.fault("P2")
@@ -132,10 +164,7 @@ def test_install_and_uninstall_are_inverse(tmp_path: Path, folder: str):
         in unit.read_text()
     )
     assert (root / "var/lib/edge-label").is_dir()
-    assert files(root) == {
-        "etc/systemd/system/edge-label.service",
-        "etc/edge-label/edge-label.yaml",
-    }
+    assert files(root) == UNITS | {"etc/edge-label/edge-label.yaml"}
     make("uninstall", root)
     assert files(root) == set()
     assert not (root / "var/lib/edge-label").exists()
@@ -170,9 +199,9 @@ def test_uninstall_deletes_nothing_that_install_did_not_make(tmp_path: Path, var
         timeout=60,
     )
     left = {"etc/edge-label/edge-label.yaml", *mine}
-    assert files(tmp_path) - {"etc/systemd/system/edge-label.service"} == left
+    assert files(tmp_path) - UNITS == left
     if variable is None:
-        assert not (tmp_path / "etc/systemd/system/edge-label.service").exists()
+        assert not UNITS & files(tmp_path)
         assert f"delete it yourself if you want to: {tmp_path}/var/lib/edge-label" in done.stdout
 
 

@@ -17,6 +17,7 @@ class Options:
     output: str | None = None
     labels: str | None = None
     camera_settings: dict[str, Any] = field(default_factory=dict)  # the section but for its source
+    config: str | None = None
 
 
 class Answer(NamedTuple):

@@ -17,11 +17,11 @@ from pathlib import Path
 from edge_runtime.commands.doctor.answers import Answer, Options, fail, ok, warn
 from edge_runtime.commands.doctor.cameras import check_camera, check_devices
 from edge_runtime.errors import EdgeLabelError
+from edge_runtime.system.instance import CONFIG_FOLDER, service_folder
 
 NEEDED_MB = 256  # the 180 MB that are promised, and the files that the kernel keeps in memory
 LITTLE_DISK_MB = 100
 HOT_C = 80  # a Raspberry Pi 4 slows down from here on
-SERVICE_FOLDER = Path("/var/lib/edge-label")  # the one place where the service may write
 
 # Vector instructions that int8 models run on; they explain why one machine is slower than another.
 _NOTABLE_FEATURES = ("asimd", "asimddp", "i8mm", "avx2", "avx512_vnni", "avx_vnni")
@@ -133,14 +133,15 @@ def check_memory(_options: Options) -> list[Answer]:
 
 def check_disk(options: Options) -> list[Answer]:
     """The folder that records go to: it exists, can be written, and has room."""
-    folder = Path(options.output).parent if options.output else SERVICE_FOLDER
+    own = service_folder(options.config)
+    folder = _place(options, own).parent if options.output else own
     try:
         folder.stat()
     except PermissionError:
         advice = "the service may write there; run sudo edge-label doctor to check"
         return [warn(f"{folder}: closed to this user", advice)]
     except OSError:
-        return [_missing(folder, asked_for=options.output is not None)]
+        return [_missing(folder, own, asked_for=options.output is not None)]
 
     facts = os.statvfs(folder)
     free_mb = facts.f_bavail * facts.f_frsize / 1e6
@@ -157,12 +158,19 @@ def check_disk(options: Options) -> list[Answer]:
     return [ok(text)]
 
 
-def _missing(folder: Path, *, asked_for: bool) -> Answer:
-    """A folder that an --output names must be there; the service's own is made by the install."""
-    if folder == SERVICE_FOLDER:
-        advice = "sudo make install makes it"
+def _place(options: Options, own: Path) -> Path:
+    """Where the records go. A service runs in its own folder, a command in the present one."""
+    path = Path(options.output or "")
+    of_service = Path(options.config or "").parent == CONFIG_FOLDER
+    return own / path if of_service else path
+
+
+def _missing(folder: Path, own: Path, *, asked_for: bool) -> Answer:
+    """A folder that the configuration names must be there; the service makes its own."""
+    if folder == own:
+        advice = "the service makes it at its first start"
     else:
-        advice = f"mkdir {folder}; the service itself may write below {SERVICE_FOLDER} only"
+        advice = f"mkdir {folder}; the service itself may write below {own} only"
     text = f"{folder}: no such folder"
     return fail(text, advice) if asked_for else warn(text, advice)
 
