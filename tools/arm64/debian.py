@@ -8,6 +8,7 @@ database and its list of architectures stay untouched. Maintainer scripts never 
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,3 +139,21 @@ def unpack(debs: list[Path], root: Path, leave_out: tuple[str, ...] = ()) -> Non
         archive = ["dpkg-deb", "--fsys-tarfile", str(deb)]
         with subprocess.Popen(archive, stdout=subprocess.PIPE) as tar:
             run(*command, stdin=tar.stdout)
+
+
+def write_database(debs: list[Path], root: Path) -> None:
+    """Let dpkg and apt in `root` believe that `debs` are installed there, which they are."""
+    database = root / "var/lib/dpkg"
+    for folder in ("info", "updates", "triggers", "alternatives", "parts"):
+        (database / folder).mkdir(parents=True, exist_ok=True)
+    for folder in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/log/apt"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+
+    entries = []
+    for deb in debs:
+        fields = run("dpkg-deb", "--field", deb, capture=True)
+        entries.append(f"{fields.rstrip()}\nStatus: install ok installed\n")
+        name = re.search(r"^Package: (\S+)$", fields, re.MULTILINE)
+        if name:
+            (database / "info" / f"{name[1]}.list").write_text("/.\n")
+    (database / "status").write_text("\n".join(entries))

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ PACKAGES = [
     "libc-bin", "bash", "dash", "coreutils", "util-linux", "mount", "login", "passwd", "grep",
     "sed", "findutils", "procps", "libpam-systemd", "libnss-systemd", "linux-image-arm64",
     "busybox-static", "python3", "python3-minimal", "libstdc++6", "libgcc-s1", "libgomp1",
-    "v4l-utils",
+    "v4l-utils", "dpkg", "apt", "tar", "debconf", "perl-base",
 ]  # fmt: skip
 LEAVE_OUT = (*userland.LEAVE_OUT, "./usr/lib/linux-image*")
 # Services that a camera without network or keyboard does not need.
@@ -89,8 +90,10 @@ class Machine:
     folder: Path
 
     # Long because most of it is the one command line of QEMU.
-    def run(self, program: Path, seconds: float, memory: str = "1G") -> tuple[int, str, float]:
-        """Boot a throw-away copy and run `program` in it.
+    def run(
+        self, program: Path, seconds: float, memory: str = "1G", files: Sequence[Path] = ()
+    ) -> tuple[int, str, float]:
+        """Boot a throw-away copy and run `program` in it, with `files` beside it in /mnt.
 
         Returns its exit status, its output, and the seconds that all took. Raises RuntimeError with
         the end of the console when the machine does not finish in time.
@@ -101,6 +104,8 @@ class Machine:
         shutil.rmtree(share, ignore_errors=True)
         share.mkdir()
         shutil.copy(program, share / "program.py")
+        for file in files:
+            shutil.copy(file, share)
         kernel = "root=/dev/vda rw console=ttyAMA0 net.ifnames=0 systemd.show_status=0 panic=5"
         # snapshot=on sends all writes to a temporary file, so the image stays as it was built.
         disk = "if=none,id=disk,format=raw,cache=unsafe,snapshot=on"
@@ -235,7 +240,9 @@ def _base(folder: Path) -> Path:
     stamp.unlink(missing_ok=True)
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    debian.unpack(debian.download(folder / "apt", PACKAGES), root, LEAVE_OUT)
+    debs = debian.download(folder / "apt", PACKAGES)
+    debian.unpack(debs, root, LEAVE_OUT)
+    debian.write_database(debs, root)
     _configure(root)
 
     # qemu loads the kernel from outside, so /boot is not needed in the image.

@@ -30,7 +30,7 @@ RUNTIME = ["numpy", "onnxruntime", "opencv-python-headless", "pyyaml", "tokenize
 PACKAGES = ["python3-minimal", "python3", "libstdc++6", "libgcc-s1", "libgomp1"]
 # Wheels that run on Debian 12 and later. With manylinux2014 alone, pip would take a years-old ONNX
 # Runtime.
-PLATFORMS = ["manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64"]
+PLATFORMS = ["manylinux2014", "manylinux_2_27", "manylinux_2_28"]
 LEAVE_OUT = tuple(f"./usr/share/{folder}*" for folder in ("doc", "man", "locale", "lintian"))
 
 
@@ -130,19 +130,24 @@ def build_wheel(folder: Path) -> Path:
 
 
 def download_wheels(
-    folder: Path, python_version: str, requirements: list[str] | None = None
+    folder: Path,
+    python_version: str,
+    requirements: list[str] | None = None,
+    *,
+    machine: str = "aarch64",
+    locked_names: list[str] = RUNTIME,
 ) -> list[Path]:
-    """Download aarch64 wheels for `requirements` into `folder`.
+    """Download the wheels of `requirements` for `machine` into `folder`.
 
-    The default is what the runtime imports, in the locked releases. Raises MissingPieceError when a
-    wheel cannot be downloaded.
+    The default is `locked_names` in the locked releases, each checked by its hash. Raises
+    MissingPieceError when a wheel cannot be downloaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     digits = python_version.replace(".", "")
     locked = folder.with_name("locked.txt")
-    locked.write_text(lock.requirements(RUNTIME, python_version))
+    locked.write_text(lock.requirements(locked_names, python_version))
     names = requirements or ["--require-hashes", "--requirement", str(locked)]
-    platforms = [word for name in PLATFORMS for word in ("--platform", name)]
+    platforms = [word for name in PLATFORMS for word in ("--platform", f"{name}_{machine}")]
     try:
         debian.run(
             sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
@@ -151,18 +156,23 @@ def download_wheels(
         )  # fmt: skip
     except RuntimeError as error:
         raise debian.MissingPieceError(
-            f"cannot download aarch64 wheels ({error}); a network is needed"
+            f"cannot download {machine} wheels ({error}); a network is needed"
         ) from error
     return sorted(folder.glob("*.whl"))
 
 
 def install(wheels: list[Path], site: Path, python_version: str) -> None:
     """Unpack `wheels` into `site` and compile them: what pip does for a wheel without scripts."""
+    unpack_wheels(wheels, site)
+    compile_modules(site, python_version)
+
+
+def unpack_wheels(wheels: list[Path], site: Path) -> None:
+    """Unpack `wheels` into the folder `site`."""
     site.mkdir(parents=True, exist_ok=True)
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-    compile_modules(site, python_version)
 
 
 def compile_modules(folder: Path, python_version: str) -> None:

@@ -1,0 +1,186 @@
+"""What the Debian package must do on a real system. Runs as root inside the machine.
+
+The machine holds an older installation, by pip and `make install`. Two packages lie in /mnt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CONFIG = Path("/etc/edge-label/edge-label.yaml")
+STATE = Path("/var/lib/edge-label")
+OLDER = "/mnt/older.deb"
+NEWER = "/mnt/newer.deb"
+DEMO = "camera: {source: demo, fps: 2}\noutput: {file: labels.jsonl}\n"
+
+
+def sh(command: str) -> str:
+    """Run a shell command that must succeed; its output."""
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    text = (done.stdout + done.stderr).strip()
+    assert done.returncode == 0, f"{command}: {done.returncode}: {text[-1500:]}"
+    return text
+
+
+def show(unit: str, name: str) -> str:
+    return sh(f"systemctl show {unit} -p {name} --value")
+
+
+def frames(state: Path) -> int:
+    path = state / "labels.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return sum('"labels":[{' in line for line in lines if line.endswith("\n"))
+
+
+def more_frames(state: Path, count: int = 3, seconds: float = 120) -> float:
+    wanted = frames(state) + count
+    start = time.monotonic()
+    while frames(state) < wanted:
+        took = time.monotonic() - start
+        log = subprocess.run(
+            "journalctl -u 'edge-label*' -o cat --no-pager -n 12", shell=True,
+            capture_output=True, text=True, check=False,
+        ).stdout  # fmt: skip
+        assert took < seconds, f"{state}: no {count} more frames in {seconds} s; {log}"
+        time.sleep(0.5)
+    return time.monotonic() - start
+
+
+def installed() -> str:
+    return sh("dpkg-query -W -f '${Version} ${db:Status-Status}' edge-label")
+
+
+def apt(words: str) -> str:
+    settings = "-o APT::Sandbox::User=root -o Dpkg::Options::=--force-confold"
+    return sh(f"DEBIAN_FRONTEND=noninteractive apt-get -y -q {settings} {words}")
+
+
+def it_does_not_mix_with_an_installation_by_pip() -> str:
+    pip = Path("/opt/edge-label/bin/pip")
+    pip.parent.mkdir(parents=True)
+    pip.touch()
+    done = subprocess.run(["dpkg", "-i", OLDER], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert not Path("/opt/edge-label/pyvenv.cfg").exists()
+    sh("rm -r /opt/edge-label")
+    return next(line for line in done.stderr.splitlines() if "by pip" in line)
+
+
+def the_package_installs_without_a_network_and_names_what_shadows_it() -> str:
+    start = time.monotonic()
+    said = apt(f"install {OLDER}")
+    for older in ("/etc/systemd/system/edge-label.service", "/usr/local/bin/edge-label"):
+        assert f"{older} of an earlier installation" in said, said
+    sh("rm -r /etc/systemd/system/edge-label*.service /usr/local/bin/edge-label")
+    sh("rm -r /usr/local/lib/python3*/dist-packages/*; systemctl daemon-reload")
+    return f"{installed()} after {time.monotonic() - start:.0f} s"
+
+
+def the_service_labels() -> str:
+    CONFIG.write_text(DEMO)
+    sh("systemctl enable --now edge-label")
+    took = more_frames(STATE)
+    assert show("edge-label", "ExecStart").startswith("{ path=/usr/bin/edge-label")
+    return f"frames {took:.0f} s after the start, {sh('edge-label --version')}"
+
+
+def two_cameras_run_beside_each_other_and_share_their_libraries() -> str:
+    for name in ("front", "rear"):
+        CONFIG.with_name(f"{name}.yaml").write_text(DEMO)
+    sh("systemctl enable --now edge-label@front edge-label@rear")
+    for name in ("front", "rear"):
+        more_frames(STATE.with_name(f"edge-label-{name}"))
+    told = []
+    users = set()
+    for unit in ("edge-label", "edge-label@front", "edge-label@rear"):
+        process = Path(f"/proc/{show(unit, 'MainPID')}")
+        memory = process.joinpath("smaps_rollup").read_text()
+        rss, pss = (int(re.search(rf"^{key}:\s+(\d+)", memory, re.M)[1]) for key in ("Rss", "Pss"))
+        users.add(process.stat().st_uid)
+        told.append(f"{unit} RSS {rss * 1024 / 1e6:.1f} MB, its share {pss * 1024 / 1e6:.1f} MB")
+    assert len(users) == 3, users
+    return "; ".join(told)
+
+
+def two_instances_cannot_write_one_file() -> str:
+    taken = STATE.with_name("edge-label-front") / "labels.jsonl"
+    done = subprocess.run(
+        ["edge-label", "--camera", "demo", "--output", str(taken), "--seconds", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0, done.stdout[-300:]
+    return done.stderr.strip().splitlines()[-1]
+
+
+def an_upgrade_keeps_what_a_person_edited_and_restarts_what_runs() -> str:
+    before = {unit: show(unit, "MainPID") for unit in ("edge-label", "edge-label@rear")}
+    mine = CONFIG.with_name("my.yaml")
+    mine.write_text("labels: [dog]\n")
+    (mine.with_suffix(".embeddings")).write_bytes(b"taught")
+    said = apt(f"install {NEWER}")
+    assert CONFIG.read_text() == DEMO, said
+    assert mine.read_text() == "labels: [dog]\n"
+    assert mine.with_suffix(".embeddings").read_bytes() == b"taught"
+    more_frames(STATE)
+    more_frames(STATE.with_name("edge-label-rear"))
+    for unit, pid in before.items():
+        assert show(unit, "MainPID") != pid, unit
+    return installed()
+
+
+def remove_stops_it_and_keeps_configuration_and_recordings() -> str:
+    apt("remove edge-label")
+    assert not Path("/opt/edge-label").exists(), sh("find /opt/edge-label | head")
+    for unit in ("edge-label", "edge-label@rear"):
+        state = subprocess.run(
+            ["systemctl", "is-active", unit], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        assert state != "active", unit
+    assert CONFIG.read_text() == DEMO
+    return f"{frames(STATE)} frames kept"
+
+
+def purge_takes_the_configuration_and_says_what_it_keeps() -> str:
+    said = apt("purge edge-label")
+    assert not CONFIG.exists()
+    assert "kept; delete it yourself if you want to: /var/lib/edge-label" in said, said
+    assert frames(STATE)
+    return said.splitlines()[-1]
+
+
+CHECKS: list[Callable[[], str]] = [
+    it_does_not_mix_with_an_installation_by_pip,
+    the_package_installs_without_a_network_and_names_what_shadows_it,
+    the_service_labels,
+    two_cameras_run_beside_each_other_and_share_their_libraries,
+    two_instances_cannot_write_one_file,
+    an_upgrade_keeps_what_a_person_edited_and_restarts_what_runs,
+    remove_stops_it_and_keeps_configuration_and_recordings,
+    purge_takes_the_configuration_and_says_what_it_keeps,
+]
+
+
+def main() -> int:
+    failed = 0
+    for check in CHECKS:
+        start = time.monotonic()
+        try:
+            ok, seen = True, check()
+        except Exception as error:  # a check that breaks is one that failed
+            ok, seen, failed = False, f"{type(error).__name__}: {error}", failed + 1
+        seconds = round(time.monotonic() - start, 1)
+        print(
+            json.dumps({"check": check.__name__, "ok": ok, "seen": seen, "seconds": seconds}),
+            flush=True,
+        )
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
