@@ -36,7 +36,7 @@ PACKAGES = [
     "libc-bin", "bash", "dash", "coreutils", "util-linux", "mount", "login", "passwd", "grep",
     "sed", "findutils", "procps", "libpam-systemd", "libnss-systemd", "linux-image-arm64",
     "busybox-static", "python3", "python3-minimal", "libstdc++6", "libgcc-s1", "libgomp1",
-    "v4l-utils", "dpkg", "apt", "tar", "debconf", "perl-base",
+    "v4l-utils", "dpkg", "apt", "tar", "diffutils", "debconf", "perl-base",
 ]  # fmt: skip
 LEAVE_OUT = (*userland.LEAVE_OUT, "./usr/lib/linux-image*")
 # Services that a camera without network or keyboard does not need.
