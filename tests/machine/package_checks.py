@@ -17,7 +17,10 @@ CONFIG = Path("/etc/edge-label/edge-label.yaml")
 STATE = Path("/var/lib/edge-label")
 OLDER = "/mnt/older.deb"
 NEWER = "/mnt/newer.deb"
-DEMO = "camera: {source: demo, fps: 2}\noutput: {file: labels.jsonl}\n"
+
+
+def configuration(camera: int) -> str:
+    return f"camera: {{source: /dev/video{camera}, max_fps: 2}}\noutput: {{file: labels.jsonl}}\n"
 
 
 def sh(command: str) -> str:
@@ -83,7 +86,9 @@ def the_package_installs_without_a_network_and_names_what_shadows_it() -> str:
 
 
 def the_service_labels() -> str:
-    CONFIG.write_text(DEMO)
+    sh("modprobe vivid n_devs=3 node_types=1,1,1 num_inputs=1,1,1 input_types=0,0,0")
+    sh("udevadm settle")
+    CONFIG.write_text(configuration(0))
     sh("systemctl enable --now edge-label")
     took = more_frames(STATE)
     assert show("edge-label", "ExecStart").startswith("{ path=/usr/bin/edge-label")
@@ -91,8 +96,8 @@ def the_service_labels() -> str:
 
 
 def two_cameras_run_beside_each_other_and_share_their_libraries() -> str:
-    for name in ("front", "rear"):
-        CONFIG.with_name(f"{name}.yaml").write_text(DEMO)
+    for camera, name in enumerate(("front", "rear"), 1):
+        CONFIG.with_name(f"{name}.yaml").write_text(configuration(camera))
     sh("systemctl enable --now edge-label@front edge-label@rear")
     for name in ("front", "rear"):
         more_frames(STATE.with_name(f"edge-label-{name}"))
@@ -111,7 +116,7 @@ def two_cameras_run_beside_each_other_and_share_their_libraries() -> str:
 def two_instances_cannot_write_one_file() -> str:
     taken = STATE.with_name("edge-label-front") / "labels.jsonl"
     done = subprocess.run(
-        ["edge-label", "--camera", "demo", "--output", str(taken), "--seconds", "1"],
+        ["edge-label", "--camera", "/dev/video2", "--output", str(taken), "--seconds", "1"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0, done.stdout[-300:]
@@ -124,7 +129,7 @@ def an_upgrade_keeps_what_a_person_edited_and_restarts_what_runs() -> str:
     mine.write_text("labels: [dog]\n")
     (mine.with_suffix(".embeddings")).write_bytes(b"taught")
     said = apt(f"install {NEWER}")
-    assert CONFIG.read_text() == DEMO, said
+    assert CONFIG.read_text() == configuration(0), said
     assert mine.read_text() == "labels: [dog]\n"
     assert mine.with_suffix(".embeddings").read_bytes() == b"taught"
     more_frames(STATE)
@@ -142,7 +147,7 @@ def remove_stops_it_and_keeps_configuration_and_recordings() -> str:
             ["systemctl", "is-active", unit], capture_output=True, text=True, check=False
         ).stdout.strip()
         assert state != "active", unit
-    assert CONFIG.read_text() == DEMO
+    assert CONFIG.read_text() == configuration(0)
     return f"{frames(STATE)} frames kept"
 
 
