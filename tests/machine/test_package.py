@@ -19,6 +19,7 @@ from . import package_checks
 pytestmark = pytest.mark.machine
 
 SECONDS = 900
+HASTY = "-Zgzip"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     folder = tmp_path_factory.mktemp("deb")
     try:
         suite = "trixie" if debian.codename() == "trixie" else "bookworm"
-        built = deb.build(deb.Target("arm64", suite), folder, level=1)
+        built = deb.build(deb.Target("arm64", suite), folder, compression=HASTY)
     except debian.MissingPieceError as error:
         if os.environ.get("CI"):
             pytest.fail(f"missing in CI: {error}")
@@ -46,7 +47,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     control = tree / "DEBIAN/control"
     control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 1:"))
     newer = folder / "newer.deb"
-    debian.run("dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", tree, newer)
+    debian.run("dpkg-deb", "--root-owner-group", HASTY, "--build", tree, newer)
     return Packages(older, newer)
 
 
