@@ -48,8 +48,10 @@ build/wheel/stamp: $(VENV)/test.stamp pyproject.toml $(shell find edge_runtime -
 
 PYTEST = PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/wheel $(BIN)/python -m pytest --import-mode=importlib
 
+# TESTS=tests/unit runs a part of them.
+TESTS ?= tests
 test: build/wheel/stamp  ## run every test for which this machine has the tools, against the built wheel
-	$(PYTEST)
+	$(PYTEST) $(TESTS)
 
 # Ignores the lock, so it finds out what a new release breaks before `make lock` brings that release
 # to everybody.
@@ -58,7 +60,7 @@ newest:  ## run the tests with the newest release of everything, in build/newest
 	$(MAKE) test VENV=build/newest LOCK= PIP_ITSELF='--upgrade pip'
 
 coverage: build/wheel/stamp  ## run every test and count the lines and branches of edge_runtime; fail below 95 %
-	$(PYTEST) --cov --cov-report=term:skip-covered
+	$(PYTEST) --cov --cov-report=term:skip-covered $(TESTS)
 
 arm64-test: build/wheel/stamp  ## test the wheel on an emulated Cortex-A72 (root, qemu-user; some minutes)
 	$(PYTEST) tests/arm64 -m arm64 -s
