@@ -270,7 +270,7 @@ def test_an_interrupted_learn_leaves_the_old_file_and_goes_on_where_it_was(
     )
     assert process.stdout.readline()
     process.send_signal(number)
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
 
     assert process.returncode != 0

@@ -17,6 +17,7 @@ from edge_runtime.errors import DataError
 from tools.factory.data import conditions
 from tools.factory.data.augment import VIEW, stack_views
 from tools.factory.data.views import draw_view
+from tools.factory.recipe import Recipe
 from tools.factory.training.materials import Materials
 from tools.factory.training.plan import Plan
 
@@ -69,7 +70,7 @@ class Batches:
         `length` points at equal distances, shifted by one random number, pick the pictures.
         """
         recipe = self.materials.recipe
-        rng = np.random.default_rng((recipe.seed, 2, epoch, recipe.train.seed))
+        rng = np.random.default_rng((recipe.seed, 2, epoch, *_other_seed(recipe)))
         points = (np.arange(self.length) + rng.random()) * (self._ends[-1] / self.length)
         rows = np.minimum(np.searchsorted(self._ends, points, side="right"), len(self._ends) - 1)
         return rng.permutation(rows)
@@ -87,7 +88,7 @@ class Batches:
         views = np.zeros(share, VIEW)
         planes = np.zeros(share, np.int64)
         for slot, (row, position) in enumerate(zip(rows, positions, strict=True)):
-            key = (recipe.seed, 3, epoch, int(position), recipe.train.seed)
+            key = (recipe.seed, 3, epoch, int(position), *_other_seed(recipe))
             views[slot], planes[slot] = self._view(int(row), key, size, stem=stem)
         return self._assemble(rows, views, planes, size, stem=stem)
 
@@ -196,3 +197,8 @@ def prefetch(batches: Batches, steps: range, plan: Plan, workers: int) -> Iterat
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _other_seed(recipe: Recipe) -> tuple[int, ...]:
+    """`train.seed`, unless it is 0: recipes from before it was there still give the same bits."""
+    return (recipe.train.seed,) if recipe.train.seed else ()
