@@ -259,6 +259,8 @@ def test_an_interrupted_learn_leaves_the_old_file_and_goes_on_where_it_was(
     old = rows_path(label_set).read_bytes()
     pictures(root, none="blue")
     slow = (
+        # A shell's background job ignores SIGINT, and so would this child.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, time; import edge_runtime.commands.learn as m; see = m._see\n"
         "def slowly(*a):\n"
         "    seen = see(*a); print(seen.picture.path, flush=True); time.sleep(30); return seen\n"
