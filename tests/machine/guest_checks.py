@@ -25,7 +25,6 @@ CAMERA = (
     "/dev/v4l/by-path/platform-vivid.0-video-index0"  # found again under whatever number it returns
 )
 WORDS = Path("/etc/edge-label/my.yaml")
-PROGRAM = Path("/usr/local/bin/pictures")  # that is a camera
 VIVID = Path("/sys/bus/platform/drivers/vivid")
 BUDGET_RSS_MB = 180
 LADDER_MIB = (128, 96, 80, 64, 48, 30)
@@ -284,46 +283,6 @@ def new_words_are_made_in_the_sandbox() -> str:
     return f"{line}; {took:.0f} s, {meanwhile} frames meanwhile, cgroup peak {peak:.1f} MB"
 
 
-def programs() -> list[int]:
-    """The processes of the program that is the camera."""
-    return [int(word) for word in sh(f"pgrep -f ^/bin/sh.{PROGRAM}").split()]
-
-
-def a_program_is_a_camera_in_the_sandbox() -> str:
-    """With the drop-in for ribbon cameras: as the service's user, started again, left nowhere."""
-    make = (
-        "import cv2, numpy; [cv2.imwrite(f'/opt/{i}.jpg', numpy.random.default_rng(i).integers("
-        "0, 255, (240, 320, 3), 'uint8')) for i in range(2)]"
-    )
-    assert sh(f'/usr/bin/python3 -c "{make}"') == ""
-    PROGRAM.write_text("#!/bin/sh\nwhile cat /opt/0.jpg /opt/1.jpg; do sleep 0.2; done\n")
-    PROGRAM.chmod(0o755)
-    folder = Path(f"/etc/systemd/system/{UNIT}.service.d")
-    folder.mkdir(parents=True)
-    (folder / "csi.conf").write_text(Path("/usr/share/edge-label/csi.conf").read_text())
-    before = CONFIG.read_text()
-    CONFIG.write_text(before.replace(f"source: {CAMERA}", f"source: exec:{PROGRAM}"))
-
-    sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
-    took = wait(120, lambda: bool(programs()) and records()[-1]["camera"] != CAMERA, "a record")
-    more_frames(3, 60)
-    first = programs()
-    uids = {Path(f"/proc/{number}").stat().st_uid for number in (*first, pid())}
-    assert len(uids) == 1, uids
-    os.kill(first[0], signal.SIGSEGV)
-    wait(60, lambda: programs() not in ([], first), "the program started again")
-    more_frames(3, 60)
-    assert "was ended by SIGSEGV; trying again" in journal(20), journal(20)
-
-    CONFIG.write_text(before)
-    sh(f"systemctl reload {UNIT}")
-    wait(120, lambda: programs() == [], "the end of the program")
-    (folder / "csi.conf").unlink()
-    sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
-    more_frames(2, 120)
-    return f"first record after {took:.0f} s, uid {uids.pop()}"
-
-
 def a_stopped_process_is_restarted_by_the_watchdog() -> str:
     before, restarts = pid(), int(show("NRestarts"))
     os.kill(before, signal.SIGSTOP)
@@ -400,7 +359,6 @@ CHECKS = [
     a_stalled_camera_is_said_and_survived,
     a_reload_keeps_the_process,
     new_words_are_made_in_the_sandbox,
-    a_program_is_a_camera_in_the_sandbox,
     a_stopped_process_is_restarted_by_the_watchdog,
     stops_cleanly,
     the_memory_limit_is_enforced,

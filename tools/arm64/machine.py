@@ -281,8 +281,6 @@ def _install_project(root: Path, bundle: Path) -> None:
     shutil.rmtree(root / "etc/edge-label", ignore_errors=True)
     make = debian.require("make", "make")
     debian.run(make, "-C", userland.REPOSITORY, "install", f"DESTDIR={root}")
-    drop_in = (userland.REPOSITORY / "systemd/csi.conf").read_text()
-    _write(root, "usr/share/edge-label/csi.conf", drop_in, 0o644)
 
 
 def build(bundle: Path, folder: Path = DEFAULT_FOLDER) -> Machine:
