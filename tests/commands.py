@@ -8,26 +8,30 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+
+def missing(reason: str | Exception) -> NoReturn:
+    """Skip and say what is missing; in CI nothing may be missing."""
+    if os.environ.get("CI"):
+        pytest.fail(f"missing in CI: {reason}")
+    pytest.skip(str(reason))
 
 
 def need(command: str, package: str) -> str:
     """Path of a program from a Debian package."""
     path = shutil.which(command, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{command} is missing in CI")
-        pytest.skip(f"needs {command} (apt-get install {package})")
+        missing(f"needs {command} (apt-get install {package})")
     return path
 
 
 def need_module(module: str, how: str) -> None:
     """A Python library that only a test needs."""
     if importlib.util.find_spec(module) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{module} is missing in CI")
-        pytest.skip(f"needs {module} ({how})")
+        missing(f"needs {module} ({how})")
 
 
 def need_mosquitto() -> None:

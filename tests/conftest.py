@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import edge_runtime
+from tests.commands import missing
 from tests.paths import REPOSITORY, SHARED
 from tests.tiny import write_tiny_bundle
 
@@ -76,9 +76,7 @@ def default_bundle() -> Path:
 def shared() -> Path:
     """../shared: pictures, videos and weights that the repository cannot hold. CI must have it."""
     if not SHARED.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("../shared is missing in CI; nothing may skip for that reason there")
-        pytest.skip("needs ../shared (pictures and videos that are not in the repository)")
+        missing("needs ../shared (pictures and videos that are not in the repository)")
     return SHARED
 
 

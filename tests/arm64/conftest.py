@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from tests.commands import missing
 from tools.arm64 import debian
 from tools.arm64.userland import DEFAULT_ROOT, Userland, build
-
-
-def missing(error: debian.MissingPieceError) -> NoReturn:
-    """Skip, saying what is missing; in CI nothing may be missing."""
-    if os.environ.get("CI"):
-        pytest.fail(f"missing in CI: {error}")
-    pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

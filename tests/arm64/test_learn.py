@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.commands import missing
 from tools.a72 import learn
 from tools.arm64 import debian
 from tools.arm64.userland import Userland
-
-from .conftest import missing
 
 pytestmark = pytest.mark.arm64
 

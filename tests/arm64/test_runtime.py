@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.commands import missing
 from tools.a72 import keep
 from tools.a72.cycles import disassemble
 from tools.a72.trace import trace
 from tools.arm64 import debian
 from tools.arm64.userland import Userland
-
-from .conftest import missing
 
 pytestmark = pytest.mark.arm64
 

