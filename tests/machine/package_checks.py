@@ -5,13 +5,17 @@ The machine holds an older installation, by pip and `make install`. Two packages
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+try:
+    from .guest import must, run_checks, sh
+except ImportError:  # inside the machine, where this is a program and guest.py lies beside it
+    from guest import must, run_checks, sh
 
 CONFIG = Path("/etc/edge-label/edge-label.yaml")
 STATE = Path("/var/lib/edge-label")
@@ -23,16 +27,8 @@ def configuration(camera: int) -> str:
     return f"camera: {{source: /dev/video{camera}, max_fps: 2}}\noutput: {{file: labels.jsonl}}\n"
 
 
-def sh(command: str) -> str:
-    """Run a shell command that must succeed; its output."""
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    text = (done.stdout + done.stderr).strip()
-    assert done.returncode == 0, f"{command}: {done.returncode}: {text[-1500:]}"
-    return text
-
-
 def show(unit: str, name: str) -> str:
-    return sh(f"systemctl show {unit} -p {name} --value")
+    return must(f"systemctl show {unit} -p {name} --value")
 
 
 def frames(state: Path) -> int:
@@ -46,22 +42,19 @@ def more_frames(state: Path, count: int = 3, seconds: float = 120) -> float:
     start = time.monotonic()
     while frames(state) < wanted:
         took = time.monotonic() - start
-        log = subprocess.run(
-            "journalctl -u 'edge-label*' -o cat --no-pager -n 12", shell=True,
-            capture_output=True, text=True, check=False,
-        ).stdout  # fmt: skip
+        log = sh("journalctl -u 'edge-label*' -o cat --no-pager -n 12")
         assert took < seconds, f"{state}: no {count} more frames in {seconds} s; {log}"
         time.sleep(0.5)
     return time.monotonic() - start
 
 
 def installed() -> str:
-    return sh("dpkg-query -W -f '${Version} ${db:Status-Status}' edge-label")
+    return must("dpkg-query -W -f '${Version} ${db:Status-Status}' edge-label")
 
 
 def apt(words: str) -> str:
     settings = "-o APT::Sandbox::User=root -o Dpkg::Options::=--force-confold"
-    return sh(f"DEBIAN_FRONTEND=noninteractive apt-get -y -q {settings} {words}")
+    return must(f"DEBIAN_FRONTEND=noninteractive apt-get -y -q {settings} {words}")
 
 
 def it_does_not_mix_with_an_installation_by_pip() -> str:
@@ -71,7 +64,7 @@ def it_does_not_mix_with_an_installation_by_pip() -> str:
     done = subprocess.run(["dpkg", "-i", OLDER], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert not Path("/opt/edge-label/pyvenv.cfg").exists()
-    sh("rm -r /opt/edge-label")
+    must("rm -r /opt/edge-label")
     return next(line for line in done.stderr.splitlines() if "by pip" in line)
 
 
@@ -80,25 +73,25 @@ def the_package_installs_without_a_network_and_names_what_shadows_it() -> str:
     said = apt(f"install {OLDER}")
     for older in ("/etc/systemd/system/edge-label.service", "/usr/local/bin/edge-label"):
         assert f"{older} of an earlier installation" in said, said
-    sh("rm -r /etc/systemd/system/edge-label*.service /usr/local/bin/edge-label")
-    sh("rm -r /usr/local/lib/python3*/dist-packages/*; systemctl daemon-reload")
+    must("rm -r /etc/systemd/system/edge-label*.service /usr/local/bin/edge-label")
+    must("rm -r /usr/local/lib/python3*/dist-packages/*; systemctl daemon-reload")
     return f"{installed()} after {time.monotonic() - start:.0f} s"
 
 
 def the_service_labels() -> str:
-    sh("modprobe vivid n_devs=3 node_types=1,1,1 num_inputs=1,1,1 input_types=0,0,0")
-    sh("udevadm settle")
+    must("modprobe vivid n_devs=3 node_types=1,1,1 num_inputs=1,1,1 input_types=0,0,0")
+    must("udevadm settle")
     CONFIG.write_text(configuration(0))
-    sh("systemctl enable --now edge-label")
+    must("systemctl enable --now edge-label")
     took = more_frames(STATE)
     assert show("edge-label", "ExecStart").startswith("{ path=/usr/bin/edge-label")
-    return f"frames {took:.0f} s after the start, {sh('edge-label --version')}"
+    return f"frames {took:.0f} s after the start, {must('edge-label --version')}"
 
 
 def two_cameras_run_beside_each_other_and_share_their_libraries() -> str:
     for camera, name in enumerate(("front", "rear"), 1):
         CONFIG.with_name(f"{name}.yaml").write_text(configuration(camera))
-    sh("systemctl enable --now edge-label@front edge-label@rear")
+    must("systemctl enable --now edge-label@front edge-label@rear")
     for name in ("front", "rear"):
         more_frames(STATE.with_name(f"edge-label-{name}"))
     told = []
@@ -124,7 +117,7 @@ def two_instances_cannot_write_one_file() -> str:
 
 
 def an_upgrade_keeps_what_a_person_edited_and_restarts_what_runs() -> str:
-    sh("systemctl stop edge-label edge-label@front")
+    must("systemctl stop edge-label edge-label@front")
     before = show("edge-label@rear", "MainPID")
     mine = CONFIG.with_name("my.yaml")
     mine.write_text("labels: [dog]\n")
@@ -144,12 +137,9 @@ def an_upgrade_keeps_what_a_person_edited_and_restarts_what_runs() -> str:
 
 def remove_stops_it_and_keeps_configuration_and_recordings() -> str:
     apt("remove edge-label")
-    assert not Path("/opt/edge-label").exists(), sh("find /opt/edge-label | head")
+    assert not Path("/opt/edge-label").exists(), must("find /opt/edge-label | head")
     for unit in ("edge-label", "edge-label@rear"):
-        state = subprocess.run(
-            ["systemctl", "is-active", unit], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        assert state != "active", unit
+        must(f"! systemctl is-active --quiet {unit}")
     assert CONFIG.read_text() == configuration(0)
     return f"{frames(STATE)} frames kept"
 
@@ -174,21 +164,5 @@ CHECKS: list[Callable[[], str]] = [
 ]
 
 
-def main() -> int:
-    failed = 0
-    for check in CHECKS:
-        start = time.monotonic()
-        try:
-            ok, seen = True, check()
-        except Exception as error:  # a check that breaks is one that failed
-            ok, seen, failed = False, f"{type(error).__name__}: {error}", failed + 1
-        seconds = round(time.monotonic() - start, 1)
-        print(
-            json.dumps({"check": check.__name__, "ok": ok, "seen": seen, "seconds": seconds}),
-            flush=True,
-        )
-    return failed
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_checks(CHECKS))
