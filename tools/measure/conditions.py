@@ -29,7 +29,7 @@ from edge_runtime.model.labels.phrases import bare, normalise
 from tools.factory.bundling.lessons import Lesson, load_lessons, read_recipe
 from tools.factory.bundling.taught import STRENGTH, rivals_of, taught_rows
 from tools.factory.evaluation.embedding_cache import CachedEncoder, cache_folder
-from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows, unique_rows, unit, with_rows
+from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows, unique_rows, unit, with_taught
 from tools.factory.text.sentence_map import Remembered, SentenceFeatures, SentenceMap
 from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
@@ -115,7 +115,7 @@ class Bench:
         pairs = zip(self.lessons, asked, strict=True)
         teaching = [lesson.chosen(~part) for lesson, part in pairs if part.any()]
         taught = taught_rows(teaching, self.text, self._rivals, self._scale, self._strength)
-        rows = with_rows(self._rows, list(taught), np.stack(list(taught.values())), "taught")
+        rows = with_taught(self._rows, taught)
         known = self._exact | taught
         mapped = SentenceMap(rows, self._features)
         return lambda phrases: _looked_up(phrases, known, mapped)

@@ -23,7 +23,7 @@ from tools.factory.text.rows import (
     TextRows,
     load_text_rows,
     unique_rows,
-    with_rows,
+    with_taught,
 )
 from tools.factory.text.sentence_map import Remembered, SentenceFeatures, SentenceMap
 
@@ -103,8 +103,7 @@ def offline_bank(
     taught: dict[str, np.ndarray] = {}
     if lessons:
         taught = _teach(lessons, exact, SentenceMap(text_rows, features), scale)
-        vectors = np.stack(list(taught.values()))
-        text_rows = with_rows(text_rows, list(taught), vectors, "taught")
+        text_rows = with_taught(text_rows, taught)
 
     known = exact | {name: taught[name] for name in sorted(taught)}
     index = PhraseIndex(list(known))

@@ -16,7 +16,7 @@ from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import Preprocessor
 from tools.factory.teachers.onnx_tower import OnnxTeacher
 from tools.factory.teachers.teacher import CLIP_B32, unit
-from tools.factory.text.rows import load_text_rows, with_rows
+from tools.factory.text.rows import load_text_rows, taught_of, with_taught
 from tools.factory.text.sentence_map import SentenceMap
 
 WEIGHTS = Path("../shared/weights")
@@ -72,8 +72,8 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
         return bank.rows[row].astype(np.float32), row not in bank.approximate
 
     manifest = bundle.manifest
-    taught = {bank.names[row]: bank.rows[row] for row in sorted(bank.taught)}
-    return Subject(manifest.id, manifest.text_space, manifest.logit_scale, encoders, find, taught)
+    scale = manifest.logit_scale
+    return Subject(manifest.id, manifest.text_space, scale, encoders, find, taught_of(bank))
 
 
 def rgb(picture: Picture) -> Picture:
@@ -121,9 +121,5 @@ class TextRows:
                 "make the bank with them: python -m tools.prompts",
             )
         if self._map is None:
-            rows = load_text_rows(WEIGHTS)
-            if subject.taught:
-                vectors = np.stack(list(subject.taught.values()))
-                rows = with_rows(rows, list(subject.taught), vectors, "taught")
-            self._map = SentenceMap(rows)
+            self._map = SentenceMap(with_taught(load_text_rows(WEIGHTS), subject.taught))
         return self._map(phrases)

@@ -21,8 +21,9 @@ from tools.factory.text.rows import (
     TextRows,
     as_prompt,
     load_text_rows,
+    taught_of,
     unique_rows,
-    with_rows,
+    with_taught,
     without,
 )
 from tools.factory.text.sentence_map import (
@@ -66,13 +67,13 @@ def build_encoder(weights: Path, scenes: Path | None, bundle: Path) -> TextEncod
     rows = load_text_rows(weights)
     loaded = load_bundle(bundle)
     bank = TextBank.from_bundle(loaded)
-    taught = {bank.names[row]: bank.rows[row] for row in sorted(bank.taught)}
+    taught = taught_of(bank)
     files, figures = make_encoder(rows, taught)
     line = scene_figures(scenes, loaded, rows, _features(files)) if scenes else ""
 
     source = f"{len(taught)} rows that pictures taught {loaded.manifest.id}" if taught else ""
     meta = json.dumps(manifest(files, figures, source), indent=1, ensure_ascii=False) + "\n"
-    support = len(unique_rows(with_rows(rows, list(taught), _stacked(taught), "taught")))
+    support = len(unique_rows(with_taught(rows, taught)))
     described = {
         "manifest.json": meta.encode(),
         "MODEL_CARD.md": card(files, figures, line, support, source).encode(),
@@ -82,10 +83,6 @@ def build_encoder(weights: Path, scenes: Path | None, bundle: Path) -> TextEncod
 
 def _features(files: dict[str, bytes]) -> Features:
     return onnx_tower(files["encoder.onnx"], files["tokenizer.json"], "encoder.onnx", MAX_TOKENS)
-
-
-def _stacked(rows: dict[str, np.ndarray]) -> np.ndarray:
-    return np.stack(list(rows.values())) if rows else np.zeros((0, 512), np.float32)
 
 
 def make_encoder(rows: TextRows, taught: dict[str, np.ndarray]) -> tuple[dict[str, bytes], Figures]:
@@ -106,8 +103,7 @@ def make_encoder(rows: TextRows, taught: dict[str, np.ndarray]) -> tuple[dict[st
     figures = quality(rows, features)
     for kind, plain in plain_quality(rows, features).items():
         figures[kind] |= {f"plain_{name}": value for name, value in plain.items()}
-    known = with_rows(rows, list(taught), _stacked(taught), "taught")
-    files["phrase_map.npz"] = fit(known, features).to_npz()
+    files["phrase_map.npz"] = fit(with_taught(rows, taught), features).to_npz()
     return files, figures
 
 

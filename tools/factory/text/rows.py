@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_runtime.errors import DataError, NoInputError, UsageError
 from edge_runtime.model.labels.phrases import bare, normalise
+from edge_runtime.model.labels.text_bank import TextBank
 
 DEFAULT_WEIGHTS = Path("../shared/weights")
 HELD_OUT = 400  # names of a kind, at most
@@ -196,16 +197,25 @@ def without(rows: TextRows, names: Sequence[str]) -> TextRows:
     return _chosen(rows, np.array([spelling(name) not in away for name in rows.names]))
 
 
-def with_rows(rows: TextRows, names: Sequence[str], vectors: np.ndarray, words: str) -> TextRows:
-    """The rows with these in place of any spelling of the names. vectors: (names, 512)."""
+def with_taught(rows: TextRows, taught: Mapping[str, np.ndarray]) -> TextRows:
+    """The rows with taught ones, (512,) each, in place of any spelling of their names."""
+    if not taught:
+        return rows
+    names = list(taught)
     kept = without(rows, names)
+    vectors = np.stack(list(taught.values()))
     return TextRows(
         (*kept.names, *names),
         (*kept.prompts, *(f"a {name}" for name in names)),
         np.concatenate([kept.vectors, unit(np.asarray(vectors, np.float32))]),
         np.concatenate([kept.kinds, np.full(len(names), "plain")]),
-        np.concatenate([kept.words, np.full(len(names), words)]),
+        np.concatenate([kept.words, np.full(len(names), "taught")]),
     )
+
+
+def taught_of(bank: TextBank) -> dict[str, np.ndarray]:
+    """The rows of a bank that pictures moved, by name."""
+    return {bank.names[row]: bank.rows[row] for row in sorted(bank.taught)}
 
 
 def _chosen(rows: TextRows, keep: np.ndarray) -> TextRows:
