@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.factory.text.encoder import figures_table
+from tools.factory.text.encoder import figures_table, map_figures
 from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows
-from tools.factory.text.sentence_map import SentenceFeatures, plain_quality, quality
+from tools.factory.text.sentence_map import SentenceFeatures
 from tools.lib.command import run_verb, verb_parser
 
 
@@ -28,12 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(args: argparse.Namespace) -> str:
     rows = load_text_rows(args.weights)
-    features = SentenceFeatures()
-    plain = plain_quality(rows, features)
-    own = quality(rows, features)
-    for kind, figures in plain.items():
-        own[kind] |= {f"plain_{name}": value for name, value in figures.items()}
-    return figures_table(own)
+    return figures_table(map_figures(rows, SentenceFeatures()))
 
 
 if __name__ == "__main__":

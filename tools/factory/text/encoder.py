@@ -100,11 +100,17 @@ def make_encoder(rows: TextRows, taught: dict[str, np.ndarray]) -> tuple[dict[st
     }
 
     features = _features(files)
+    figures = map_figures(rows, features)
+    files["phrase_map.npz"] = fit(with_taught(rows, taught), features).to_npz()
+    return files, figures
+
+
+def map_figures(rows: TextRows, features: Features) -> Figures:
+    """How good a map on these features is, and beside it the plainest one ("plain_...")."""
     figures = quality(rows, features)
     for kind, plain in plain_quality(rows, features).items():
         figures[kind] |= {f"plain_{name}": value for name, value in plain.items()}
-    files["phrase_map.npz"] = fit(with_taught(rows, taught), features).to_npz()
-    return files, figures
+    return figures
 
 
 def manifest(files: dict[str, bytes], figures: Figures, taught: str) -> dict:
