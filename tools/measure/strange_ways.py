@@ -15,7 +15,8 @@ from edge_runtime.model.labels.none_of_these import fit_none_alone, none_row
 from edge_runtime.model.labels.scorer import Scorer
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.strange import StrangeViews
-from tools.factory.calibration.views import REFUSED, Views, fit_plane
+from tools.factory.calibration.views import Views, fit_plane, limit_of
+from tools.factory.teachers.teacher import unit
 from tools.measure.strange_looks import Looks, joined
 from tools.measure.strange_material import Bools, Material
 
@@ -41,8 +42,8 @@ def ways(material: Material) -> dict[str, Way]:
     even, odd = (replace(own, contrasts=0 * own.contrasts) for own in (ordinary, shown))
     direction = fit_plane(even, odd).direction
     inside = fit_plane(
-        replace(even, pictures=_unit(material.ordinary.features)),
-        replace(odd, pictures=_unit(strange.features)),
+        replace(even, pictures=unit(material.ordinary.features)),
+        replace(odd, pictures=unit(strange.features)),
     ).direction
     scores: dict[str, Score] = {
         "contrast": lambda _, looks: -looks.contrast,
@@ -52,7 +53,7 @@ def ways(material: Material) -> dict[str, Way]:
         "energy of the labels": lambda name, looks: -_evidence(material, name, looks)[0],
         "best label": lambda name, looks: -_evidence(material, name, looks)[1],
         "best label less background": lambda name, looks: -_evidence(material, name, looks)[2],
-        "direction in the features": lambda _, looks: _unit(looks.features) @ inside,
+        "direction in the features": lambda _, looks: unit(looks.features) @ inside,
         "direction in the embedding": lambda _, looks: looks.embedding @ direction,
         "the same and contrast": lambda _, looks: plane(looks.embedding, _log(looks.contrast)),
     }
@@ -82,28 +83,27 @@ def refusing(material: Material, score: Score) -> Way:
 
     Above it are 2 % of the ordinary views; labels of any view stay.
     """
-    votes = voting(material.sets)
-    limits = {}
-    for name in material.sets:
-        scores = score(name, material.ordinary)
-        order = np.argsort(-scores)
-        passed = np.cumsum(material.weights[order]) / material.weights.sum()
-        limits[name] = scores[order[np.searchsorted(passed, REFUSED)]]
-
-    def kept(name: str, looks: Looks) -> Bools:
-        refused = score(name, looks) > limits[name]
-        return votes(name, looks) & (~refused[:, None] | material.sets[name].in_any_view)
-
-    return kept
+    limits = {
+        name: limit_of(score(name, material.ordinary), material.weights) for name in material.sets
+    }
+    return _without_refused(material, lambda name, looks: score(name, looks) > limits[name])
 
 
 def _shipped(material: Material, is_strange: StrangeViews) -> Way:
+    def refused(_: str, looks: Looks) -> Bools:
+        pairs = zip(looks.embedding, looks.contrast.tolist(), strict=True)
+        return np.array([is_strange(embedding, contrast) for embedding, contrast in pairs])
+
+    return _without_refused(material, refused)
+
+
+def _without_refused(material: Material, refused: Way) -> Way:
+    """The votes of the sets that ship. `refused` says of each view whether it is, (pictures,)."""
     votes = voting(material.sets)
 
     def kept(name: str, looks: Looks) -> Bools:
-        pairs = zip(looks.embedding, looks.contrast.tolist(), strict=True)
-        refused = np.array([is_strange(embedding, contrast) for embedding, contrast in pairs])
-        return votes(name, looks) & (~refused[:, None] | material.sets[name].in_any_view)
+        may_vote = ~refused(name, looks)[:, None] | material.sets[name].in_any_view
+        return votes(name, looks) & may_vote
 
     return kept
 
@@ -170,7 +170,3 @@ def _mahalanobis(pictures: NDArray[np.float32]) -> Score:
 
 def _log(contrast: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.log(np.maximum(contrast, 1))
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)

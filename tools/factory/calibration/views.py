@@ -241,10 +241,14 @@ def fit_plane(ordinary: Views, strange: Views) -> Plane:
     direction = (weights[:-1] / length).astype(np.float16).astype(np.float32)
     contrast = round(float(weights[-1] * CONTRAST / spread / (length * scale)), 5)
     scores = Plane(direction, contrast, 0.0)(ordinary.pictures, ordinary.contrasts)
+    return Plane(direction, contrast, round(limit_of(scores, ordinary.weights), 5))
+
+
+def limit_of(scores: NDArray[np.floating], weights: Floats) -> float:
+    """The score above which `REFUSED` of the ordinary pictures lie, as these weights count them."""
     order = np.argsort(-scores)
-    passed = np.cumsum(ordinary.weights[order]) / ordinary.weights.sum()
-    limit = scores[order[np.searchsorted(passed, REFUSED)]]
-    return Plane(direction, contrast, round(float(limit), 5))
+    passed = np.cumsum(weights[order]) / weights.sum()
+    return float(scores[order[np.searchsorted(passed, REFUSED)]])
 
 
 def _logistic(features: Floats, truth: Floats, shares: Floats) -> Floats:
