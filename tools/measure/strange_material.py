@@ -12,14 +12,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from edge_runtime.camera.pictures import read_picture
 from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.labels.compiled import CompiledLabels, load_labels
 from tools.factory.calibration.views import pictures_of_view, read_recipe
-from tools.factory.data.entries import ASK, condition_pictures, files_of_entry
+from tools.factory.data.entries import ASK, files_of_entry, pictures_of_files
 from tools.factory.data.samples import is_held_out
 from tools.factory.data.strange import Picture
-from tools.factory.evaluation.subject import rgb
 from tools.lib.paths import RECIPES
 from tools.measure import clip_labels
 from tools.measure.strange_looks import Looker, Looks, joined
@@ -121,7 +119,7 @@ def held_out_pictures(data: Path) -> Iterator[Shown]:
                         for file in files_of_entry(entry, data, MANY, ASK)
                         if is_held_out(file.relative_to(data).as_posix(), HELD_OUT)
                     ]
-                    for picture in _pictures(files, entry):
+                    for picture in pictures_of_files(entry, files):
                         yield picture, name, label
 
 
@@ -134,12 +132,6 @@ def second_pictures(
             for pattern in patterns:
                 for picture in pictures_of_view(f"second/{pattern}", data, most, True):
                     yield picture, name, label
-
-
-def _pictures(files: list[Path], entry: Any) -> list[Picture]:
-    if isinstance(entry, dict) and "condition" in entry:
-        return condition_pictures(files, entry["condition"])
-    return [np.ascontiguousarray(rgb(read_picture(file))[..., ::-1]) for file in files]
 
 
 def clip_cases(look: Looker, sets: dict[str, CompiledLabels], videos: Path) -> Iterator[Case]:

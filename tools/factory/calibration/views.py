@@ -26,11 +26,11 @@ from edge_runtime.model.manifest import ENCODER
 from edge_runtime.model.preprocess import Preprocessor, contrast_of
 from edge_runtime.model.strange import DIRECTION
 from tools.factory.bundling.files import update_bundle
-from tools.factory.data.entries import condition_pictures
+from tools.factory.data.entries import condition_pictures, rgb
 from tools.factory.data.samples import SUFFIXES, is_held_out
 from tools.factory.data.strange import DRAWN, MADE, Picture, smoothest_window
 from tools.factory.evaluation.embedding_cache import CachedEncoder
-from tools.factory.evaluation.subject import PictureEncoder, rgb
+from tools.factory.evaluation.subject import PictureEncoder
 from tools.lib.paths import RECIPES
 
 Entry = str | dict[str, str | float]  # of strange_views.yaml: a glob, or what to draw or make

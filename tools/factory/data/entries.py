@@ -59,6 +59,11 @@ def pictures_of_files(entry: Entry, files: Sequence[Path]) -> list[NDArray[np.ui
     return [read_picture(file) for file in files]
 
 
+def rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """BGR or one channel -> RGB."""
+    return picture[..., ::-1] if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
 def _all_files(entry: Entry, data: Path) -> list[Path]:
     if isinstance(entry, dict) and "weather" in entry:
         with (RECIPES / "weather.csv").open(newline="", encoding="utf-8") as table:
@@ -82,8 +87,7 @@ def condition_pictures(files: Sequence[Path], name: str) -> list[NDArray[np.uint
     pictures = []
     for number, file in enumerate(files):
         rng = np.random.default_rng(number)
-        picture = read_picture(file)
-        rgb = picture[..., ::-1] if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-        changed = apply(np.ascontiguousarray(rgb), rng.uniform(0.4, 1.0), rng)
+        picture = np.ascontiguousarray(rgb(read_picture(file)))
+        changed = apply(picture, rng.uniform(0.4, 1.0), rng)
         pictures.append(np.ascontiguousarray(changed[..., ::-1]))
     return pictures

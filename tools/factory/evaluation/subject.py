@@ -14,6 +14,7 @@ from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder, open_session
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import Preprocessor
+from tools.factory.data.entries import rgb
 from tools.factory.teachers.onnx_tower import OnnxTeacher
 from tools.factory.teachers.teacher import CLIP_B32, unit
 from tools.factory.text.rows import load_text_rows, taught_of, with_taught
@@ -74,11 +75,6 @@ def load_subject(target: Path, fp32: Path | None) -> Subject:
     manifest = bundle.manifest
     scale = manifest.logit_scale
     return Subject(manifest.id, manifest.text_space, scale, encoders, find, taught_of(bank))
-
-
-def rgb(picture: Picture) -> Picture:
-    """BGR or one channel -> RGB."""
-    return picture[..., ::-1] if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
 def _rows_of_bank(
