@@ -263,7 +263,7 @@ class Daemon:
                 self._loading = Loading(read_again(), self.parts.engine)
             if self._loading is None or not self._loading.done:
                 return
-            parts = self._build(self._loading)
+            parts = self._build(self._loading.config, self._loading.engine())
         except Exception as error:  # a file may hold anything, and labelling must go on
             self._loading = None
             why = one_line(error)
@@ -281,15 +281,12 @@ class Daemon:
 
     def _use(self, engine: Engine) -> None:
         """Go on with an engine that differs in its labels. Raises ConfigError for a trigger's."""
-        parts = self.parts
-        config = parts.config
-        check_labels(config, engine.score.labels)
-        parts.engine = engine
-        zones = Path(config.thermal.zones)
-        self.pipeline.switch(engine, parts.source.name, zones, parts.privacy, config.consensus)
+        check_labels(self.parts.config, engine.score.labels)
+        self.parts.engine = engine
+        self._switch_pipeline()
 
-    def _build(self, loading: Loading) -> Parts:
-        return build_beside(self.parts, loading.config, loading.engine(), self._open_sinks)
+    def _build(self, config: Config, engine: Engine) -> Parts:
+        return build_beside(self.parts, config, engine, self._open_sinks)
 
     def _take_back(self, error: Exception, notifier: Notifier) -> None:
         """Return to the old configuration: a source can open and then give nothing to label.
@@ -301,8 +298,7 @@ class Daemon:
         if fallback is None or isinstance(error, StuckError):
             raise error
         try:
-            engine = start_engine(fallback.model, self.parts.engine)
-            parts = build_beside(self.parts, fallback, engine, self._open_sinks)
+            parts = self._build(fallback, start_engine(fallback.model, self.parts.engine))
         except Exception:
             # Why the old configuration fails now is not why the frame failed.
             log.debug("the old configuration cannot be built again", exc_info=True)
@@ -327,12 +323,16 @@ class Daemon:
             self._deleted_before += deleted_files(old.sinks)
 
         self.parts = parts
+        self._switch_pipeline()
+        self._governor = ThermalGovernor(parts.config.thermal.limit_c)
+
+    def _switch_pipeline(self) -> None:
+        parts = self.parts
         config = parts.config
         zones = Path(config.thermal.zones)
         self.pipeline.switch(
             parts.engine, parts.source.name, zones, parts.privacy, config.consensus
         )
-        self._governor = ThermalGovernor(config.thermal.limit_c)
 
     def close(self) -> None:
         """Stop the camera, flush every sink, log in one line what the run was."""
