@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import IO, cast
 
 from edge_runtime.secrecy import HIDDEN, holds_secret, masked
+from edge_runtime.system.child import last_line
 
 GRACE_S = 0.5  # what a program gets to release its camera, before it is killed
 _LOOK_S = 0.02  # how often to look whether it has ended
@@ -51,8 +52,7 @@ class Child:
     def last_words(self) -> str:
         """The last line of its standard error, without a secret; empty where it wrote nothing."""
         self.listen()
-        lines = self._tail.decode(errors="replace").replace("\r", "\n").split("\n")
-        words = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        words = last_line(self._tail.decode(errors="replace")).strip()
         for option, value in pairwise(self._argv):
             if holds_secret(option):
                 words = words.replace(value, HIDDEN)
