@@ -193,6 +193,16 @@ def holds_secret(argument: str) -> bool:
     return bool(is_option) or masked(argument) != argument
 
 
+def secret_warning(command: Sequence[str]) -> str:
+    """What to warn of where an argument of ``command`` is a secret; empty where none is."""
+    if not any(holds_secret(argument) for argument in command[1:]):
+        return ""
+    return (
+        "one of its arguments is a password, which every user can see with ps; "
+        "let the program read it from a file"
+    )
+
+
 def shown_file(path: str) -> str:
     """The name of a file that holds a secret. People write the secret itself there by mistake."""
     is_path = path.startswith(("/", "./", "../", "~")) or os.path.lexists(path)

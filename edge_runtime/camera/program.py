@@ -18,7 +18,7 @@ from edge_runtime.camera.pipe import WRITE_MJPEG, PipeReader, new_splitter
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import ConfigError, DataError, DeviceError
 from edge_runtime.records import Frame
-from edge_runtime.secrecy import holds_secret, shown
+from edge_runtime.secrecy import secret_warning, shown
 
 log = logging.getLogger("edge_label.camera")
 
@@ -50,12 +50,9 @@ class Program:
         self.single_is_logged = False
         self.sizes: set[tuple[int, int]] = set()  # of pictures, that are logged
         self._command = _command(config)
-        if any(holds_secret(argument) for argument in self._command[1:]):
-            log.warning(
-                "camera %s: one of its arguments is a password, which every user can see with ps; "
-                "let the program read it from a file",
-                self.name,
-            )
+        warning = secret_warning(self._command)
+        if warning:
+            log.warning("camera %s: %s", self.name, warning)
 
     def presence(self) -> str | None:
         """Where the program is; changes when it is installed."""

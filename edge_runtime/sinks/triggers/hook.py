@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from edge_runtime.errors import ConfigError, one_line
-from edge_runtime.secrecy import holds_secret
+from edge_runtime.secrecy import secret_warning
 from edge_runtime.sinks.triggers.capture import Capture
 
 log = logging.getLogger("edge_label.hook")
@@ -37,11 +37,9 @@ class Hook:
         if program is None:
             what = f"triggers.hook: {argv[0]}: no such program, or not executable"
             raise ConfigError(what, "give its full path")
-        if any(holds_secret(argument) for argument in argv[1:]):
-            log.warning(
-                "hook: one of its arguments is a password, which every user can see with ps; "
-                "let the program read it from a file"
-            )
+        warning = secret_warning(argv)
+        if warning:
+            log.warning("hook: %s", warning)
 
         self._argv = (program, *argv[1:])
         self._timeout_s = timeout_s
