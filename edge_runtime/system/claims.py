@@ -44,6 +44,20 @@ def claim(fd: int) -> None:
     _mine.add(inode)
 
 
+def claim_folder(folder: Path) -> int:
+    """A descriptor of a folder that is this process's alone. Close it with `let_go`.
+
+    Raises as `claim` does, and OSError.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        claim(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def let_go(fd: int) -> None:
     """Close what was opened, claimed or not."""
     facts = os.fstat(fd)

@@ -570,7 +570,7 @@ MUTANTS = tuple(
         ("E2", WEB + "kept_pictures.py", "if len(sizes) >= MAX_PICTURES or", "if"),
         ("E3", WEB + "editor.py", "if version != self.present().version:", "if False:"),
         ("E3", WEB + "editor.py", "            if self.doing:", "            if False:"),
-        ("E3", WEB + "working_copy.py", "            claim(fd)", "            pass"),
+        ("E3", WEB + "working_copy.py", "self._fd = claim_folder(folder)", "pass"),
         (
             "E3",
             "edge_runtime/daemon/label_exchange.py",

@@ -24,7 +24,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.sinks.files import room
 from edge_runtime.sinks.triggers.capture import Capture, StoredFiles
 from edge_runtime.sinks.triggers.draft import Draft, DraftStream
-from edge_runtime.system.claims import TakenError, claim, let_go
+from edge_runtime.system.claims import TakenError, claim_folder, let_go
 from edge_runtime.system.files import FULL
 
 log = logging.getLogger("edge_label.spool")
@@ -182,15 +182,8 @@ class Spool:
     def _take_folder(self) -> None:
         """Make the folder, and claim it for this process."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._claim is not None:
-            return
-        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            claim(fd)
-        except OSError:
-            os.close(fd)
-            raise
-        self._claim = fd
+        if self._claim is None:
+            self._claim = claim_folder(self._folder)
 
     def _try_to_write(self) -> None:
         probe = self._folder / f".{os.getpid()}-{os.urandom(4).hex()}.probe"

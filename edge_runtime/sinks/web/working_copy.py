@@ -6,7 +6,6 @@ is written here.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from edge_runtime.errors import DataError
@@ -15,7 +14,7 @@ from edge_runtime.model.labels.compiled import CompiledLabels, load_labels
 from edge_runtime.model.labels.label_set import LabelSet
 from edge_runtime.model.labels.label_yaml import label_set_yaml
 from edge_runtime.model.labels.phrase_rows import PhraseRows, remove_rows, rows_path
-from edge_runtime.system.claims import TakenError, claim, let_go
+from edge_runtime.system.claims import TakenError, claim_folder, let_go
 from edge_runtime.system.files import write_atomically
 
 
@@ -59,17 +58,12 @@ class WorkingCopy:
         if self._fd is not None:
             return
         folder = self.path.parent
-        fd = -1
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            claim(fd)
+            self._fd = claim_folder(folder)
         except OSError as error:
-            if fd >= 0:
-                os.close(fd)
             advice = "give each its own $STATE_DIRECTORY" if isinstance(error, TakenError) else ""
             raise DataError(f"{folder}: {error.strerror}", advice) from error
-        self._fd = fd
 
 
 def save_label_set(label_set: LabelSet, rows: Path | None, path: Path, bundle: Bundle) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.system.claims import TakenError, claim, let_go
+from edge_runtime.system.claims import TakenError, claim, claim_folder, let_go
 
 
 @pytest.fixture
@@ -66,3 +66,13 @@ def test_an_older_claim_of_our_own_is_told_apart_from_another_process(path: Path
     let_go(old)
     claim(new)
     let_go(new)
+
+
+def test_a_folder_is_claimed_once_and_a_refusal_leaves_nothing_open(tmp_path: Path):
+    fd = claim_folder(tmp_path)
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(BlockingIOError):
+        claim_folder(tmp_path)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+    let_go(fd)
+    let_go(claim_folder(tmp_path))
