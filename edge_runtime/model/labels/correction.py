@@ -52,7 +52,7 @@ class Lesson:
         # A label has the say of an ordinary one: many pictures of one do not raise all others.
         weights = np.median(counts[counts > 0]) / counts[labels]
 
-        self.mean = images.mean(axis=0)
+        self._mean = images.mean(axis=0)
         self._scale = words.scale
         self.weights = weights[:, None]
         self._taught = np.flatnonzero(counts)
@@ -69,7 +69,7 @@ class Lesson:
     def features(self, images: Floats) -> Floats:
         """(pictures, dim + 1): what a correction multiplies, the bias last."""
         constant = np.full((len(images), 1), BIAS_FEATURE)
-        return self._scale * np.hstack([images - self.mean, constant])
+        return self._scale * np.hstack([images - self._mean, constant])
 
     def correction(self, base: Floats, strength: float) -> Floats:
         """The correction, (dim + 1, labels), of the words' logits ``base`` (pictures, labels).
@@ -87,6 +87,14 @@ class Lesson:
             mean = np.average(gain, weights=self.weights[:, 0])
             correction[-1, self._taught] -= mean / (self._scale * BIAS_FEATURE)
         return correction
+
+    def as_rows(self, correction: Floats) -> tuple[Floats, Floats]:
+        """What a correction adds to the words: rows (labels, dim) and biases (labels,).
+
+        One column of a correction, (dim + 1,), gives one row and one bias.
+        """
+        rows = correction[:-1].T
+        return rows, self._scale * (BIAS_FEATURE * correction[-1] - rows @ self._mean)
 
     def _minimiser(self, base: Floats, strength: float) -> Floats:
         """The best correction along the axes, (axes, taught labels).

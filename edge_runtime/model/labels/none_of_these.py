@@ -12,13 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.model.labels.correction import (
-    BIAS_FEATURE,
-    Floats,
-    Lesson,
-    Words,
-    log_total,
-)
+from edge_runtime.model.labels.correction import Floats, Lesson, Words, log_total
 
 STRENGTH = 100.0  # of the prior, which is the row of the words
 
@@ -60,10 +54,8 @@ def fit_none(
     lesson = Lesson(images, (~own).astype(np.intp), replace(words, rows=words.rows[:2]))
     base = np.column_stack([log_total(logits), words(images)[:, none]])
     both = lesson.correction(base, strength)
-    correction = both[:, 1] - both[:, 0]
-
-    shift = words.scale * (BIAS_FEATURE * correction[-1] - correction[:-1] @ lesson.mean)
-    return words.rows[none] + correction[:-1], float(words.biases[none] + shift - margin)
+    row, bias = lesson.as_rows(both[:, 1] - both[:, 0])
+    return words.rows[none] + row, float(words.biases[none] + bias - margin)
 
 
 def fit_none_alone(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.model.labels.correction import (
-    BIAS_FEATURE,
     Floats,
     Indices,
     Lesson,
@@ -308,14 +307,12 @@ def _above(differences: Floats, errors: float) -> bool:
 def fit(words: Words, images: Floats, labels: Indices, trust: float, strength: float) -> Taught:
     """The words and a correction as one row and one bias a label, not yet calibrated."""
     lesson = Lesson(images, labels, words)
-    correction = lesson.correction(trust * words(images), strength)
-    rows = correction[:-1].T
-    shift = words.scale * (BIAS_FEATURE * correction[-1] - rows @ lesson.mean)
+    rows, biases = lesson.as_rows(lesson.correction(trust * words(images), strength))
 
     return replace(
         _from_words(words, 0.0),
         rows=(trust * words.rows + rows).astype(np.float32),
-        biases=(trust * words.biases + shift).astype(np.float32),
+        biases=(trust * words.biases + biases).astype(np.float32),
         trust=trust,
         strength=strength,
     )
