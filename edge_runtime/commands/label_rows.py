@@ -179,12 +179,4 @@ def _kept(built: PhraseRows, bundle: Bundle) -> PhraseRows | None:
     if not pictured and not teaching:
         return None
 
-    places = [i for i, phrase in enumerate(built.phrases) if phrase in pictured]
-    return replace(
-        built,
-        phrases=tuple(built.phrases[place] for place in places),
-        rows=built.rows[places],
-        pictured=pictured,
-        teaching=teaching,
-        request="",
-    )
+    return replace(built.only(pictured), pictured=pictured, teaching=teaching, request="")

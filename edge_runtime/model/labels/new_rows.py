@@ -135,16 +135,8 @@ def _kept_rows(missing: list[str], label_set: Path, bundle: Bundle) -> PhraseRow
     manifest = bundle.manifest
     if kept is None or (kept.text_space, kept.rows.shape[1]) != (manifest.text_space, manifest.dim):
         return None
-    return _only(kept, {normalise(phrase) for phrase in missing})
-
-
-def _only(rows: PhraseRows, phrases: set[str]) -> PhraseRows | None:
-    places = [place for place, phrase in enumerate(rows.phrases) if phrase in phrases]
-    if not places:
-        return None
-    return replace(
-        rows, phrases=tuple(rows.phrases[place] for place in places), rows=rows.rows[places]
-    )
+    known = kept.only({normalise(phrase) for phrase in missing})
+    return known if known.phrases else None
 
 
 def _make_and_keep(
@@ -228,8 +220,8 @@ def _beside(old: PhraseRows | None, rows: PhraseRows, wanted: set[str]) -> Phras
     if text_phrases and old.encoder != rows.encoder:
         raise ConfigError(f"the rows beside it are by {old.encoder}")
     still_named = (text_phrases & wanted) - set(rows.phrases)
-    kept = _only(old, still_named | set(old.pictured))
-    added = _joined(kept, rows) if kept else rows
+    kept = old.only(still_named | set(old.pictured))
+    added = _joined(kept, rows) if kept.phrases else rows
     return replace(added, teaching=old.teaching)
 
 

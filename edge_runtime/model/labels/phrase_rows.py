@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,13 @@ class PhraseRows:
     def none(cls, text_space: str, dim: int) -> PhraseRows:
         """No phrase at all, for a file that holds a teaching only."""
         return cls((), np.empty((0, dim), np.float16), "", False, text_space, "")
+
+    def only(self, phrases: Collection[str]) -> PhraseRows:
+        """The rows of these phrases, in the order in which they stand here."""
+        places = [place for place, phrase in enumerate(self.phrases) if phrase in phrases]
+        return replace(
+            self, phrases=tuple(self.phrases[place] for place in places), rows=self.rows[places]
+        )
 
     def write(self, path: Path) -> None:
         """Write atomically; equal content gives equal bytes.
