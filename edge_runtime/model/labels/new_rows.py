@@ -43,9 +43,7 @@ def missing_phrases(label_set: LabelSet, bundle: Bundle, bank: TextBank) -> list
     return [phrase for phrase in phrases if bank.find(phrase) is None]
 
 
-def make_rows(
-    phrases: Sequence[str], bundle: Bundle, bank: TextBank, text_encoder: str | None = None
-) -> PhraseRows:
+def make_rows(phrases: Sequence[str], bundle: Bundle, bank: TextBank) -> PhraseRows:
     """Rows of phrases in the bundle's text space, by the text encoder that ``labels build`` uses.
 
     Runs a child process for a second or more and writes no file. Raises ConfigError for more than
@@ -63,7 +61,7 @@ def make_rows(
     from edge_runtime.model.text.text_space import encode_in_space
 
     as_written = {normalise(phrase): phrase for phrase in phrases}
-    encoder = find_text_encoder(text_encoder, bundle.path)
+    encoder = find_text_encoder(bundle=bundle.path)
     encoded = encode_in_space(list(as_written.values()), encoder, bundle, bank)
     return PhraseRows(
         phrases=tuple(as_written),
