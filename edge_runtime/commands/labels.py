@@ -124,7 +124,10 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
     """(report, usable): where each embedding comes from, and which labels are too alike."""
     bundle = load_bundle(find_bundle(bundle_path))
     label_set = load_label_set(path, bundle)
-    bank = with_built_rows(TextBank.from_bundle(bundle), path, bundle)
+    built = built_rows(path, bundle)
+    bank = TextBank.from_bundle(bundle)
+    if built:
+        bank = bank.extended(built)
     reason = ""
     try:
         bank = with_new_rows(bank, label_set, path, bundle)
@@ -133,7 +136,6 @@ def check(path: str, bundle_path: str | None) -> tuple[str, bool]:
 
     labels = len(label_set.labels)
     lines = [f"{path}: {labels} labels, {len(label_set.background)} background prompts"]
-    built = built_rows(path, bundle)
     teaching = built.teaching if built else None
     groups = groups_without_background(label_set, teaching)
     if groups:
