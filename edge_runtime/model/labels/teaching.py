@@ -55,8 +55,6 @@ class Taught:
         threshold: Fits the scores that come of these logits.
         confusion: int (labels, labels), held-out pictures by their label (row) and answer (column).
         words_right: How many of the held-out pictures the words alone answer rightly.
-        right: How many of them are answered rightly now.
-        held_out: How many pictures were held out; 0 with one picture a label.
         trust: What the words' logits are multiplied by.
         strength: Of the prior; None where the words alone were clearly better.
     """
@@ -67,10 +65,18 @@ class Taught:
     threshold: float
     confusion: NDArray[np.int64]
     words_right: int
-    right: int
-    held_out: int
     trust: float
     strength: float | None
+
+    @property
+    def held_out(self) -> int:
+        """How many pictures were held out; 0 with one picture a label."""
+        return int(self.confusion.sum())
+
+    @property
+    def right(self) -> int:
+        """How many of the held-out pictures are answered rightly now."""
+        return int(np.trace(self.confusion))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +230,6 @@ def _from_words(words: Words, threshold: float) -> Taught:
         threshold=threshold,
         confusion=np.zeros((count, count), np.int64),
         words_right=0,
-        right=0,
-        held_out=0,
         trust=1.0,
         strength=None,
     )
@@ -353,8 +357,6 @@ def _judged(
         threshold=_threshold(softmax(logits), labels, threshold, background),
         confusion=confusion,
         words_right=int((words.argmax(axis=1) == labels).sum()),
-        right=int((answers == labels).sum()),
-        held_out=len(labels),
     )
 
 
