@@ -45,6 +45,15 @@ class InputSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StrangeSpec:
+    """Where ordinary views end; `model.strange` reads it."""
+
+    encoder: str | None  # sha256 of the encoder that it was fitted for
+    contrast: float  # how much the contrast counts
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The fields that the runtime acts on. ``raw`` keeps all of them for ``bundle info``."""
 
@@ -57,8 +66,7 @@ class Manifest:
     text_space: str
     templates: tuple[str, ...]
     threshold: float
-    strange_limit: float | None  # of strange.StrangeViews; None where the bundle has none
-    strange_contrast: float  # how much the contrast counts there
+    strange_views: StrangeSpec | None  # None where the bundle has none
     files: dict[str, tuple[str, int]]  # name -> sha256 in hex, size in bytes
     raw: dict[str, Any] = field(repr=False)
 
@@ -110,9 +118,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         text_space=str(raw["text_space"]),
         templates=_templates(raw["templates"]),
         threshold=_number("threshold", raw.get("threshold", DEFAULT_THRESHOLD), 0, 1),
-        strange_limit=_strange("limit", raw.get("strange_views")),
-        strange_contrast=_strange("contrast", {"contrast": 0} | raw.get("strange_views", {}))
-        or 0.0,
+        strange_views=_strange_spec(raw["strange_views"]) if "strange_views" in raw else None,
         files=_files(raw["files"]),
         raw=raw,
     )
@@ -150,8 +156,12 @@ def _input_spec(spec: dict[str, Any]) -> InputSpec:
     return InputSpec(str(spec["name"]), spec["layout"], (height, width), spec["resize"], modalities)
 
 
-def _strange(name: str, entry: dict[str, Any] | None) -> float | None:
-    return None if entry is None else _number(f"strange_views {name}", entry[name], -10, 10)
+def _strange_spec(spec: dict[str, Any]) -> StrangeSpec:
+    return StrangeSpec(
+        encoder=spec.get("encoder"),
+        contrast=_number("strange_views contrast", spec.get("contrast", 0), -10, 10),
+        limit=_number("strange_views limit", spec["limit"], -10, 10),
+    )
 
 
 def _templates(values: list[Any]) -> tuple[str, ...]:

@@ -37,12 +37,11 @@ class StrangeViews:
     def from_bundle(cls, bundle: Bundle) -> StrangeViews | None:
         """None for a bundle without them. Raises BundleError for a direction that does not fit."""
         manifest = bundle.manifest
-        limit = manifest.strange_limit
-        if limit is None:
+        spec = manifest.strange_views
+        if spec is None:
             return None
 
-        fitted_for = manifest.raw["strange_views"].get("encoder")
-        if fitted_for != manifest.files[ENCODER][0]:
+        if spec.encoder != manifest.files[ENCODER][0]:
             raise BundleError(
                 f"{bundle.path}: its strange views were fitted for another encoder",
                 "reinstall the bundle",
@@ -55,7 +54,7 @@ class StrangeViews:
                 f"{where}: shape {rows.shape} is not (1, {manifest.dim})",
                 "reinstall the bundle",
             )
-        return cls(rows[0].astype(np.float32), manifest.strange_contrast, limit)
+        return cls(rows[0].astype(np.float32), spec.contrast, spec.limit)
 
     def __call__(self, embedding: NDArray[np.float32], contrast: float) -> bool:
         plain = self._contrast * math.log(max(contrast, 1.0))
