@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import BundleError, StuckError, first_line
 from edge_runtime.model.bundle import Bundle
+from edge_runtime.model.manifest import ENCODER
 from edge_runtime.system.instance import instance
 
 # ONNX Runtime 1.31 for Linux ships with telemetry on: it writes files under ~/.cache and /tmp, and
@@ -86,7 +87,7 @@ class Encoder:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         """Raises BundleError for a graph that is not what the manifest says."""
         manifest = bundle.manifest
-        where = str(bundle.path / "encoder.onnx")
+        where = str(bundle.path / ENCODER)
 
         self.threads = threads or default_threads()
         self._session = open_session(bundle.encoder_bytes(), self.threads, where)

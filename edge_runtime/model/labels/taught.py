@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.model.labels.label_set import LabelSet, LabelSpec
-from edge_runtime.model.manifest import Manifest
+from edge_runtime.model.manifest import ENCODER, Manifest
 from edge_runtime.system.digest import sha256_hex
 
 # The version of `teaching.teach`. The file records it; what another version taught is still good.
@@ -211,7 +211,7 @@ def _number(value: object, most: float) -> float:
 
 def encoder_digest(manifest: Manifest) -> str:
     """A hash over what turns a picture into an embedding: the encoder, and how it is fed."""
-    sha256, _ = manifest.files["encoder.onnx"]
+    sha256, _ = manifest.files[ENCODER]
     return sha256_hex(sha256.encode(), json.dumps(manifest.raw["input"], sort_keys=True).encode())
 
 
