@@ -37,7 +37,7 @@ class Engine:
     def __init__(
         self, bundle: Bundle, labels: CompiledLabels, config: ModelConfig, old: Engine | None = None
     ) -> None:
-        """``old`` lends its encoder where bundle and threads are the same.
+        """``old`` lends its encoder and its strange views where bundle and threads are the same.
 
         A reload of labels then needs no memory for a second model. Raises ConfigError where the
         bundle was not trained for the configured modality.
@@ -47,14 +47,16 @@ class Engine:
         self.manifest = bundle.manifest
         self.config = config
         self.score = Scorer(labels, config.top_k)
-        self._strange_views = StrangeViews.from_bundle(bundle)
 
+        self._strange_views: StrangeViews | None
         self.preprocess: Preprocessor
         self.encode: Encoder
         if old and old.manifest == bundle.manifest and old.config.threads == config.threads:
+            self._strange_views = old._strange_views
             self.preprocess = old.preprocess
             self.encode = old.encode
         else:
+            self._strange_views = StrangeViews.from_bundle(bundle)
             self.preprocess = Preprocessor(bundle.manifest.input)
             self.encode = Encoder(bundle, config.threads)
 
