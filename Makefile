@@ -65,7 +65,7 @@ coverage: build/wheel/stamp  ## run every test and count the lines and branches 
 arm64-test: build/wheel/stamp  ## test the wheel on an emulated Cortex-A72 (root, qemu-user; some minutes)
 	$(PYTEST) tests/arm64 -m arm64 -s
 
-vm-test: build/wheel/stamp  ## test the service in a whole emulated machine (root, qemu-system-arm; five minutes)
+vm-test: build/wheel/stamp  ## test service and package in a whole emulated machine (root, qemu-system-arm; a quarter of an hour)
 	$(PYTEST) tests/machine -m machine -s
 
 faults: $(VENV)/test.stamp  ## test every fault of the matrix and print what answers it, and the result
