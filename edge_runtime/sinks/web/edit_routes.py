@@ -18,6 +18,7 @@ from edge_runtime.model.labels.label_yaml import label_set_yaml
 from edge_runtime.model.labels.scorer import Scorer
 from edge_runtime.records import LabelledFrame
 from edge_runtime.sinks.web.editor import MAX_PHRASES, ConflictError, Editor
+from edge_runtime.sinks.web.groups import scores_of
 from edge_runtime.sinks.web.messages import Response
 
 _WHERE = "the labels"
@@ -115,12 +116,11 @@ def with_editor(page: bytes) -> bytes:
 
 def _scores(newest: LabelledFrame | None, scorer: Scorer) -> dict[str, list[float]]:
     """[score, threshold] of every label, background too; nothing where the frame has none."""
-    labels = scorer.labels
-    if newest is None or newest.embedding is None or newest.record.labels_id != labels.id:
-        return {}
-    scores = scorer(newest.embedding)
+    scores = scores_of(newest, scorer) if newest else None
     if scores is None:
         return {}
+
+    labels = scorer.labels
     pairs = zip(scores.scores.tolist(), labels.thresholds.tolist(), strict=True)
     return {
         name: [round(score, 4), round(threshold, 4)]

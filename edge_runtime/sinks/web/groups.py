@@ -10,11 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.model.labels.scorer import Scorer
+from edge_runtime.model.labels.scorer import Scorer, Scores
 from edge_runtime.records import LabelledFrame
 
 BEST = 3  # labels of a group, and those that are on
 MAX_GROUPS = 40
+
+
+def scores_of(labelled: LabelledFrame, scorer: Scorer) -> Scores | None:
+    """The scores of all labels; None where the frame has none, or was scored with other labels."""
+    if labelled.embedding is None or labelled.record.labels_id != scorer.labels.id:
+        return None
+    return scorer(labelled.embedding)
 
 
 def shown_groups(labelled: LabelledFrame, scorer: Scorer) -> list[dict[str, Any]]:
@@ -23,15 +30,12 @@ def shown_groups(labelled: LabelledFrame, scorer: Scorer) -> list[dict[str, Any]
     Each label has its name, score, margin, threshold, and whether it is on. The list is empty where
     the frame was not scored, or was scored with other labels.
     """
-    record = labelled.record
-    labels = scorer.labels
-    if labelled.embedding is None or record.labels_id != labels.id:
-        return []
-    scores = scorer(labelled.embedding)
+    scores = scores_of(labelled, scorer)
     if scores is None:
         return []
 
-    on = {label.name for label in record.labels if label.on}
+    labels = scorer.labels
+    on = {label.name for label in labelled.record.labels if label.on}
     groups = []
     for name, places in labels.groups[:MAX_GROUPS]:
         rows = np.arange(places.start, places.stop)[~labels.background[places]]

@@ -135,16 +135,17 @@ class PreviewSink:
 
     def _answer_state(self) -> Response:
         newest = self._newest
+        scorer = self._scorer()
         with self._events_lock:
             events = list(self._events)
         state = {
             "camera_state": self._camera_state(),
             "record": newest.record.to_dict() if newest else None,
-            "groups": shown_groups(newest, self._scorer()) if newest else [],
+            "groups": shown_groups(newest, scorer) if newest else [],
             "events": events,
         }
         if self._edit:
-            state["edit"] = self._edit.status(newest, self._scorer())
+            state["edit"] = self._edit.status(newest, scorer)
         return Response(json.dumps(state, allow_nan=False).encode(), "application/json")
 
     def _answer_picture(self) -> Response:
