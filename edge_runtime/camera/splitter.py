@@ -19,7 +19,7 @@ LIMIT = 1 << 24  # bytes; a JPEG of 64 megapixels is about as large
 # A marker follows the start of every JPEG, and rarely the same two bytes elsewhere.
 _START = JPEG_START + b"\xff"
 _END = bytes((0xFF, EOI))
-_ALONE = range(0xD0, 0xDA)  # markers without a segment: none of them belongs into the headers
+_ALONE = range(0xD0, 0xDA)  # markers without a segment: none of them belongs in the headers
 
 
 class Splitter(Protocol):
@@ -50,10 +50,10 @@ class JpegSplitter:
     def __init__(self) -> None:
         self.unused = 0
         self._buffer = bytearray()
-        self._at = (
-            0  # how far the picture at the start of the buffer is known; 0: none begins there
-        )
-        self._in_scan = False  # the headers are complete, what follows is picture data
+        # How far the picture at the start of the buffer is known; 0: none begins there.
+        self._at = 0
+        # The headers are complete, and what follows is picture data.
+        self._in_scan = False
 
     def feed(self, data: bytes) -> list[NDArray[np.uint8]]:
         """Raises DataError where `LIMIT` bytes hold no picture."""
