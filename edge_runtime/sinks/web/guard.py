@@ -9,11 +9,10 @@ by a name that is ours.
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 from http import HTTPStatus
 
-from edge_runtime.sinks.web.messages import Request, Response
+from edge_runtime.sinks.web.messages import Request, Response, without_port
 
 HEADER = "X-Edge-Label"  # any value will do
 MAX_BODY = 256 * 1024  # bytes; 500 phrases of the usual length need a fifth of it
@@ -43,7 +42,7 @@ def refusal(request: Request) -> Response | None:
 
 def is_own_name(host: str) -> bool:
     """Whether a Host header is an address, localhost, or the name of this machine; any port."""
-    name = re.sub(r":\d*$", "", host)
+    name = without_port(host)
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:

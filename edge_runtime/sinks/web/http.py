@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import re
 import selectors
 import socket
 import threading
@@ -25,7 +24,14 @@ from http import HTTPStatus
 
 from edge_runtime.config import parse_listen
 from edge_runtime.sinks.web import guard, listener
-from edge_runtime.sinks.web.messages import Request, Response, encode, error_response, parse_request
+from edge_runtime.sinks.web.messages import (
+    Request,
+    Response,
+    encode,
+    error_response,
+    parse_request,
+    without_port,
+)
 from edge_runtime.sinks.web.token import is_authorized
 
 log = logging.getLogger("edge_label.http")
@@ -289,7 +295,7 @@ class HttpServer:
         if self._hosts is None:
             return True
         # Any port will do: a tunnel changes it.
-        return re.sub(r":\d*$", "", host) in self._hosts
+        return without_port(host) in self._hosts
 
     def _shut(self) -> None:
         for connection in list(self._connections):

@@ -89,6 +89,11 @@ def parse_request(head: bytes) -> Request | None:
     )
 
 
+def without_port(host: str) -> str:
+    """The name or address in a Host header."""
+    return re.sub(r":\d*$", "", host)
+
+
 def error_response(status: HTTPStatus, *headers: str, close: bool = True) -> Response:
     """An answer that is nothing but its status."""
     body = f"{status.value} {status.phrase}\n".encode()
