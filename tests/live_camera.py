@@ -1,13 +1,33 @@
-"""A live source under test: reading until something is so."""
+"""Live sources under test: opening them, and reading until something is so."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from edge_runtime.camera import open_source
 from edge_runtime.camera.live import LiveSource
+from edge_runtime.config import CameraConfig
 from edge_runtime.records import Frame
 from tests.daemon import PATIENCE_S
+
+
+@contextmanager
+def live_sources() -> Iterator[Callable[..., LiveSource]]:
+    """What opens and starts a source, with the settings of a camera; all are closed at the end."""
+    sources: list[LiveSource] = []
+
+    def of(name: str, **settings: object) -> LiveSource:
+        source = open_source(CameraConfig(source=name, **settings))  # type: ignore[arg-type]
+        assert isinstance(source, LiveSource)
+        sources.append(source)
+        source.start()
+        return source
+
+    yield of
+    for source in sources:
+        source.close()
 
 
 def read_until(

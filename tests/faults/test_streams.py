@@ -22,7 +22,7 @@ from tests.commands import need
 from tests.daemon import PATIENCE_S, Daemon, write_config
 from tests.doubles.mjpeg_camera import jpegs
 from tests.doubles.ports import free_port
-from tests.live_camera import frames, read_until
+from tests.live_camera import frames, live_sources, read_until
 
 PICTURES = jpegs()
 _MULTIPART = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
@@ -79,18 +79,8 @@ class Server:
 @pytest.fixture
 def opened() -> Iterator[Callable[..., LiveSource]]:
     """Live sources that are closed at the end of the test."""
-    sources: list[LiveSource] = []
-
-    def of(url: str, **config: object) -> LiveSource:
-        source = open_source(CameraConfig(source=url, **config))  # type: ignore[arg-type]
-        assert isinstance(source, LiveSource)
-        sources.append(source)
-        source.start()
-        return source
-
-    yield of
-    for source in sources:
-        source.close()
+    with live_sources() as of:
+        yield of
 
 
 def multipart(every_s: float) -> Callable[[socket.socket], None]:

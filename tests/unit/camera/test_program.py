@@ -21,7 +21,7 @@ from edge_runtime.config import CameraConfig
 from edge_runtime.errors import ConfigError, DeviceError, StuckError
 from tests.commands import need
 from tests.doubles.mjpeg_camera import jpegs
-from tests.live_camera import frames, read_until
+from tests.live_camera import frames, live_sources, read_until
 from tests.unit.camera.test_child import is_running
 
 
@@ -51,18 +51,8 @@ def script(tmp_path: Path) -> Callable[[str], str]:
 @pytest.fixture
 def opened() -> Iterator[Callable[..., LiveSource]]:
     """Live sources that are closed at the end of the test."""
-    sources: list[LiveSource] = []
-
-    def of(source: str, **config: object) -> LiveSource:
-        live_source = open_source(CameraConfig(source=source, **config))  # type: ignore[arg-type]
-        assert isinstance(live_source, LiveSource)
-        sources.append(live_source)
-        live_source.start()
-        return live_source
-
-    yield of
-    for source in sources:
-        source.close()
+    with live_sources() as of:
+        yield of
 
 
 def starts(folder: Path) -> int:
