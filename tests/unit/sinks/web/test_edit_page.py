@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from edge_runtime.sinks.web.preview import PAGE
 from tests.chromium import Browser
 from tests.tiny_text import write_tiny_text_encoder
 from tests.unit.sinks.web.editing import TOKEN, Bench
+from tests.unit.sinks.web.outline import elements_of
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 SAYS = "document.getElementById('edit-says').textContent"
@@ -348,15 +348,6 @@ def test_a_page_with_the_editor_needs_one_connection_too(bench: Bench, tmp_path:
     assert len(taken) == 1
 
 
-class Outline(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-
 def test_the_editor_has_no_script_in_its_elements_and_its_policy_allows_no_other():
     text = with_editor(PAGE.read_bytes()).decode()
     assert text.count("<script>") == text.count("<style>") == 1
@@ -364,9 +355,4 @@ def test_the_editor_has_no_script_in_its_elements_and_its_policy_allows_no_other
     for word in ("http:", "https:", "innerHTML", "outerHTML", "insertAdjacent", "eval("):
         assert word not in text
     assert len(text) < 30_000
-    outline = Outline()
-    outline.feed(text)
-    ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    for _, attributes in outline.elements:
-        assert not any(name.startswith("on") or name == "style" for name in attributes)
+    elements_of(text)
