@@ -80,13 +80,7 @@ function addEdited(list, label, open) {
   addElement("span", "value", row);
   addKeep(row, label.name, label.name);
 
-  const meter = addElement("div", "meter", item);
-  meter.setAttribute("role", "meter");
-  meter.setAttribute("aria-label", `Score of ${label.name}`);
-  meter.setAttribute("aria-valuemin", "0");
-  meter.setAttribute("aria-valuemax", "100");
-  addElement("div", "fill", meter);
-
+  addMeter(item).setAttribute("aria-label", `Score of ${label.name}`);
   if (!label.background) addThreshold(item, label);
   addMore(item, label, open);
 }
@@ -157,10 +151,7 @@ function showScores(scores) {
     const text = score === null ? "…" : `${percent(score)} %`;
     item.querySelector(".value").textContent = text;
     item.className = score !== null && score >= threshold ? "is-over" : "";
-    const meter = item.querySelector(".meter");
-    meter.setAttribute("aria-valuenow", percent(score || 0));
-    meter.setAttribute("aria-valuetext", text);
-    meter.firstChild.style.width = `${percent(score || 0)}%`;
+    showMeter(item.querySelector(".meter"), score || 0, text);
 
     const slider = item.querySelector("input[type=range]");
     const wanted = String(percent(draft.labels[i].threshold ?? threshold));
