@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,9 @@ from edge_runtime.cli import main
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.compiled import load_labels, with_built_rows
 from edge_runtime.model.labels.phrase_rows import PhraseRows, rows_path
-from edge_runtime.model.labels.taught import TaughtGroup, Teaching, encoder_digest
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.text.encoder import find_text_encoder
+from tests.taught_file import teach_blue
 from tests.tiny_text import write_tiny_text_encoder
 from tests.unit.commands.label_sets import SET, build
 
@@ -152,29 +151,8 @@ def test_the_daemon_started_with_a_built_set_never_imports_tokenizers(
     assert {label["name"] for label in records[0]["labels"]} == {"crimson", "forest", "blue"}
 
 
-def _teach(label_set: Path, bundle: Path, encoder: str | None = None) -> bytes:
-    """Put a teaching into the file of a label set; returns its numbers."""
-    manifest = load_bundle(bundle).manifest
-    group = TaughtGroup(
-        name="labels",
-        labels=("blue",),
-        words=("-",),
-        rows=np.full((1, manifest.dim), 0.5, np.float32),
-        biases=np.ones(1, np.float32),
-        factor=1.0,
-        threshold=0.5,
-        words_right=0,
-        answers=(),
-    )
-    teaching = Teaching("test/1", encoder or encoder_digest(manifest), {"blue": ("aa",)}, (group,))
-    target = rows_path(label_set)
-    built = PhraseRows.read(target) or PhraseRows.none(manifest.text_space, manifest.dim)
-    replace(built, teaching=teaching).write(target)
-    return teaching.numbers()
-
-
 def test_a_build_keeps_what_pictures_taught(tiny_bundle, encoder, label_set, capsys):
-    taught = _teach(label_set, tiny_bundle)
+    taught = teach_blue(label_set, load_bundle(tiny_bundle).manifest)
     assert build(label_set, tiny_bundle, encoder) == 0
     assert "2 phrases by tiny-text" in capsys.readouterr().out
     rows = PhraseRows.read(rows_path(label_set))
@@ -191,7 +169,7 @@ def test_a_build_keeps_what_pictures_taught(tiny_bundle, encoder, label_set, cap
 def test_a_build_with_another_bundle_says_that_the_teaching_is_lost(
     tiny_bundle, encoder, label_set, capsys
 ):
-    _teach(label_set, tiny_bundle, encoder="another")
+    teach_blue(label_set, load_bundle(tiny_bundle).manifest, encoder="another")
     assert build(label_set, tiny_bundle, encoder) == 0
     assert "of another bundle: run edge-label labels learn again" in capsys.readouterr().out
     assert PhraseRows.read(rows_path(label_set)).teaching is None

@@ -17,11 +17,11 @@ from edge_runtime.model.bundle import Bundle
 from edge_runtime.model.labels import new_rows
 from edge_runtime.model.labels.compiled import load_labels
 from edge_runtime.model.labels.new_rows import kept_rows_path, make_rows, row_files
-from edge_runtime.model.labels.phrase_rows import PhraseRows
-from edge_runtime.model.labels.taught import TaughtGroup, Teaching, encoder_digest
+from edge_runtime.model.labels.phrase_rows import PhraseRows, rows_path
 from edge_runtime.model.labels.text_bank import TextBank
 from tests.attacks.as_root import NOBODY, root_only
 from tests.disks import fill, small_disk
+from tests.taught_file import teach_blue
 from tests.tiny_text import write_tiny_text_encoder
 
 RED = "labels: [{name: crimson, prompts: [crimson]}, {name: blue, prompts: [blue]}]\n"
@@ -292,26 +292,11 @@ def test_root_keeps_nothing_in_a_state_directory_of_another_user(
 
 
 def test_what_pictures_taught_stays_when_rows_are_added(bundle: Bundle, label_set: Path):
-    manifest = bundle.manifest
-    group = TaughtGroup(
-        name="labels",
-        labels=("blue",),
-        words=("-",),
-        rows=np.full((1, manifest.dim), 0.5, np.float32),
-        biases=np.ones(1, np.float32),
-        factor=1.0,
-        threshold=0.5,
-        words_right=0,
-        answers=(),
-    )
-    teaching = Teaching("test/1", encoder_digest(manifest), {"blue": ("aa",)}, (group,))
-    beside = label_set.with_suffix(".embeddings")
-    replace(PhraseRows.none(manifest.text_space, manifest.dim), teaching=teaching).write(beside)
-
+    taught = teach_blue(label_set, bundle.manifest)
     load_labels(str(label_set), bundle)
-    rows = PhraseRows.read(beside)
+    rows = PhraseRows.read(rows_path(label_set))
     assert rows.phrases == ("crimson",)
-    assert rows.teaching.numbers() == teaching.numbers()
+    assert rows.teaching.numbers() == taught
 
 
 def test_a_typing_mistake_gets_its_row_and_is_asked_about(
