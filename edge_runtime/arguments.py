@@ -253,7 +253,7 @@ def _add_teaching(actions: Commands) -> None:
         "forgotten",
         nargs="*",
         metavar="LABEL",
-        help="labels to forget, and none for none of these (default: all)",
+        help="labels to forget; 'none' stands for the pictures in none/ (default: all)",
     )
     forget.add_argument("--bundle", metavar="DIR", help=_BUNDLE)
     forget.set_defaults(command="labels forget")

@@ -91,7 +91,7 @@ def search(words: str, bundle_path: str | None, *, count: int = 10) -> str:
     hint = f"near it: {', '.join(near)}; " if near else ""
     return (
         f"'{words}' is not in the text bank; {hint}"
-        "a label set may use it all the same: its embedding is then estimated"
+        "a label set may still use it: its embedding is then estimated"
     )
 
 

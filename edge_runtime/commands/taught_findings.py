@@ -26,7 +26,7 @@ def describe_teaching(teaching: Teaching, label_set: LabelSet, bundle: Bundle) -
 def held_out_sentence(group: TaughtGroup) -> str:
     """``12 of 60 held-out pictures right before, 52 after``."""
     if not group.held_out:
-        return "no picture could be held out; with two or more of each label one could"
+        return "no picture could be held out: that takes two or more of most labels"
     return (
         f"{group.words_right} of {group.held_out} held-out pictures right before, "
         f"{group.right} after"
@@ -39,7 +39,7 @@ def _counts(group: TaughtGroup, teaching: Teaching) -> str:
     counts = [(label, len(pictures[label])) for label in group.labels if label in pictures]
     if len(counts) > 8:
         return f"{len(counts)} labels, {sum(count for _, count in counts)} pictures"
-    return ", ".join(f"{label or 'none of these'} {count}" for label, count in counts)
+    return ", ".join(f"{_name(label)} {count}" for label, count in counts)
 
 
 def _mistakes(group: TaughtGroup) -> list[str]:
