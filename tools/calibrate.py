@@ -1,21 +1,23 @@
 """Make scores mean what they say.
 
-python -m tools.calibrate bundle models/edge-clip --data DISTILL [--evaluate EVAL.zip] [--write]
+python -m tools.calibrate bundle models/edge-clip --data DATA [--evaluate EVAL.zip] [--write]
     Fits one logit scale and one threshold for a bundle, on the held-out pictures of the training
     pack only. --evaluate reports, on other pictures, the calibration error before and after, and
     how far known classes stand from unknown ones.
 
-python -m tools.calibrate sets models/edge-clip --data DISTILL [--write]
+python -m tools.calibrate sets models/edge-clip --data DATA [--write]
     Calibrates the label sets that ship with a bundle.
 
 python -m tools.calibrate views models/edge-clip --data DATA [--write]
-    Fits the direction of strange views, by which a frame that shows nothing is refused. DATA holds
-    distill and second, unpacked side by side. Run it again for every new encoder.
+    Fits the direction of strange views, by which a frame that shows nothing is refused. Run it
+    again for every new encoder.
 
 python -m tools.calibrate labels my.yaml --pictures FOLDER [--labelled FOLDER] [--prototypes FOLDER]
     Writes my.calibrated.yaml for one camera: biases from its unlabelled pictures; temperature,
     biases and thresholds from labelled ones (one folder a label, `none` for none of them); labels
     shown by pictures (one folder a label, a few pictures each) mixed with their words.
+
+DATA holds distill and second, unpacked side by side.
 """
 
 from __future__ import annotations
