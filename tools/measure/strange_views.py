@@ -2,9 +2,9 @@
 
 DATA holds distill, second and videos, unpacked side by side. The first table counts, for each way
 to hold nonsense back, the wrong labels that are still on in a hundred strange views, over the three
-sets that ship together. The second counts the right labels that are lost. Nothing was fitted on
-these pictures. The clips were judged by a person (clip_labels.yaml); of the other pictures the
-encoder has seen none, but for the drawings.
+sets that ship together. The second counts the right labels that are lost. No way was fitted on
+these pictures, but some of "other packs" taught rows of the text bank. The clips were judged by a
+person (clip_labels.yaml); of the other pictures the encoder has seen none, but for the drawings.
 
 Every way that refuses views has its limit where it refuses 2 % of ordinary pictures.
 """
