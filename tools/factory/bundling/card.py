@@ -50,6 +50,8 @@ pictures.{disclosure}
 
 ## float32 against int8
 
+Printed by `python -m tools.quantize`.
+
 {parity}
 
 ## How it was made
@@ -139,7 +141,10 @@ def training_story(recipe: Recipe, run: Path) -> str:
 
     validations = [entry for entry in entries if "validation" in entry]
     if validations:
-        title = "Held-out training pictures (never the evaluation sets):"
+        title = (
+            "Held-out training pictures (never the evaluation sets), printed by "
+            "`python -m tools.distill`:"
+        )
         story += ["", title, "", _validations_table(validations)]
     return "\n".join(story)
 
