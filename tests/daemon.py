@@ -98,6 +98,14 @@ def write_config(path: Path, bundle: Path, **sections: dict[str, Any]) -> Path:
     return path
 
 
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def wait_until(condition: Any, timeout_s: float = PATIENCE_S, what: str = "condition") -> Any:
     """The first true value of ``condition()``, looked at twenty times a second."""
     deadline = time.monotonic() + timeout_s

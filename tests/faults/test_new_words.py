@@ -20,7 +20,7 @@ from edge_runtime.model.text.encoder import encode_phrases
 from edge_runtime.system.opencv import cv2
 from tests.attacks.as_root import NOBODY, root_only
 from tests.commands import instead_of_python, need
-from tests.daemon import EDGE_LABEL, Daemon, records_of, wait_until, write_config
+from tests.daemon import EDGE_LABEL, Daemon, is_running, records_of, wait_until, write_config
 from tests.tiny_text import encoder_onnx, tokenizer_json, write_tiny_text_encoder
 
 NEW = {"labels": [{"name": "crimson", "prompts": ["crimson"]}, "blue"]}
@@ -93,11 +93,16 @@ def child_of(daemon: Daemon, encoder: SlowEncoder) -> int:
     )
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
+def reload_with_new_words(daemon: Daemon, label_set: Path) -> None:
+    """Ask a daemon that labels already to reload words that its bank lacks."""
+    daemon.wait_for("READY")
+    label_set.write_text(json.dumps(NEW))
+    daemon.process.send_signal(signal.SIGHUP)
+
+
+def names_in(output: Path) -> set[str]:
+    """The labels of the newest record."""
+    return {label["name"] for label in records_of(output)[-1]["labels"]}
 
 
 @pytest.mark.fault("W6")
@@ -107,25 +112,18 @@ def test_frames_are_labelled_while_a_reload_makes_the_rows_of_new_words(
 ):
     output = tmp_path / "run.jsonl"
     with start(tmp_path, tiny_bundle, label_set, slow_encoder.folder) as daemon:
-        daemon.wait_for("READY")
-        label_set.write_text(json.dumps(NEW))
-        daemon.process.send_signal(signal.SIGHUP)
+        reload_with_new_words(daemon, label_set)
         child = child_of(daemon, slow_encoder)
         assert Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"
 
         before = len(records_of(output))
         wait_until(lambda: len(records_of(output)) > before + 10, what="ten frames")
-        assert not is_gone(child)
-        assert {label["name"] for label in records_of(output)[-1]["labels"]} == {"red", "blue"}
+        assert is_running(child)
+        assert names_in(output) == {"red", "blue"}
 
         slow_encoder.answer()
         wait_until(lambda: "reloaded" in daemon.log, what="the reload")
-        wait_until(
-            lambda: (
-                {label["name"] for label in records_of(output)[-1]["labels"]} == {"crimson", "blue"}
-            ),
-            what="the new label",
-        )
+        wait_until(lambda: names_in(output) == {"crimson", "blue"}, what="the new label")
         # Neither before nor after has the daemon loaded what only the child needs.
         assert "tokenizers" not in Path(f"/proc/{daemon.process.pid}/maps").read_text()
         assert daemon.stop() == 0
@@ -137,9 +135,7 @@ def test_a_reload_whose_words_have_no_rows_keeps_the_old_labels(
     tmp_path: Path, tiny_bundle: Path, label_set: Path
 ):
     with start(tmp_path, tiny_bundle, label_set, tmp_path / "nowhere") as daemon:
-        daemon.wait_for("READY")
-        label_set.write_text(json.dumps(NEW))
-        daemon.process.send_signal(signal.SIGHUP)
+        reload_with_new_words(daemon, label_set)
         wait_until(lambda: "reload refused" in daemon.log, what="the refusal")
         lines = [line for line in daemon.log.splitlines() if "refused" in line]
         assert lines == [
@@ -162,13 +158,11 @@ def test_a_stop_does_not_wait_for_the_rows_of_new_words(
         tmp_path, tiny_bundle, label_set, slow_encoder.folder, start_new_session=True
     ) as daemon:
         if when == "reload":
-            daemon.wait_for("READY")
-            label_set.write_text(json.dumps(NEW))
-            daemon.process.send_signal(signal.SIGHUP)
+            reload_with_new_words(daemon, label_set)
         child = child_of(daemon, slow_encoder)
         os.killpg(daemon.process.pid, signal.SIGTERM)
         assert daemon.process.wait(10) == 0, daemon.log
-        wait_until(lambda: is_gone(child), what="the end of the text encoder")
+        wait_until(lambda: not is_running(child), what="the end of the text encoder")
     assert not label_set.with_suffix(".embeddings").exists()
 
 
@@ -177,13 +171,11 @@ def test_the_text_encoder_does_not_outlive_the_daemon(
     tmp_path: Path, tiny_bundle: Path, slow_encoder: SlowEncoder, label_set: Path
 ):
     with start(tmp_path, tiny_bundle, label_set, slow_encoder.folder) as daemon:
-        daemon.wait_for("READY")
-        label_set.write_text(json.dumps(NEW))
-        daemon.process.send_signal(signal.SIGHUP)
+        reload_with_new_words(daemon, label_set)
         child = child_of(daemon, slow_encoder)
         daemon.process.kill()
         daemon.process.wait(10)
-        wait_until(lambda: is_gone(child), what="the end of the text encoder")
+        wait_until(lambda: not is_running(child), what="the end of the text encoder")
 
 
 @pytest.mark.fault("W6")

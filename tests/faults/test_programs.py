@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import need
-from tests.daemon import Daemon, records_of, wait_until, write_config
-from tests.unit.camera.test_child import is_running
+from tests.daemon import Daemon, is_running, records_of, wait_until, write_config
 
 
 def processes_with(word: str) -> list[int]:

@@ -10,19 +10,11 @@ import pytest
 
 from edge_runtime.camera import child
 from edge_runtime.camera.child import Child
-from tests.daemon import wait_until
+from tests.daemon import is_running, wait_until
 
 
 def sh(script: str, *arguments: str) -> Child:
     return Child(["/bin/sh", "-c", script, *arguments])
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.fault("C21")

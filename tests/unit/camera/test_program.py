@@ -20,9 +20,9 @@ from edge_runtime.camera.program import Program
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import ConfigError, DeviceError, StuckError
 from tests.commands import need
+from tests.daemon import is_running
 from tests.doubles.mjpeg_camera import jpegs
 from tests.live_camera import frames, live_sources, read_until
-from tests.unit.camera.test_child import is_running
 
 
 @pytest.fixture(autouse=True)
