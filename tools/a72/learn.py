@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge_runtime.commands.bench_result import BUDGET_RSS_MB
 from edge_runtime.commands.builtin_frame import builtin_jpeg
 from tools.a72.cycles import CycleTable
 from tools.a72.fit import CENTRAL, Work, load_validation
@@ -32,7 +33,6 @@ PROGRAM = Path(__file__).with_name("guest_learn.py")
 BUNDLE = REPOSITORY / "models/edge-clip"
 LABELS = ("dog", "cat", "car", "bus", "truck", "bicycle", "person", "tree", "bench", "chair")
 STEPS = ("load", "encode", "teach", "write")
-BUDGET_RSS_MB = 180.0
 
 
 def write_case(folder: Path, pictures: int) -> tuple[Path, Path]:

@@ -26,6 +26,7 @@ from tools.arm64 import debian, userland
 from tools.lib.command import run_verb, verb_parser
 
 REPOSITORY = userland.REPOSITORY
+MAINTAINER = "edge-label maintainers <maintainers@edge-label.invalid>"
 TEMPLATES = Path(__file__).with_name("deb_files")
 
 # A wheel with compiled code serves one release of Python, and a Debian release has one.
@@ -33,9 +34,7 @@ SUITES = {"bookworm": ("deb12", "3.11"), "trixie": ("deb13", "3.13")}
 MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
 
 # What the camera needs, MQTT, and the check of signed bundles. Parquet would double the package.
-LIBRARIES = list(
-    dict.fromkeys([*userland.RUNTIME, "tokenizers", "paho-mqtt", "cryptography", "cffi"])
-)
+LIBRARIES = [*userland.RUNTIME, "paho-mqtt", "cryptography", "cffi"]
 
 # What no program on a camera imports: a third of the modules.
 LEFT_OUT = ("**/tests", "**/test", "**/include", "numpy/f2py", "numpy/distutils")
@@ -130,7 +129,7 @@ def _program(root: Path, target: Target, scratch: Path) -> None:
     (home / "pyvenv.cfg").write_text(
         f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {target.python}\n"
     )
-    _write(home / "bin/edge-label", LAUNCHER, 0o755)
+    debian.write_file(home / "bin/edge-label", LAUNCHER, 0o755)
     (root / "usr/bin").mkdir(parents=True)
     (root / "usr/bin/edge-label").symlink_to("/opt/edge-label/bin/edge-label")
 
@@ -145,17 +144,17 @@ def _service(root: Path) -> None:
     """The units, with the program's path of this package, and the configuration."""
     for unit in sorted((REPOSITORY / "systemd").glob("*.service")):
         text = unit.read_text().replace("/usr/local/bin/edge-label", "/usr/bin/edge-label")
-        _write(root / UNITS / unit.name, text)
-    _write(root / CONFIG, (REPOSITORY / "systemd/edge-label.yaml").read_text())
+        debian.write_file(root / UNITS / unit.name, text)
+    debian.write_file(root / CONFIG, (REPOSITORY / "systemd/edge-label.yaml").read_text())
     for drop_in in sorted((REPOSITORY / "systemd").glob("*.conf")):
-        _write(root / DOCUMENTS / "drop-ins" / drop_in.name, drop_in.read_text())
+        debian.write_file(root / DOCUMENTS / "drop-ins" / drop_in.name, drop_in.read_text())
 
 
 def _documents(root: Path, target: Target) -> None:
     changes = (
         f"edge-label ({target.version}) {target.suite}; urgency=medium\n\n"
         f"  * Version {__version__}. CHANGELOG.md of the project lists what is new.\n\n"
-        f" -- {_maintainer()}  {_rfc_date()}\n"
+        f" -- {MAINTAINER}  {_rfc_date()}\n"
     )
     folder = root / DOCUMENTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,22 +185,22 @@ def _control(root: Path, target: Target) -> None:
         "VERSION": target.version,
         "ARCH": target.arch,
         "SIZE": str(size // 1024),
-        "MAINTAINER": _maintainer(),
+        "MAINTAINER": MAINTAINER,
         "PYTHON": target.python,
         "NEXT": target.next_python,
     }.items():
         control = control.replace(f"@{name}@", value)
-    _write(folder / "control", control)
-    _write(folder / "conffiles", f"/{CONFIG}\n")
+    debian.write_file(folder / "control", control)
+    debian.write_file(folder / "conffiles", f"/{CONFIG}\n")
     sums = [
         f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  "
         f"{path.relative_to(root)}\n"
         for path in files
         if path != root / CONFIG
     ]
-    _write(folder / "md5sums", "".join(sums))
+    debian.write_file(folder / "md5sums", "".join(sums))
     for script in ("preinst", "postinst", "prerm", "postrm"):
-        _write(folder / script, (TEMPLATES / script).read_text(), 0o755)
+        debian.write_file(folder / script, (TEMPLATES / script).read_text(), 0o755)
 
 
 def _plain_modes_and_times(root: Path) -> None:
@@ -218,12 +217,6 @@ def _is_program(path: Path, root: Path) -> bool:
     return path.parent in (root / "DEBIAN", root / PROGRAM / "bin")
 
 
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(mode)
-
-
 def _git(*words: str) -> str:
     return debian.run("git", "-C", REPOSITORY, *words, capture=True).strip()
 
@@ -235,10 +228,6 @@ def _commit_time() -> int:
 
 def _rfc_date() -> str:
     return debian.run("date", "-R", "-u", "-d", f"@{_commit_time()}", capture=True).strip()
-
-
-def _maintainer() -> str:
-    return "edge-label maintainers <maintainers@edge-label.invalid>"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -47,6 +47,13 @@ def require(program: str, package: str) -> str:
     return path
 
 
+def write_file(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file of a tree, with its folders and exactly this mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
 def codename() -> str:
     """This Debian's release name, for example `bookworm`."""
     return platform.freedesktop_os_release().get("VERSION_CODENAME", "")

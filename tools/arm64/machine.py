@@ -148,30 +148,24 @@ class Machine:
         return int(status.read_text()), output, time.monotonic() - start
 
 
-def _write(root: Path, name: str, text: str, mode: int = 0o644) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(mode)
-
-
 def _configure(root: Path) -> None:
     """Do the work of the maintainer scripts and of the installer."""
     master = root / "usr/share/base-passwd"
     users = (master / "passwd.master").read_text()
     groups = (master / "group.master").read_text()
     names = [line.split(":")[0] for line in users.splitlines()]
-    _write(root, "etc/passwd", users)
-    _write(root, "etc/group", groups)
-    _write(root, "etc/shadow", "".join(f"{name}:*:19000:0:99999:7:::\n" for name in names), 0o640)
+    debian.write_file(root / "etc/passwd", users)
+    debian.write_file(root / "etc/group", groups)
+    shadow = "".join(f"{name}:*:19000:0:99999:7:::\n" for name in names)
+    debian.write_file(root / "etc/shadow", shadow, 0o640)
 
     # "systemd" resolves the users that a unit with DynamicUser= makes.
     nss = (root / "usr/share/libc-bin/nsswitch.conf").read_text()
-    _write(root, "etc/nsswitch.conf", nss.replace("files\n", "files systemd\n", 2))
-    _write(root, "etc/hostname", "edgecam\n")
-    _write(root, "etc/hosts", "127.0.0.1 localhost edgecam\n")
-    _write(root, "etc/fstab", "")
-    _write(root, "etc/machine-id", uuid.uuid4().hex + "\n")
+    debian.write_file(root / "etc/nsswitch.conf", nss.replace("files\n", "files systemd\n", 2))
+    debian.write_file(root / "etc/hostname", "edgecam\n")
+    debian.write_file(root / "etc/hosts", "127.0.0.1 localhost edgecam\n")
+    debian.write_file(root / "etc/fstab", "")
+    debian.write_file(root / "etc/machine-id", uuid.uuid4().hex + "\n")
 
     for folder in ("proc", "sys", "dev", "run", "tmp", "root", "mnt", "var/tmp", "var/log"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -188,7 +182,7 @@ def _configure(root: Path) -> None:
     for unit in MASKED:
         (units / unit).symlink_to("/dev/null")
     (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
-    _write(root, "etc/systemd/system/host-program.service", GUEST_UNIT)
+    debian.write_file(root / "etc/systemd/system/host-program.service", GUEST_UNIT)
     wants = units / "multi-user.target.wants"
     wants.mkdir(exist_ok=True)
     (wants / "host-program.service").symlink_to("../host-program.service")
@@ -212,8 +206,8 @@ def _make_initrd(root: Path, folder: Path, kernel: str) -> None:
             if line.startswith("insmod") and path.name not in order:
                 shutil.copy(path, tree / "modules")
                 order.append(path.name)
-    _write(tree, "order", "\n".join(order) + "\n")
-    _write(tree, "init", INIT, 0o755)
+    debian.write_file(tree / "order", "\n".join(order) + "\n")
+    debian.write_file(tree / "init", INIT, 0o755)
 
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
     packed = subprocess.run(
@@ -272,7 +266,7 @@ def _install_project(root: Path, bundle: Path) -> None:
     script = (
         "#!/usr/bin/python3\nimport sys\n\nfrom edge_runtime.cli import main\n\nsys.exit(main())\n"
     )
-    _write(root, "usr/local/bin/edge-label", script, 0o755)
+    debian.write_file(root / "usr/local/bin/edge-label", script, 0o755)
     models = root / "usr/share/edge-label/models"
     shutil.rmtree(models, ignore_errors=True)
     shutil.copytree(bundle, models / "edge-clip")
