@@ -303,18 +303,10 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    config = _config(options)
-    from dataclasses import asdict
-
     from edge_runtime.commands.doctor.answers import Options
     from edge_runtime.commands.doctor.doctor import examine, to_json, to_text
 
-    settings = asdict(config.camera)
-    source = settings.pop("source")
-    labels = config.model.labels if options.config else None
-    findings = examine(
-        Options(source, config.model.bundle, config.output.file, labels, settings, options.config)
-    )
+    findings = examine(Options.of(_config(options), options.config))
     _say(to_json(findings) if options.json else to_text(findings), options)
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 

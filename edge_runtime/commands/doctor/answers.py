@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from edge_runtime.config import Config
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -18,6 +21,19 @@ class Options:
     labels: str | None = None
     camera_settings: dict[str, Any] = field(default_factory=dict)  # the section but for its source
     config: str | None = None
+
+    @classmethod
+    def of(cls, config: Config, file: str | None) -> Options:
+        """What a configuration names; ``file`` is where it was read, None for the command line."""
+        settings = asdict(config.camera)
+        return cls(
+            camera=settings.pop("source"),
+            bundle=config.model.bundle,
+            output=config.output.file,
+            labels=config.model.labels if file else None,
+            camera_settings=settings,
+            config=file,
+        )
 
 
 class Answer(NamedTuple):
