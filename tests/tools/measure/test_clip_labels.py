@@ -133,20 +133,26 @@ def test_a_misspelt_key_is_refused_with_its_line(tmp_path: Path) -> None:
         clip_labels.read_judgement(write(tmp_path, TRUTH.replace("right: 0-9", "rihgt: 0-9")))
 
 
-def test_another_cut_of_a_clip_is_refused(
-    clip: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("truth", "error"),
+    [
+        pytest.param(
+            TRUTH.replace("frames: 20", "frames: 21"),
+            "clip.avi: 20 frames in it, not 21",
+            id="another cut of a clip",
+        ),
+        pytest.param(
+            TRUTH.replace("[red, green, blue]", "[red, blue]"),
+            "'green' of the set colours is not under 'judged'",
+            id="a label that nobody judged",
+        ),
+    ],
+)
+def test_what_was_not_looked_at_is_refused(
+    truth: str, error: str, clip: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    longer = TRUTH.replace("frames: 20", "frames: 21")
-    assert run(clip.parent, tiny_bundle, longer) == DataError.exit_code
-    assert "clip.avi: 20 frames in it, not 21" in capsys.readouterr().err
-
-
-def test_a_label_that_nobody_judged_is_refused(
-    clip: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    truth = TRUTH.replace("[red, green, blue]", "[red, blue]")
     assert run(clip.parent, tiny_bundle, truth) == DataError.exit_code
-    assert "'green' of the set colours is not under 'judged'" in capsys.readouterr().err
+    assert error in capsys.readouterr().err
 
 
 def test_a_clip_that_is_missing_is_named(
