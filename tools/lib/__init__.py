@@ -1,1 +1,1 @@
-"""What every tool shares: how a verb runs, how a table is written, where the folders are."""
+"""What tools share: how a verb runs, a table is written, a clip is read; where the folders are."""

@@ -24,31 +24,18 @@ from numpy.typing import NDArray
 from edge_runtime.cli import main as edge_label
 from edge_runtime.config import ModelConfig
 from edge_runtime.engine import load_engine
-from edge_runtime.errors import DataError, NoInputError
+from edge_runtime.errors import DataError
 from edge_runtime.labeller import Labeller
 from edge_runtime.model.bundle import find_bundle, load_bundle
 from edge_runtime.system.opencv import cv2
 from tools.lib import markdown
 from tools.lib.command import run_verb, verb_parser
+from tools.lib.video import frames_of
 
 DATA = Path(__file__).with_suffix(".json")
 GROUP = "view"
 Frames = list[NDArray[np.uint8]]
 On = list[list[str]]  # by frame, the labels that are on
-
-
-def read_frames(path: Path) -> Frames:
-    """All frames of a clip, BGR. Raises NoInputError where there is none."""
-    capture = cv2.VideoCapture(str(path))
-    frames: Frames = []
-    while True:
-        ok, frame = capture.read()
-        if not ok:
-            break
-        frames.append(np.asarray(frame, np.uint8))
-    if not frames:
-        raise NoInputError(f"{path}: no clip there", "unpack videos.zip and give its folder")
-    return frames
 
 
 def write_set(folder: Path, labels: list[str], bundle: str | None) -> Path:
@@ -115,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _car_park(args: argparse.Namespace) -> str:
     data = json.loads(DATA.read_text())
-    clips = [read_frames(args.videos / name) for name in (data["clip"], *data["others"])]
+    clips = [list(frames_of(args.videos / name)) for name in (data["clip"], *data["others"])]
     bundle = ["--bundle", args.bundle] if args.bundle else []
 
     with tempfile.TemporaryDirectory() as name:

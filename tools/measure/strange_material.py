@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from tools.factory.data.entries import ASK, files_of_entry, pictures_of_files
 from tools.factory.data.samples import is_held_out
 from tools.factory.data.strange import Picture
 from tools.lib.paths import RECIPES
+from tools.lib.video import frames_of
 from tools.measure import clip_labels
 from tools.measure.strange_looks import Looker, Looks, joined
 
@@ -138,7 +138,8 @@ def clip_cases(look: Looker, sets: dict[str, CompiledLabels], videos: Path) -> I
     """The clips; the car park in two parts: the frames without a car, and the others."""
     judgement = clip_labels.read_judgement(RECIPES / "clip_labels.yaml")
     for file, clip in judgement.clips.items():
-        frames = dict(_frames(videos / file, set(clip_labels.looked_at(clip.frames))))
+        wanted = set(clip_labels.looked_at(clip.frames))
+        frames = {n: frame for n, frame in enumerate(frames_of(videos / file)) if n in wanted}
         truths = {name: clip_labels.truth(judgement, file, name) for name in sets}
         parts = {clip.name: list(frames)}
         if file == CAR_PARK:
@@ -149,19 +150,6 @@ def clip_cases(look: Looker, sets: dict[str, CompiledLabels], videos: Path) -> I
             seen = [{name: truths[name][number] for name in sets} for number in numbers]
             case = _clip_case(part, looks, seen, sets)
             yield replace(case, is_strange=part == BARE)
-
-
-def _frames(video: Path, wanted: set[int]) -> Iterator[tuple[int, Picture]]:
-    capture = cv2.VideoCapture(str(video))
-    number = 0
-    while True:
-        there, picture = capture.read()
-        if not there:
-            capture.release()
-            return
-        if number in wanted:
-            yield number, np.asarray(picture, np.uint8)
-        number += 1
 
 
 def _clip_case(

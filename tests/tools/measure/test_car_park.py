@@ -10,10 +10,10 @@ import pytest
 from edge_runtime.errors import NoInputError
 from edge_runtime.model.bundle import find_bundle, load_bundle
 from edge_runtime.model.labels.label_set import load_label_set
+from tools.lib.video import frames_of
 from tools.measure.car_park import (
     DATA,
     GROUP,
-    read_frames,
     table,
     truth_of,
     unchanged,
@@ -67,4 +67,4 @@ def test_the_set_is_road_with_two_labels_more_and_both_kinds_of_folders(tmp_path
 
 def test_a_clip_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(NoInputError, match="no clip there; unpack"):
-        read_frames(tmp_path / "none.mp4")
+        next(frames_of(tmp_path / "none.mp4"))
