@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from edge_runtime.errors import UsageError
-from edge_runtime.model.labels.text_bank import TextBank
 from tools.factory.students.bundle_start import BUNDLE
 from tools.factory.teachers.bundle_teacher import BundleTeacher
 from tools.factory.teachers.hugging_face import HuggingFaceTeacher
 from tools.factory.teachers.offline import OfflineTeacher
 from tools.factory.teachers.onnx_tower import OnnxTeacher
 from tools.factory.teachers.teacher import CLIP_B32, Teacher, TextEncoder
-from tools.factory.text.rows import known_rows, unique_rows
+from tools.factory.text.rows import bank_of, known_rows
 
 
 def load_teacher(
@@ -47,8 +44,7 @@ def load_teacher(
     if name.startswith(BUNDLE):
         if weights is None:
             raise UsageError(f"teacher {name}: needs the folder of the text rows")
-        names = unique_rows(known_rows(weights, words))
-        bank = TextBank(list(names), np.stack(list(names.values())))
+        bank = bank_of(known_rows(weights, words))
         return BundleTeacher(Path(name.removeprefix(BUNDLE)), bank, text)
     if name.startswith("onnx:"):
         return OnnxTeacher(Path(name.removeprefix("onnx:")))

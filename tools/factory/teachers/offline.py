@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_runtime.errors import UsageError
-from edge_runtime.model.labels.text_bank import TextBank
 from tools.factory.students.efficientnet_lite import (
     LITE,
     VARIANTS,
@@ -36,7 +35,7 @@ from tools.factory.teachers.teacher import (
     squash,
     unit,
 )
-from tools.factory.text.rows import load_text_rows, unique_rows
+from tools.factory.text.rows import bank_of, load_text_rows
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,7 @@ class OfflineTeacher:
         batch: int = 64,
     ) -> None:
         rows = load_text_rows(weights)
-        names = unique_rows(rows)
-        self.bank = TextBank(list(names), np.stack(list(names.values())))
+        self.bank = bank_of(rows)
         self.imagenet = imagenet_names(rows)
         self._members = [load_member(name, weights) for name in members]
         self._text = text

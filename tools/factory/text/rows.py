@@ -170,6 +170,12 @@ def unique_rows(rows: TextRows) -> dict[str, np.ndarray]:
     return out
 
 
+def bank_of(rows: TextRows) -> TextBank:
+    """The rows of `unique_rows` as a bank."""
+    names = unique_rows(rows)
+    return TextBank(list(names), np.stack(list(names.values())))
+
+
 def held_out_names(rows: TextRows, words: str, skip: int = 0) -> list[str]:
     """A fixed draw of names of a kind, in the order of the SHA-256 of the name: no seed, no drift.
 
