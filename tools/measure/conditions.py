@@ -14,7 +14,6 @@ the other pictures taught.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.phrases import bare, normalise
 from tools.factory.bundling.lessons import Lesson, load_lessons, read_recipe
 from tools.factory.bundling.taught import STRENGTH, rivals_of, taught_rows
+from tools.factory.data.entries import part_of
 from tools.factory.evaluation.embedding_cache import CachedEncoder, cache_folder
 from tools.factory.text.rows import DEFAULT_WEIGHTS, load_text_rows, unique_rows, unit, with_taught
 from tools.factory.text.sentence_map import Remembered, SentenceFeatures, SentenceMap
@@ -74,14 +74,9 @@ def source_of(file: str) -> str:
     return "/".join(file.split("/")[:2])
 
 
-def half_of(file: str) -> int:
-    """0 or 1, by the file's name alone."""
-    return hashlib.sha256(file.encode()).digest()[0] % 2
-
-
 def splits(lessons: Sequence[Lesson]) -> Iterator[tuple[str, list[NDArray[np.bool_]]]]:
     """(kind of split, which pictures of each lesson are asked); the others teach."""
-    halves = [np.array([half_of(file) for file in lesson.files]) for lesson in lessons]
+    halves = [np.array([part_of(file, 2) for file in lesson.files]) for lesson in lessons]
     for half in (0, 1):
         yield "other half", [own == half for own in halves]
 
@@ -132,7 +127,7 @@ def _looked_up(
 
 def ask(lesson: Lesson, rows: Rows, phrases: Phrases, into: Answers) -> None:
     """Ask about a lesson's pictures with the mean row of each name's phrases."""
-    single = lesson.shows[:, :-1].sum(axis=1) == 1
+    single = lesson.single
     shown = np.where(single, lesson.shows.argmax(axis=1), -1)
     names = list(phrases)
     if len(names) > MANY:
@@ -151,8 +146,7 @@ def ask(lesson: Lesson, rows: Rows, phrases: Phrases, into: Answers) -> None:
 
 def learnt(lesson: Lesson) -> set[str]:
     """The names that the lesson has pictures of; the others could only lose to these."""
-    single = lesson.shows[:, :-1].sum(axis=1) == 1
-    counts = lesson.shows[single, :-1].sum(axis=0)
+    counts = lesson.shows[lesson.single, :-1].sum(axis=0)
     return {name for name, count in zip(lesson.names, counts, strict=True) if count >= FEWEST}
 
 

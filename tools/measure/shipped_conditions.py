@@ -96,7 +96,7 @@ class Asked:
 
 def by_phrases(rows: dict[str, NDArray[np.float32]], labels: dict[str, str]) -> Answer:
     """The best of the names, each a mean row."""
-    names = [name for name in labels if name in rows]
+    names = list(labels)
     matrix = unit(np.stack([rows[name] for name in names]))
     return lambda pictures: [labels[names[i]] for i in (pictures @ matrix.T).argmax(axis=1)]
 

@@ -50,6 +50,11 @@ class Lesson:
         """In the order of the columns of `shows`."""
         return list(self.phrases)
 
+    @property
+    def single(self) -> NDArray[np.bool_]:
+        """(pictures,): which of them show one name and no doubt."""
+        return np.asarray(self.shows[:, :-1].sum(axis=1) == 1)
+
     def chosen(self, keep: NDArray[np.bool_]) -> Lesson:
         """The lesson with a part of its pictures."""
         files = tuple(file for file, kept in zip(self.files, keep, strict=True) if kept)

@@ -48,7 +48,7 @@ def taught_rows(
         rows = {name: np.asarray(text(own), np.float64) for name, own in lesson.phrases.items()}
         centres = _unit(np.stack([own.mean(axis=0) for own in rows.values()]))
         steps = _steps(lesson, centres, rivals, scale, strength)
-        pictured = lesson.shows[lesson.shows.sum(axis=1) == 1].any(axis=0)
+        pictured = lesson.shows[lesson.single].any(axis=0)
         for column, (name, own) in enumerate(rows.items()):
             if pictured[column]:
                 moved = _unit(own + steps[column]).astype(np.float32)

@@ -31,9 +31,9 @@ ASK = frozenset({4})
 ALL = TEACH | CALIBRATE | ASK
 
 
-def part_of(file: str) -> int:
-    """The part of a picture, by its path below the data folder."""
-    return hashlib.sha256(file.encode()).digest()[0] % PARTS
+def part_of(file: str, parts: int = PARTS) -> int:
+    """The part of a picture, by its path below the data folder alone."""
+    return hashlib.sha256(file.encode()).digest()[0] % parts
 
 
 def files_of_entry(entry: Entry, data: Path, most: int, parts: frozenset[int] = ALL) -> list[Path]:
