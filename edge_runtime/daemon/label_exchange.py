@@ -36,8 +36,11 @@ class LabelExchange:
 
         if not self._settled.wait(PATIENCE_S):
             with self._lock:
+                was_taken = self._offered is None
                 self._offered = None
-            raise ConfigError("no frame came, so the labels are not in use", "try again")
+            if not was_taken:
+                raise ConfigError("no frame came, so the labels are not in use", "try again")
+            self._settled.wait()  # the loop took it at the last moment
         if self._refusal is not None:
             raise self._refusal
 

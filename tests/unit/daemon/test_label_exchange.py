@@ -83,3 +83,20 @@ def test_an_offer_that_nobody_takes_ends(engine: Engine, monkeypatch: pytest.Mon
     offer.join(10)
     assert offer.said == "no frame came, so the labels are not in use; try again"
     exchange.take(engine, pytest.fail)
+
+
+def test_an_offer_that_is_taken_at_the_last_moment_is_in_use(engine: Engine):
+    exchange = LabelExchange()
+    taken = threading.Event()
+
+    class Settled(threading.Event):
+        """The patience ends when the loop has taken the offer and not yet used it."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            return super().wait() if timeout is None else not taken.wait(10)
+
+    exchange._settled = Settled()
+    offer = Offer(exchange, engine)
+    exchange.take(engine, lambda _: taken.set())
+    offer.join(10)
+    assert offer.said == "in use"
