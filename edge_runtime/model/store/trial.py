@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError
 from edge_runtime.system.files import write_atomically
+from edge_runtime.system.state import service_state_folder
 
 # systemd makes the services' state directories here: edge-label, edge-label-rear ...
 STATE_ROOT = Path("/var/lib")
@@ -39,9 +40,9 @@ class Trial:
     @classmethod
     def of(cls, store_root: Path) -> Trial:
         """In the state directory that systemd gave this service, else in the store, if writable."""
-        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        state = service_state_folder()
         if state:
-            return cls(Path(state) / "trial")
+            return cls(state / "trial")
         return cls(store_root / "trial" if os.access(store_root, os.W_OK) else None)
 
     def verdict(self, bundle: str) -> str | None:
