@@ -14,7 +14,7 @@ from edge_runtime.config import CameraConfig
 from edge_runtime.errors import NoInputError
 from edge_runtime.secrecy import shown
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "is_program", "open_source"]
 
 _TRY = "try /dev/video0, libcamera, a video file, or demo"
 
@@ -36,7 +36,7 @@ def open_source(config: CameraConfig) -> Source:
         return _open_demo(config)
     if name == "-":
         return _open_standard_input(config)
-    if name == "libcamera" or name.startswith("exec:"):
+    if is_program(name):
         return _open_program(config)
     if name.isdecimal():
         return _open_device(f"/dev/video{name}", config)
@@ -45,6 +45,11 @@ def open_source(config: CameraConfig) -> Source:
     if "://" in name and not os.path.lexists(name):  # a file may have such a name, too
         return _open_stream(config)
     return _open_file(Path(name), config)
+
+
+def is_program(source: str) -> bool:
+    """Whether another program reads the camera and writes its pictures for us."""
+    return source == "libcamera" or source.startswith("exec:")
 
 
 def _open_demo(config: CameraConfig) -> Source:

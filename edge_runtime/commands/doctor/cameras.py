@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from edge_runtime.camera import is_program
 from edge_runtime.commands.doctor.answers import Answer, Options, fail, ok, warn
 from edge_runtime.errors import DeviceError
 from edge_runtime.secrecy import shown
@@ -20,7 +21,7 @@ _MOST_SIZES = 6
 def check_camera(options: Options) -> list[Answer]:
     """Whether the configured camera is there, may be opened, and is free."""
     source = options.camera
-    if source == "libcamera" or source.startswith("exec:"):
+    if is_program(source):
         return [_try_program(options)]
     if not (source.isdecimal() or source.startswith("/dev/")):
         text = f"{shown(source)}: not a local camera, nothing to check before it is opened"
