@@ -1,10 +1,15 @@
-"""How long a camera may be silent before something is wrong with it."""
+"""How often a camera gives a picture, and how long it may be silent before something is wrong."""
 
 from __future__ import annotations
 
 # A camera that was fine and sends nothing for so long is frozen. One slower than 1 FPS gets the
 # time of three of its pictures.
 SILENT_S = 3.0
+
+
+def snapshot_interval_s(fps: float, max_fps: float | None) -> float:
+    """Seconds between two pictures of a source that gives one and ends: at most one a second."""
+    return 1 / min(1.0, fps, max_fps or 1.0)
 
 
 class Pace:

@@ -14,6 +14,7 @@ import signal
 import time
 
 from edge_runtime.camera.child import GRACE_S, Child
+from edge_runtime.camera.pace import snapshot_interval_s
 from edge_runtime.camera.pipe import WRITE_MJPEG, PipeReader, new_splitter
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import ConfigError, DataError, DeviceError
@@ -43,8 +44,7 @@ class Program:
         new_splitter(config)  # raises before anything runs
         self.config = config
         self.name = shown(config.source)
-        # Between two starts of a program that gives one picture and ends.
-        self.interval_s = 1 / min(1.0, config.fps, config.max_fps or 1.0)
+        self.interval_s = snapshot_interval_s(config.fps, config.max_fps)
         # Less than stuck_s: a program is killed before the process is taken for stuck.
         self.limit_s = max(LIMIT_S, 3 / config.fps)
         self.single_is_logged = False

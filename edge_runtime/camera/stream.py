@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edge_runtime.camera.pace import snapshot_interval_s
 from edge_runtime.config import CameraConfig
 from edge_runtime.errors import DeviceError, printable
 from edge_runtime.records import Frame
@@ -49,7 +50,7 @@ class Stream:
         self.url = url
         self._threads = threads
         self.name = shown(url)
-        self.interval_s = 1 / min(1.0, config.fps, config.max_fps or 1.0)  # between two snapshots
+        self.interval_s = snapshot_interval_s(config.fps, config.max_fps)
         self._first_limit_s = max(LIMIT_S, 3 / config.fps)
         self.limit_s = self._first_limit_s
         # Less than stuck_s: FFmpeg gives up before the process is taken for stuck.
