@@ -68,6 +68,10 @@ class Page:
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """What the page answers, as JSON. Raises DataError with its line."""
+        return json.loads(self.fetch(path, body))
+
+    def fetch(self, path: str, body: dict[str, Any] | None = None) -> bytes:
+        """What the page answers. Raises DataError with its line."""
         request = urllib.request.Request(f"{self._url}/{path}")  # noqa: S310 - our own address
         request.add_header("Authorization", f"Bearer {TOKEN}")
         if body is not None:
@@ -77,7 +81,8 @@ class Page:
             request.add_header("X-Edge-Label", "measurement")
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - as above
-                return json.load(answer)
+                content: bytes = answer.read()
+                return content
         except urllib.error.HTTPError as error:
             raise DataError(f"{path}: {error.read().decode().strip()}") from error
 
@@ -141,11 +146,7 @@ def keep_pictures(page: Page, count: int) -> None:
         record = page.state()["record"]
         on = [label["name"] for label in record["labels"] if label["on"]]
         if on and kept.get(on[0], 0) <= count // 2:
-            urllib.request.urlopen(  # noqa: S310 - our own address
-                urllib.request.Request(  # noqa: S310
-                    f"{page._url}/picture.jpg", headers={"Authorization": f"Bearer {TOKEN}"}
-                )
-            ).read()
+            page.fetch("picture.jpg")
             page.change("keep", {"label": on[0], "seq": record["seq"]}, on[0])
             kept[on[0]] = kept.get(on[0], 0) + 1
         time.sleep(LOOK_S)
