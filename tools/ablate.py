@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, help="folder for runs, ablation.json, ablation.md")
     add("--cache", type=Path, help="pictures and targets of an earlier run (OUTPUT/cache)")
     add("--epochs", type=float, default=1.0, help="how long to train without --ingredients (1)")
-    add("--device", default=device, help="cpu or cuda")
+    add("--device", default=device, help="cpu or cuda, without --ingredients")
     add("--quiet", action="store_true", help="no progress bars")
     return parser
 
