@@ -27,12 +27,13 @@ VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"  # in open_clip's package, the same 
 _TOP = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}
 _VISION = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
 _TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
-_NO_CHANGE = {  # settings that change nothing of what a trained network answers
-    "custom_text": {True},  # only puts "text." in front of the names
+# Settings that change nothing of what a trained network answers, and with which values; None: any.
+_NO_CHANGE = {
+    "custom_text": (True,),  # only puts "text." in front of the names
     "patch_dropout": None,
     "output_tokens": None,
     "init_logit_bias": None,
-    "pool_type": {"tok", "argmax"},
+    "pool_type": ("tok", "argmax"),
 }
 
 _OTHER = (
@@ -149,7 +150,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         for key, value in part.items():
             if key in known or not value:
                 continue
-            harmless = _NO_CHANGE.get(key, set())
+            harmless = _NO_CHANGE.get(key, ())
             if harmless is not None and value not in harmless:
                 raise DataError(f"{path}: {key} is {value}, so this is no plain CLIP", _OTHER)
     if not isinstance(settings["vision_cfg"].get("layers"), int):

@@ -93,6 +93,7 @@ def changed(part: str, key: str, value: Any) -> dict[str, Any]:
         (changed("vision_cfg", "timm_model_name", "vit_base"), "timm_model_name is vit_base"),
         (changed("text_cfg", "no_causal_mask", True), "no_causal_mask is True"),
         (changed("text_cfg", "pool_type", "last"), "pool_type is last"),
+        (changed("text_cfg", "tokenizer_kwargs", {"clean": "lower"}), "tokenizer_kwargs is {"),
         (changed("vision_cfg", "layers", [3, 4, 6, 3]), "its image tower is no transformer"),
         (changed("vision_cfg", "width", 32), "not the weights of changed: size mismatch"),
         (changed("vision_cfg", "layers", 3), "not the weights of changed: Missing key"),
