@@ -26,11 +26,10 @@ from tools.factory.training.ingredients import (
 from tools.factory.training.interpolation import between
 from tools.factory.training.materials import Materials
 from tools.factory.training.run_folder import load_run
-from tools.factory.training.scoring import embed_views, right_by_source
+from tools.factory.training.scoring import SMALL, embed_views, right_by_source
 from tools.factory.training.student_teacher import make_teacher
 
 CPU = torch.device("cpu")
-SMALL = 32  # pixels: the sources, with every picture scaled down to this first
 
 
 def compare_ingredients(

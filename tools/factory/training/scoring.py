@@ -18,6 +18,7 @@ from tools.factory.students.student import Student, to_pixels
 from tools.factory.training.materials import Materials
 
 BATCH = 64
+SMALL = 32  # pixels that every picture is scaled down to first, for scores of small pictures
 
 
 @torch.no_grad()
@@ -64,7 +65,7 @@ def score_held_out(
 
     cosine: mean to the teacher's target.
     top1: by source, among that source's own texts; mean_top1: its mean over the sources.
-    small_top1: the same mean, with every picture scaled down to 32 pixels first.
+    small_top1: the same mean, with every picture scaled down to `SMALL` pixels first.
     conditions: share of synthetic conditions (fixed draws) that are recognised.
     """
     cache = materials.cache
@@ -81,7 +82,7 @@ def score_held_out(
     top1 = _top1_by_source(embeddings, materials, rows)
     if top1:
         small = whole.copy()
-        small["small"] = 32
+        small["small"] = SMALL
         shrunk = _top1_by_source(embed(rows, small), materials, rows)
         report["top1"] = top1
         report["mean_top1"] = round(float(np.mean(list(top1.values()))), 4)
