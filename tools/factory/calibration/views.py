@@ -26,8 +26,8 @@ from edge_runtime.model.manifest import ENCODER
 from edge_runtime.model.preprocess import Preprocessor, contrast_of
 from edge_runtime.model.strange import DIRECTION
 from tools.factory.bundling.files import update_bundle
-from tools.factory.data.entries import condition_pictures, rgb
-from tools.factory.data.samples import SUFFIXES, is_held_out
+from tools.factory.data.entries import condition_pictures, matching, rgb, spread
+from tools.factory.data.samples import is_held_out
 from tools.factory.data.strange import DRAWN, MADE, Picture, smoothest_window
 from tools.factory.evaluation.embedding_cache import CachedEncoder
 from tools.factory.evaluation.subject import PictureEncoder
@@ -79,7 +79,7 @@ def calibrate_views(folder: Path, data: Path, *, most: int, cache: Path, write: 
     with CachedEncoder(bundle, cache) as encode:
         see = seeing(bundle, encode)
         ordinary = ordinary_views(see, recipe, data, most)
-        strange = Views.joined(list(strange_views(see, recipe, data, most).values()))
+        strange = strange_views(see, recipe, data, most)
 
     plane = fit_plane(ordinary, strange)
     found = float(strange.weights[plane(strange.pictures, strange.contrasts) > plane.limit].sum())
@@ -120,34 +120,27 @@ def read_recipe() -> Recipe:
     return recipe
 
 
-def ordinary_views(
-    see: See, recipe: Recipe, data: Path, most: int, measuring: bool = False
-) -> Views:
-    """The ordinary pictures that fit, or those that measure. A kind counts by the square root of
-    its pictures: a large one more than a small one, but not so much more."""
+def ordinary_views(see: See, recipe: Recipe, data: Path, most: int) -> Views:
+    """The ordinary pictures that fit. A kind counts by the square root of its pictures: a large one
+    more than a small one, but not so much more."""
     kinds = tqdm(recipe["ordinary"].values(), desc="ordinary", unit="kind", leave=False)
-    parts = [embed_views(see, entries, data, most, measuring) for entries in kinds]
+    parts = [embed_views(see, entries, data, most) for entries in kinds]
     return Views.joined(
         [Views(*part, np.full(len(part[1]), 1 / np.sqrt(len(part[1])))) for part in parts]
     )
 
 
-def strange_views(
-    see: See, recipe: Recipe, data: Path, most: int, measuring: bool = False
-) -> dict[str, Views]:
-    """The strange pictures by kind, that fit or that measure. Every kind counts the same."""
-    kinds = {}
-    listed = tqdm(recipe["strange"].items(), desc="strange", unit="kind", leave=False)
-    for kind, entries in listed:
-        part = embed_views(see, entries, data, most, measuring)
-        kinds[kind] = Views(*part, np.full(len(part[1]), 1 / len(part[1])))
-    return kinds
+def strange_views(see: See, recipe: Recipe, data: Path, most: int) -> Views:
+    """The strange pictures that fit. Every kind counts the same."""
+    kinds = tqdm(recipe["strange"].values(), desc="strange", unit="kind", leave=False)
+    parts = [embed_views(see, entries, data, most) for entries in kinds]
+    return Views.joined([Views(*part, np.full(len(part[1]), 1 / len(part[1]))) for part in parts])
 
 
 def embed_views(
-    see: See, entries: list[Entry], data: Path, most: int, measuring: bool
+    see: See, entries: list[Entry], data: Path, most: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Embeddings (pictures, dim) and log contrasts (pictures,) of at most so many of a kind.
+    """Embeddings (pictures, dim) and log contrasts (pictures,) of a kind, at most so many that fit.
 
     Raises NoInputError for an entry without pictures.
     """
@@ -155,7 +148,7 @@ def embed_views(
     share = max(1, most // len(entries))
     for entry in entries:
         before = len(rows)
-        rows += [see(picture) for picture in pictures_of_view(entry, data, share, measuring)]
+        rows += [see(picture) for picture in pictures_of_view(entry, data, share, measuring=False)]
         if len(rows) == before:
             raise NoInputError(
                 f"{data}: no pictures for {entry} of strange_views.yaml",
@@ -173,9 +166,7 @@ def pictures_of_view(entry: Entry, data: Path, most: int, measuring: bool) -> It
             yield DRAWN[str(entry["drawn"])](np.random.default_rng(number))
         return
 
-    files = _files(entry, data, measuring)
-    rows = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
-    chosen = [files[row] for row in rows]
+    chosen = spread(_files(entry, data, measuring), most)
     if isinstance(entry, dict) and "condition" in entry:
         yield from condition_pictures(chosen, str(entry["condition"]))
         return
@@ -195,10 +186,9 @@ def pictures_of_view(entry: Entry, data: Path, most: int, measuring: bool) -> It
 def _files(entry: Entry, data: Path, measuring: bool) -> list[Path]:
     """What the encoder's training held out is in the half that measures: it is the same draw."""
     pattern = entry if isinstance(entry, str) else str(entry["of"])
-    files = sorted(path for path in data.glob(pattern) if path.suffix.lower() in SUFFIXES)
     return [
         file
-        for file in files
+        for file in matching(pattern, data)
         if is_held_out(file.relative_to(data).as_posix(), MEASURING) == measuring
     ]
 

@@ -48,6 +48,11 @@ def files_of_entry(entry: Entry, data: Path, most: int, parts: frozenset[int] = 
             f"{data}: no pictures for {entry}",
             "unzip distill.zip and second.zip there, side by side",
         )
+    return spread(files, most)
+
+
+def spread(files: Sequence[Path], most: int) -> list[Path]:
+    """At most so many of the files, evenly spread."""
     rows = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     return [files[row] for row in rows]
 
@@ -70,7 +75,11 @@ def _all_files(entry: Entry, data: Path) -> list[Path]:
             rows = list(csv.DictReader(table))
         return [data / PACK / row["file"] for row in rows if row["label"] == entry["weather"]]
 
-    pattern = entry if isinstance(entry, str) else entry["of"]
+    return matching(entry if isinstance(entry, str) else entry["of"], data)
+
+
+def matching(pattern: str, data: Path) -> list[Path]:
+    """The picture files below the data folder that a glob finds, sorted."""
     return sorted(path for path in data.glob(pattern) if path.suffix.lower() in SUFFIXES)
 
 
