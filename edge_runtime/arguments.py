@@ -238,7 +238,7 @@ def _add_teaching(actions: Commands) -> None:
         description="Teach a label set with pictures. PICTURES holds a folder for each label, "
         "named as the label, and a folder 'none' with pictures of none of them. Two pictures a "
         "label are a start, ten are good. What was taught before is replaced.",
-        epilog="In a folder's name write / as %%2F. A picture beside the folders must be a capture "
+        epilog="In a folder's name write / as %2F. A picture beside the folders must be a capture "
         "of a trigger: it shows the labels that were on in its sidecar.",
     )
     learn.add_argument("labels", metavar="FILE", help=file_help)

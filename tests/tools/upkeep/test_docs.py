@@ -26,6 +26,10 @@ def test_no_generated_document_is_stale():
     assert docs.main(["--check"]) == 0, "run: make docs"
 
 
+def test_no_help_shows_how_a_percent_sign_is_escaped():
+    assert "%%" not in (REPOSITORY / "docs" / "cli.md").read_text()
+
+
 def test_a_stale_document_is_named(
     tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
