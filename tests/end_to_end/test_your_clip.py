@@ -15,8 +15,8 @@ import pytest
 
 from edge_runtime.model.bundle import load_bundle
 from tests.commands import need
-from tests.conftest import REPOSITORY
 from tests.doubles.ports import free_port
+from tests.paths import REPOSITORY
 
 pytest.importorskip("torch", reason="needs edge-label[train]")
 pytest.importorskip("transformers", reason="needs edge-label[train]")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import REPOSITORY
+from tests.paths import REPOSITORY
 
 
 def blocks(page: str, language: str) -> list[str]:

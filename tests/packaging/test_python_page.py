@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 import edge_runtime as edge
-from tests.conftest import REPOSITORY
 from tests.packaging.pages import blocks, run_python
+from tests.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "python.md").read_text()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.conftest import REPOSITORY
 from tests.packaging.pages import blocks, run_python
+from tests.paths import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 

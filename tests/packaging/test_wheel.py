@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
-from tests.conftest import REPOSITORY
+from tests.paths import REPOSITORY
 
 INSTALLED = Path(edge_runtime.__file__).parent != REPOSITORY / "edge_runtime"
 

@@ -13,8 +13,8 @@ import pytest
 from edge_runtime.errors import DataError, UsageError
 from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.labels.text_bank import TextBank
-from tests.conftest import REPOSITORY
 from tests.daemon import wait_until
+from tests.paths import REPOSITORY
 from tools.measure import label_cost
 
 BUNDLE = REPOSITORY / "models" / "edge-clip"

@@ -14,7 +14,7 @@ import pytest
 from edge_runtime.records import LabelledFrame, LabelScore
 from edge_runtime.sinks import console
 from edge_runtime.sinks.console import ConsoleSink, live_line
-from tests.conftest import REPOSITORY
+from tests.paths import REPOSITORY
 from tests.unit.test_records import record
 
 

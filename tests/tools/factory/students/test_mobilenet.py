@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 
 from edge_runtime.errors import DataError, NoInputError  # noqa: E402
-from tests.conftest import REPOSITORY  # noqa: E402
+from tests.paths import REPOSITORY  # noqa: E402
 from tools.factory.students.mobilenet import (  # noqa: E402
     TFSLIM,
     MobileNetV2,

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 pytest.importorskip("transformers", reason="needs edge-label[train]")
 
-from tests.conftest import REPOSITORY  # noqa: E402
+from tests.paths import REPOSITORY  # noqa: E402
 from tools.factory.students.zero_shot import classifier_head, predicted_weights, whitened  # noqa: E402
 from tools.factory.teachers.offline import OfflineTeacher  # noqa: E402
 from tools.factory.teachers.teacher import unit  # noqa: E402

@@ -16,7 +16,7 @@ from edge_runtime.model.bundle import load_bundle
 from edge_runtime.model.encoder import Encoder
 from edge_runtime.model.labels.text_bank import TextBank
 from edge_runtime.model.preprocess import Preprocessor
-from tests.conftest import REPOSITORY
+from tests.paths import REPOSITORY
 from tools.factory.data.pictures import cache_pictures
 from tools.factory.data.samples import scan
 from tools.factory.recipe import (

@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="needs edge-label[train]")
 from PIL import Image
 
 from edge_runtime.errors import DataError, NoInputError
-from tests.conftest import REPOSITORY
+from tests.paths import REPOSITORY
 from tools.factory.data.pictures import cache_pictures
 from tools.factory.data.samples import scan
 from tools.factory.recipe import (

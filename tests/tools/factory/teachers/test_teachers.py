@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs edge-label[train]")
 transformers = pytest.importorskip("transformers", reason="needs edge-label[train]")
 
 from edge_runtime.errors import ConfigError, DataError, NoInputError, UsageError  # noqa: E402
-from tests.conftest import REPOSITORY  # noqa: E402
+from tests.paths import REPOSITORY  # noqa: E402
 from tools.factory.teachers.hugging_face import HuggingFaceTeacher  # noqa: E402
 from tools.factory.teachers.load import load_teacher  # noqa: E402
 from tools.factory.teachers.offline import OfflineTeacher  # noqa: E402
