@@ -138,8 +138,7 @@ def clip_cases(look: Looker, sets: dict[str, CompiledLabels], videos: Path) -> I
     """The clips; the car park in two parts: the frames without a car, and the others."""
     judgement = clip_labels.read_judgement(RECIPES / "clip_labels.yaml")
     for file, clip in judgement.clips.items():
-        wanted = set(clip_labels.looked_at(clip.frames))
-        frames = {n: frame for n, frame in enumerate(frames_of(videos / file)) if n in wanted}
+        frames = _frames(videos / file, set(clip_labels.looked_at(clip.frames)))
         truths = {name: clip_labels.truth(judgement, file, name) for name in sets}
         parts = {clip.name: list(frames)}
         if file == CAR_PARK:
@@ -150,6 +149,10 @@ def clip_cases(look: Looker, sets: dict[str, CompiledLabels], videos: Path) -> I
             seen = [{name: truths[name][number] for name in sets} for number in numbers]
             case = _clip_case(part, looks, seen, sets)
             yield replace(case, is_strange=part == BARE)
+
+
+def _frames(video: Path, wanted: set[int]) -> dict[int, Picture]:
+    return {number: frame for number, frame in enumerate(frames_of(video)) if number in wanted}
 
 
 def _clip_case(
