@@ -69,7 +69,7 @@ class Arrivals:
         is_gone = not os.access(self.root, os.R_OK | os.X_OK)
         if is_gone != self._is_gone:
             self._is_gone = is_gone
-            text = "is gone, or may not be looked into; waiting" if is_gone else "is there again"
+            text = "is gone, or this user may not read it; waiting" if is_gone else "is there again"
             log.warning("%s: %s", printable(str(self.root)), text)
         return None if is_gone else pictures_now(self.root)
 

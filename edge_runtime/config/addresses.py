@@ -26,7 +26,7 @@ def check_host(name: str, host: str) -> None:
 
 
 def _refuse_url(name: str, host: str) -> None:
-    """Raise ValueError for a URL, and say which of its parts belongs into which key."""
+    """Raise ValueError for a URL, and say which of its parts belongs in which key."""
     scheme, separator, rest = host.rpartition("://")
     # The user is not repeated in the message: it may hold a password.
     _user, at, rest = rest.rpartition("@")

@@ -90,7 +90,7 @@ class EditRoutes:
         label = _get(body, "label", str)
         jpeg = self._picture(_get(body, "seq", int))
         if jpeg is None:
-            raise ConflictError("that picture has passed by; press again at the one you see")
+            raise ConflictError("that picture is gone; press again for the one you see")
         self._editor.keep(label, jpeg)
 
     def _remove(self, body: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ class Editor:
             thread.start()
         except RuntimeError as error:  # no more threads
             self.doing = ""
-            raise DataError(f"cannot begin: {error}") from error
+            raise DataError(f"cannot start: {error}") from error
 
     def _run(self, job: Callable[[], Notice]) -> None:
         """Whatever goes wrong in a job, the page says it and labelling goes on."""

@@ -47,7 +47,7 @@ class KeptPictures:
         if len(sizes) >= MAX_PICTURES or sum(sizes) + len(jpeg) > MAX_BYTES:
             raise DataError(
                 f"{self.folder}: {len(sizes)} pictures with {sum(sizes) / 1e6:.0f} MB are kept; "
-                f"at most {MAX_PICTURES} with {MAX_BYTES / 1e6:.0f} MB can be",
+                f"at most {MAX_PICTURES} with {MAX_BYTES / 1e6:.0f} MB can be kept",
                 "remove some first",
             )
         # The names are in the order of time, also where the clock went back: `labels learn` holds

@@ -104,7 +104,7 @@ def test_a_folder_that_goes_and_returns_is_waited_for_and_nothing_is_given_twice
     assert watched.look() == []
     assert watched.look() == []
     assert [record.message.removeprefix(f"{root}: ") for record in caplog.records] == [
-        "is gone, or may not be looked into; waiting",
+        "is gone, or this user may not read it; waiting",
         "is there again",
     ]
 
