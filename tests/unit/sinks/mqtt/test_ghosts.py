@@ -13,7 +13,6 @@ import pytest
 
 from edge_runtime.config import Config, MqttConfig
 from edge_runtime.sinks.mqtt.sink import MqttSink
-from tests.commands import need
 from tests.daemon import Daemon, wait_until, write_config
 from tests.doubles.mosquitto import Broker
 from tests.unit.sinks.mqtt.test_sink import of
@@ -21,14 +20,6 @@ from tests.unit.sinks.mqtt.test_sink import of
 PI = MqttConfig(host="127.0.0.1", device="pi")
 CONFIG = "homeassistant/device/edge-label-pi/config"
 ALWAYS = {"edge-label/pi/status", "edge-label/pi/state", CONFIG}
-
-
-@pytest.fixture
-def broker(tmp_path: Path):
-    need("mosquitto", "mosquitto")
-    need("mosquitto_sub", "mosquitto-clients")
-    with Broker(tmp_path) as running:
-        yield running
 
 
 def retained(broker: Broker) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,6 @@ from edge_runtime.records import Frame
 from edge_runtime.sinks.mqtt.discovery import discovery_message, read_former
 from edge_runtime.sinks.mqtt.sink import MqttSink
 from edge_runtime.sinks.mqtt.topics import Topics
-from tests.commands import need_mosquitto
 from tests.daemon import Daemon, wait_until, write_config
 from tests.doubles.mjpeg_camera import MjpegCamera
 from tests.doubles.mosquitto import Broker
@@ -27,13 +25,6 @@ from tests.unit.sinks.mqtt.test_sink import NAMES, connected, of
 
 FRAME = Frame(np.full((48, 64, 3), (10, 200, 30), np.uint8), "bgr", 0.0, 0.0)
 TOPIC = "edge-label/pi/picture"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    need_mosquitto()
-    with Broker(tmp_path) as running:
-        yield running
 
 
 def retained(broker: Broker, topic: str, timeout_s: int = 1) -> bytes:

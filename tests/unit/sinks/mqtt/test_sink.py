@@ -61,12 +61,6 @@ def _programs():
     need_mosquitto()
 
 
-@pytest.fixture
-def broker(tmp_path: Path):
-    with Broker(tmp_path) as running:
-        yield running
-
-
 def test_a_subscriber_that_comes_later_gets_status_state_labels_and_discovery(broker: Broker):
     sink = connect(broker)
     wait_until(lambda: connected(sink))

@@ -26,12 +26,10 @@ FOCUS = "(document.activeElement.getAttribute('aria-label') || document.activeEl
 
 
 @pytest.fixture
-def bench(tmp_path: Path, tiny_bundle: Path):
+def bench(bench: Bench, tmp_path: Path) -> Bench:
+    """With a text encoder, for new words."""
     write_tiny_text_encoder(tmp_path / "text-encoder")
-    made = Bench(tmp_path, tiny_bundle)
-    made.see("red")
-    yield made
-    made.close()
+    return bench
 
 
 def address(bench: Bench) -> str:

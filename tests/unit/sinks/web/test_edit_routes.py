@@ -23,14 +23,6 @@ from edge_runtime.system import strict_yaml
 from tests.unit.sinks.web.editing import TOKEN, Bench, basic
 
 
-@pytest.fixture
-def bench(tmp_path: Path, tiny_bundle: Path):
-    made = Bench(tmp_path, tiny_bundle)
-    made.see("red")
-    yield made
-    made.close()
-
-
 def whole_set(bench: Bench, *labels: object) -> dict[str, object]:
     return {"version": bench.labels()["version"], "set": {"labels": list(labels)}}
 

@@ -28,14 +28,6 @@ from tests.tiny_text import write_tiny_text_encoder
 from tests.unit.sinks.web.editing import Bench
 
 
-@pytest.fixture
-def bench(tmp_path: Path, tiny_bundle: Path):
-    made = Bench(tmp_path, tiny_bundle)
-    made.see("red")
-    yield made
-    made.close()
-
-
 def keep(bench: Bench, label: str, colour: str = "red") -> dict[str, object]:
     bench.see(colour)
     bench.ask("GET", "/picture.jpg")
