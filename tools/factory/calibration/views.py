@@ -26,7 +26,7 @@ from edge_runtime.model.manifest import ENCODER
 from edge_runtime.model.preprocess import Preprocessor, contrast_of
 from edge_runtime.model.strange import DIRECTION
 from tools.factory.bundling.files import update_bundle
-from tools.factory.data.entries import condition_pictures, matching, rgb, spread
+from tools.factory.data.entries import condition_pictures, evenly, matching, rgb
 from tools.factory.data.samples import is_held_out
 from tools.factory.data.strange import DRAWN, MADE, Picture, smoothest_window
 from tools.factory.evaluation.embedding_cache import CachedEncoder
@@ -166,7 +166,7 @@ def pictures_of_view(entry: Entry, data: Path, most: int, measuring: bool) -> It
             yield DRAWN[str(entry["drawn"])](np.random.default_rng(number))
         return
 
-    chosen = spread(_files(entry, data, measuring), most)
+    chosen = evenly(_files(entry, data, measuring), most)
     if isinstance(entry, dict) and "condition" in entry:
         yield from condition_pictures(chosen, str(entry["condition"]))
         return

@@ -48,10 +48,10 @@ def files_of_entry(entry: Entry, data: Path, most: int, parts: frozenset[int] = 
             f"{data}: no pictures for {entry}",
             "unzip distill.zip and second.zip there, side by side",
         )
-    return spread(files, most)
+    return evenly(files, most)
 
 
-def spread(files: Sequence[Path], most: int) -> list[Path]:
+def evenly(files: Sequence[Path], most: int) -> list[Path]:
     """At most so many of the files, evenly spread."""
     rows = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     return [files[row] for row in rows]
